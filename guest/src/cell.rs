@@ -1,0 +1,185 @@
+//! The life of the program: start, deliver events, notice its end.
+//!
+//! The cell ends when the promise of its main module settles, when it must stop,
+//! or when a timer callback throws. After every event the engine's jobs are
+//! drained before the end is looked for, so what was already queued still runs.
+
+use crate::bindings::cellblock::code_mode::types::{
+    Event, ExecuteRequest, Finished, Limit, LimitHit, Outcome, Step,
+};
+use crate::calls;
+use crate::engine::{self, Thrown};
+use crate::error_text::{exception_text, frames_of};
+use crate::globals;
+use crate::state::{self, Stop};
+use crate::wasi;
+use rquickjs::promise::PromiseState;
+use rquickjs::{Context, Ctx, Persistent, Promise, Runtime, Value};
+use std::cell::RefCell;
+
+struct Program {
+    runtime: Runtime,
+    context: Context,
+    main: Option<Persistent<Promise<'static>>>,
+}
+
+thread_local! {
+    static PROGRAM: RefCell<Option<Program>> = const { RefCell::new(None) };
+}
+
+/// Builds runtime and globals, to be snapshotted.
+pub(crate) fn initialize() {
+    let (runtime, context) = engine::new_runtime();
+    context.with(|ctx| {
+        if let Err(thrown) = globals::install(&ctx) {
+            panic!("the global scope cannot be built: {thrown:?}");
+        }
+        ctx.run_gc();
+    });
+    PROGRAM.set(Some(Program { runtime, context, main: None }));
+}
+
+/// Starts the program.
+pub(crate) fn execute(request: ExecuteRequest) -> Step {
+    wasi::go_live();
+    state::set_limits(&request.limits);
+    state::with(|state| {
+        // The generator must not start from zero, where it would stay.
+        state.random = request.random_seed.max(1);
+        state.tool_names.clone_from(&request.tools);
+    });
+    let context = PROGRAM.with_borrow(|program| {
+        let program = program.as_ref().expect("the component was pre-initialised");
+        program.runtime.set_memory_limit(
+            usize::try_from(request.limits.memory_bytes).unwrap_or(usize::MAX),
+        );
+        program.context.clone()
+    });
+    context.with(|ctx| {
+        engine::enter(&ctx, Some(request.limits.stack_bytes as usize));
+        let started = globals::install_tools(&ctx, &request.tools)
+            .and_then(|()| engine::start_module(&ctx, request.source));
+        match started {
+            Ok(promise) => {
+                let promise = Persistent::save(&ctx, promise);
+                PROGRAM.with_borrow_mut(|program| {
+                    if let Some(program) = program {
+                        program.main = Some(promise);
+                    }
+                });
+                settle(&ctx)
+            }
+            Err(thrown) => {
+                engine::note_stack(&ctx, &thrown);
+                finished(failure(&ctx, thrown))
+            }
+        }
+    })
+}
+
+/// Delivers events in order; stops at the first that ends the program.
+pub(crate) fn wait(events: Vec<Event>) -> Step {
+    let context = PROGRAM.with_borrow(|program| {
+        program.as_ref().expect("the component was pre-initialised").context.clone()
+    });
+    context.with(|ctx| {
+        engine::enter(&ctx, None);
+        let mut step = None;
+        for event in events {
+            deliver(&ctx, event);
+            match settle(&ctx) {
+                Step::Finished(end) => return Step::Finished(end),
+                pending @ Step::Pending(_) => step = Some(pending),
+            }
+        }
+        step.unwrap_or_else(|| settle(&ctx))
+    })
+}
+
+fn deliver(ctx: &Ctx<'_>, event: Event) {
+    match event {
+        Event::CallSucceeded(end) => calls::succeeded(ctx, end),
+        Event::CallFailed(end) => calls::failed(ctx, &end),
+        Event::CallCancelled(id) => calls::cancelled(id),
+        Event::TimerFired(id) => {
+            let callback = state::with(|state| state.timers.take(id));
+            if let Some(callback) = callback
+                && let Err(thrown) = engine::call_throwing(ctx, callback, None)
+            {
+                engine::note_stack(ctx, &thrown);
+                if let Thrown::Value(exception) = thrown {
+                    match failure_of(ctx, &exception) {
+                        Outcome::Failed(text) => state::stop(Stop::Failed(text)),
+                        Outcome::Limited(hit) => {
+                            state::with(|state| state.stop_stack.clone_from(&hit.stack));
+                            state::stop(Stop::Limit(hit.limit));
+                        }
+                        Outcome::Completed => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Drains the jobs and looks whether the program has ended.
+fn settle(ctx: &Ctx<'_>) -> Step {
+    if state::with(|state| state.stop.is_none()) {
+        engine::run_jobs(ctx);
+    }
+    if state::with(|state| state.stop.is_some()) {
+        return finished(stopped());
+    }
+    let main = PROGRAM.with_borrow(|program| program.as_ref().and_then(|program| program.main.clone()));
+    let Some(Ok(main)) = main.map(|main| main.restore(ctx)) else {
+        return finished(Outcome::Failed("unknown code mode exception".to_owned()));
+    };
+    match main.state() {
+        PromiseState::Pending => Step::Pending(state::with(|state| state.timers.next())),
+        PromiseState::Resolved => finished(Outcome::Completed),
+        PromiseState::Rejected => {
+            let reason = match main.result::<Value>() {
+                Some(Ok(reason)) => reason,
+                _ => ctx.catch(),
+            };
+            finished(failure_of(ctx, &reason))
+        }
+    }
+}
+
+/// The outcome of a program that could not start or whose start threw.
+fn failure<'js>(ctx: &Ctx<'js>, thrown: Thrown<'js>) -> Outcome {
+    if state::with(|state| state.stop.is_some()) {
+        return stopped();
+    }
+    match thrown {
+        Thrown::Value(exception) => failure_of(ctx, &exception),
+        Thrown::Text(text) => Outcome::Failed(text),
+        _ => Outcome::Failed("unknown code mode exception".to_owned()),
+    }
+}
+
+/// The outcome of a program that threw `exception`.
+fn failure_of<'js>(ctx: &Ctx<'js>, exception: &Value<'js>) -> Outcome {
+    let text = exception_text(ctx, exception);
+    if exception.is_error() && text.starts_with("InternalError: out of memory") {
+        return Outcome::Limited(LimitHit { limit: Limit::Memory, stack: frames_of(ctx, exception) });
+    }
+    Outcome::Failed(text)
+}
+
+/// The outcome of a program that had to stop.
+fn stopped() -> Outcome {
+    state::with(|state| match &state.stop {
+        Some(Stop::Failed(text)) => Outcome::Failed(text.clone()),
+        Some(Stop::Limit(limit)) => {
+            Outcome::Limited(LimitHit { limit: *limit, stack: state.stop_stack.clone() })
+        }
+        Some(Stop::Exit) | None => Outcome::Completed,
+    })
+}
+
+fn finished(outcome: Outcome) -> Step {
+    let stored = state::with(|state| state.stored.take());
+    Step::Finished(Finished { outcome, stored })
+}

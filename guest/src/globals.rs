@@ -1,0 +1,200 @@
+//! What a program finds in its global scope: the language, and the helpers.
+//!
+//! The global object is cleaned by an allow-list, so that nothing a new engine
+//! version brings along appears by accident. To add a helper, write it in the
+//! file of its kind and list it in [`HELPERS`].
+
+use crate::bindings::cellblock::code_mode::tools;
+use crate::calls;
+use crate::engine::{self, Property, Thrown};
+use crate::error_text;
+use crate::media;
+use crate::state;
+use crate::stored;
+use crate::text;
+use crate::timers;
+use rquickjs::{Array, Ctx, Object, Value, qjs};
+use std::ffi::c_int;
+
+/// What a helper was called with.
+#[derive(Clone, Copy)]
+pub(crate) struct Args<'a, 'js> {
+    pub(crate) this: &'a Value<'js>,
+    pub(crate) values: &'a [Value<'js>],
+}
+
+impl<'a, 'js> Args<'a, 'js> {
+    pub(crate) fn first(self) -> Option<&'a Value<'js>> {
+        self.values.first()
+    }
+
+    pub(crate) fn get(self, at: usize) -> Option<&'a Value<'js>> {
+        self.values.get(at)
+    }
+}
+
+/// What a helper gives back to the engine.
+pub(crate) type Returned<'js> = Result<Value<'js>, Thrown<'js>>;
+
+type Helper = for<'a, 'js> fn(&Ctx<'js>, Args<'a, 'js>) -> Returned<'js>;
+
+/// Helpers that programs see, by name.
+const HELPERS: &[(&str, Helper)] = &[
+    ("text", text::text),
+    ("image", media::image),
+    ("audio", media::audio),
+    ("generatedImage", media::generated_image),
+    ("store", stored::store),
+    ("load", stored::load),
+    ("notify", text::notify),
+    ("yield_control", yield_control),
+    ("exit", exit),
+    ("setTimeout", timers::set_timeout),
+    ("clearTimeout", timers::clear_timeout),
+];
+
+/// Functions that stand behind built-ins and accessors; they follow [`HELPERS`] in number.
+const INNER: &[Helper] = &[
+    error_text::get_stack,
+    error_text::set_stack,
+    error_text::capture,
+    random,
+    get_all_tools,
+    set_all_tools,
+];
+
+/// Own properties of the global object that stay. `Intl` and `Temporal` are on
+/// the contract's list and absent from this engine.
+const ALLOWED: &[&str] = &[
+    "AggregateError", "Array", "ArrayBuffer", "AsyncDisposableStack", "BigInt", "BigInt64Array",
+    "BigUint64Array", "Boolean", "DataView", "Date", "DisposableStack", "Error", "EvalError",
+    "FinalizationRegistry", "Float16Array", "Float32Array", "Float64Array", "Function", "Infinity",
+    "Int16Array", "Int32Array", "Int8Array", "Iterator", "JSON", "Map", "Math", "NaN", "Number",
+    "Object", "Promise", "Proxy", "RangeError", "ReferenceError", "Reflect", "RegExp", "Set",
+    "String", "SuppressedError", "Symbol", "SyntaxError", "TypeError", "URIError", "Uint16Array",
+    "Uint32Array", "Uint8Array", "Uint8ClampedArray", "WeakMap", "WeakRef", "WeakSet", "decodeURI",
+    "decodeURIComponent", "encodeURI", "encodeURIComponent", "escape", "eval", "globalThis",
+    "isFinite", "isNaN", "parseFloat", "parseInt", "undefined", "unescape",
+];
+
+/// Builds the global scope that every program starts from, but for its tools.
+pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
+    let globals = ctx.globals();
+    let names: Vec<String> = globals
+        .own_keys(rquickjs::Filter::new().string())
+        .filter_map(Result::ok)
+        .collect();
+    for name in names.iter().filter(|name| !ALLOWED.contains(&name.as_str())) {
+        globals.remove(name.as_str()).map_err(|_| Thrown::caught(ctx))?;
+    }
+    for (at, (name, _)) in HELPERS.iter().enumerate() {
+        let function = engine::new_function(ctx, helper, at as i16)?;
+        engine::define(ctx, &globals, name, &function, Property::Plain)?;
+    }
+    let inner = |at: usize| engine::new_function(ctx, helper, (HELPERS.len() + at) as i16);
+    error_text::install(ctx, &inner(0)?, &inner(1)?, &inner(2)?)?;
+    let math = engine::get(ctx, &globals, c"Math")?;
+    if let Some(math) = math.as_object() {
+        let random = inner(3)?;
+        let name = engine::new_string(ctx, "random")?;
+        if let Some(random) = random.as_object() {
+            engine::define(ctx, random, "name", &name, Property::Hidden)?;
+        }
+        engine::define(ctx, math, "random", &random, Property::Hidden)?;
+    }
+    engine::define_accessor(ctx, &globals, "ALL_TOOLS", &inner(4)?, &inner(5)?, Property::Plain)
+}
+
+/// Adds `tools` for the tools of this cell.
+pub(crate) fn install_tools<'js>(ctx: &Ctx<'js>, names: &[String]) -> Result<(), Thrown<'js>> {
+    let object = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
+    for (at, name) in names.iter().enumerate() {
+        let function = engine::new_function(ctx, tool, at as i16)?;
+        engine::define(ctx, &object, name, &function, Property::Plain)?;
+    }
+    engine::define(ctx, &ctx.globals(), "tools", object.as_value(), Property::Plain)
+}
+
+/// The engine's way into every helper but the tools.
+unsafe extern "C" fn helper(
+    raw: *mut qjs::JSContext,
+    this: qjs::JSValue,
+    count: c_int,
+    values: *mut qjs::JSValue,
+    magic: c_int,
+) -> qjs::JSValue {
+    let at = magic as usize;
+    let run = match HELPERS.get(at) {
+        Some((_, helper)) => helper,
+        None => &INNER[at - HELPERS.len()],
+    };
+    // SAFETY: called by the engine with its own arguments.
+    unsafe { engine::run_helper(raw, this, count, values, |ctx, args| run(ctx, args)) }
+}
+
+/// The engine's way into the tools.
+unsafe extern "C" fn tool(
+    raw: *mut qjs::JSContext,
+    this: qjs::JSValue,
+    count: c_int,
+    values: *mut qjs::JSValue,
+    magic: c_int,
+) -> qjs::JSValue {
+    // SAFETY: called by the engine with its own arguments.
+    unsafe {
+        engine::run_helper(raw, this, count, values, |ctx, args| {
+            calls::call(ctx, args, magic as u32)
+        })
+    }
+}
+
+/// `yield_control()`
+fn yield_control<'js>(ctx: &Ctx<'js>, _args: Args<'_, 'js>) -> Returned<'js> {
+    crate::bindings::cellblock::code_mode::output::yield_control();
+    Ok(Value::new_undefined(ctx.clone()))
+}
+
+/// `exit()`
+fn exit<'js>(_ctx: &Ctx<'js>, _args: Args<'_, 'js>) -> Returned<'js> {
+    Err(Thrown::Exit)
+}
+
+/// `Math.random()`: xorshift64* from the host's seed, so that the seed decides
+/// every number. The engine's own generator was seeded when the guest was built.
+fn random<'js>(ctx: &Ctx<'js>, _args: Args<'_, 'js>) -> Returned<'js> {
+    let bits = state::with(|state| {
+        let mut x = state.random;
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        state.random = x;
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    });
+    let unit = (bits >> 11) as f64 / (1_u64 << 53) as f64;
+    Ok(Value::new_float(ctx.clone(), unit))
+}
+
+/// `ALL_TOOLS`, made when first touched: a catalogue can be long, and most
+/// programs never look. From then on it is an ordinary property.
+fn get_all_tools<'js>(ctx: &Ctx<'js>, _args: Args<'_, 'js>) -> Returned<'js> {
+    let descriptions = tools::descriptions();
+    let names = state::with(|state| std::mem::take(&mut state.tool_names));
+    let list = Array::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
+    for (at, (name, description)) in names.iter().zip(&descriptions).enumerate() {
+        let entry = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
+        engine::define(ctx, &entry, "name", &engine::new_string(ctx, name)?, Property::Plain)?;
+        let description = engine::new_string(ctx, description)?;
+        engine::define(ctx, &entry, "description", &description, Property::Plain)?;
+        list.set(at, entry).map_err(|_| Thrown::caught(ctx))?;
+    }
+    engine::define(ctx, &ctx.globals(), "ALL_TOOLS", list.as_value(), Property::Plain)?;
+    Ok(list.into_value())
+}
+
+/// Assignment to `ALL_TOOLS` before it was read.
+fn set_all_tools<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+    let undefined = Value::new_undefined(ctx.clone());
+    let value = args.first().unwrap_or(&undefined);
+    engine::define(ctx, &ctx.globals(), "ALL_TOOLS", value, Property::Plain)?;
+    Ok(undefined)
+}

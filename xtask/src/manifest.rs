@@ -1,0 +1,95 @@
+//! The manifest beside the prebuilt component: what it was made from.
+
+use crate::root;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Contents of `guest/prebuilt/manifest.json`. Hashes are SHA-256, in hex.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Hash of the component.
+    pub component: String,
+    /// Size of the component in bytes.
+    pub size: usize,
+    /// Hash of each source by its path: guest/, its lock file, wit/, and the
+    /// parts of xtask that decide how it is built.
+    pub sources: BTreeMap<String, String>,
+    /// Versions of the tools that built it.
+    pub tools: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Describes a component built from the sources as they are now.
+    pub fn describe(component: &[u8], tools: BTreeMap<String, String>) -> Result<Self> {
+        Ok(Self {
+            component: hash(component),
+            size: component.len(),
+            sources: sources()?,
+            tools,
+        })
+    }
+
+    /// Reads the committed manifest.
+    pub fn read() -> Result<Self> {
+        let path = path();
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is malformed", path.display()))
+    }
+
+    /// Writes the manifest.
+    pub fn write(&self) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        std::fs::write(path(), text).context("cannot write the manifest")
+    }
+}
+
+fn path() -> PathBuf {
+    root().join("guest/prebuilt/manifest.json")
+}
+
+/// Hashes of everything that the component is made from.
+pub fn sources() -> Result<BTreeMap<String, String>> {
+    let root = root();
+    let mut files = vec![
+        root.join("guest/Cargo.toml"),
+        root.join("guest/Cargo.lock"),
+        root.join("xtask/src/toolchain.rs"),
+        root.join("xtask/src/snapshot.rs"),
+    ];
+    for folder in ["guest/src", "guest/quickjs", "wit"] {
+        list(&root.join(folder), &mut files)?;
+    }
+    files
+        .into_iter()
+        .map(|file| {
+            let bytes =
+                std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            let name = file.strip_prefix(&root)?.to_string_lossy().into_owned();
+            Ok((name, hash(&bytes)))
+        })
+        .collect()
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)
+        .with_context(|| format!("cannot list {}", folder.display()))?
+    {
+        let path = entry?.path();
+        if path.is_dir() {
+            list(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// SHA-256 in hex.
+pub fn hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}

@@ -1,0 +1,109 @@
+//! Finds the tools that build the guest, as `scripts/guest-toolchain.sh` installs them.
+
+use crate::root;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+const TARGET: &str = "wasm32-wasip1";
+/// Where Debian's rustc looks for the target.
+const DEBIAN_LIB: &str = "/usr/lib/rustlib/wasm32-wasip1/lib";
+
+/// Shadow stack of the guest: twice what JavaScript may use of it by default.
+const SHADOW_STACK_BYTES: u32 = 2 << 20;
+
+/// A Rust toolchain that has the target, and the flags that go with it.
+pub struct Toolchain {
+    cargo: &'static str,
+    rustc: &'static str,
+}
+
+impl Toolchain {
+    /// The installed toolchain, or `None` when there is none.
+    pub fn find() -> Option<Self> {
+        let found = [
+            ("cargo", "rustc", rustup_has_target()),
+            ("/usr/bin/cargo", "/usr/bin/rustc", Path::new(DEBIAN_LIB).exists()),
+        ];
+        let (cargo, rustc, _) = found.into_iter().find(|(_, _, there)| *there)?;
+        let c_tools = ["clang-19", "llvm-ar-19", "wasm-ld-19", "cargo-component"];
+        let there = |tool: &&str| Command::new(tool).arg("--version").output().is_ok();
+        c_tools.iter().all(there).then_some(Self { cargo, rustc })
+    }
+
+    /// The versions that decide what the component is made of.
+    pub fn versions(&self) -> Result<BTreeMap<String, String>> {
+        [
+            ("rustc", vec![self.rustc, "--version"]),
+            ("cargo-component", vec!["cargo-component", "--version"]),
+            ("clang", vec!["clang-19", "--version"]),
+            ("lld", vec!["wasm-ld-19", "--version"]),
+        ]
+        .into_iter()
+        .map(|(name, command)| Ok((name.to_owned(), first_line(&command)?)))
+        .collect()
+    }
+
+    /// Builds the component and returns its bytes.
+    pub fn build(&self) -> Result<Vec<u8>> {
+        let root = root().canonicalize()?;
+        let guest = root.join("guest");
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| root.join("target"), Into::into)
+            .join("guest");
+        let cargo_home = std::env::var("CARGO_HOME")
+            .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))
+            .context("neither CARGO_HOME nor HOME is set")?;
+        // Paths are mapped away so that the result does not depend on where it is built.
+        let rust_flags = format!(
+            "-Clink-arg=-zstack-size={SHADOW_STACK_BYTES} \
+             -Ctarget-feature=+simd128,+bulk-memory,+nontrapping-fptoint,+sign-ext \
+             --remap-path-prefix={cargo_home}=/cargo --remap-path-prefix={}=/cellblock",
+            root.display()
+        );
+        let c_flags = format!(
+            "--target=wasm32-wasi -isystem /usr/include/wasm32-wasi -include {}/quickjs/wasm.h \
+             -O3 -DNDEBUG -msimd128 -mbulk-memory -mnontrapping-fptoint -msign-ext \
+             -ffile-prefix-map={}=/target -ffile-prefix-map={cargo_home}=/cargo",
+            guest.display(),
+            target.display(),
+        );
+        let status = Command::new("cargo-component")
+            .args(["build", "--release", "--locked", "--target", TARGET])
+            .current_dir(&guest)
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env("CARGO", self.cargo)
+            .env("RUSTC", self.rustc)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("CARGO_TARGET_WASM32_WASIP1_LINKER", "wasm-ld-19")
+            .env("RUSTFLAGS", rust_flags)
+            .env("RQUICKJS_SYS_NO_WASI_SDK", "1")
+            .env("CC_wasm32_wasip1", "clang-19")
+            .env("AR_wasm32_wasip1", "llvm-ar-19")
+            .env("CFLAGS_wasm32_wasip1", c_flags)
+            .status()
+            .context("cannot run cargo-component")?;
+        if !status.success() {
+            bail!("cargo-component failed; its output is above");
+        }
+        let built = target.join(TARGET).join("release/cellblock_guest.wasm");
+        std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))
+    }
+}
+
+fn rustup_has_target() -> bool {
+    let print = ["rustc", "--print", "target-libdir", "--target", TARGET];
+    first_line(&print).is_ok_and(|lib| Path::new(&lib).exists())
+}
+
+fn first_line(command: &[&str]) -> Result<String> {
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .output()
+        .with_context(|| format!("cannot run {}", command[0]))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}
