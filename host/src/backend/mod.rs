@@ -1,0 +1,109 @@
+//! The seam: what those who manage turns know about how JavaScript is reached.
+//!
+//! A [`CodeModeBackend`] starts programs ("cells") and answers for them; a
+//! [`CodeModeTurnHost`] is what a turn offers the cells: tools, and an ear for
+//! notifications. Nothing here says where a cell runs.
+
+mod error;
+mod request;
+mod response;
+mod turn;
+
+pub use error::CodeModeError;
+pub use request::{CellId, ExecuteRequest, WaitRequest};
+pub use response::{
+    CellInfo, CellReport, CellState, CellUsage, ContentItem, ExecuteToPendingOutcome, ImageDetail,
+    LimitKind, RuntimeResponse, WaitOutcome, WaitToPendingOutcome,
+};
+pub use turn::{CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker};
+
+use crate::stored::StoredValues;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A boxed future, so that the seam can be used as `dyn`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A way to run cells: in this process, in a child process or elsewhere.
+///
+/// A backend is one session: cell ids are unique in it, and its cells share the
+/// stored values that each is started with. All methods are cheap to call; the
+/// futures do the work, and dropping one never loses a cell or its output.
+pub trait CodeModeBackend: Send + Sync {
+    /// Whether programs can be run at all. Starts nothing.
+    ///
+    /// # Errors
+    /// [`CodeModeError::Unavailable`] with the reason.
+    fn availability(&self) -> Result<(), CodeModeError>;
+
+    /// Hands out the id of the next cell: decimal, from 1, never used twice.
+    ///
+    /// # Errors
+    /// [`CodeModeError::CellIdsExhausted`] after 2^64 − 1 cells.
+    fn allocate_cell_id(&self) -> Result<CellId, CodeModeError>;
+
+    /// Starts the cell `cell_id` and answers with its first response: it
+    /// yielded, or it ended.
+    ///
+    /// The cell sees `stored_values` as they are now. The keys it writes are
+    /// merged into them when it ends by itself, whether or not anybody waits.
+    ///
+    /// # Errors
+    /// A cell that was not admitted: the id is in use, the session is shutting
+    /// down or full, or the request is over a limit. What the program does wrong
+    /// is no error of this call but part of the response.
+    fn execute(
+        &self,
+        cell_id: CellId,
+        request: ExecuteRequest,
+        stored_values: StoredValues,
+    ) -> BoxFuture<'_, Result<RuntimeResponse, CodeModeError>>;
+
+    /// Waits for the next response of a cell: new output since the last one, or its end.
+    ///
+    /// # Errors
+    /// [`CodeModeError::AlreadyObserved`] when somebody else waits; they are not
+    /// disturbed. A cell that is unknown or has ended is no error but
+    /// [`WaitOutcome::MissingCell`].
+    fn wait(&self, request: WaitRequest) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>>;
+
+    /// Ends a cell and answers with what it still had to say. A cell that has
+    /// already ended by itself answers with its result instead.
+    ///
+    /// # Errors
+    /// [`CodeModeError::AlreadyTerminating`] for the second of two terminations.
+    fn terminate(&self, cell_id: CellId) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>>;
+
+    /// Like [`execute`](Self::execute), but answers when the program waits for
+    /// something outside, and freezes it there until it is observed again.
+    ///
+    /// # Errors
+    /// As for [`execute`](Self::execute), and [`CodeModeError::Unsupported`].
+    fn execute_to_pending(
+        &self,
+        cell_id: CellId,
+        request: ExecuteRequest,
+        stored_values: StoredValues,
+    ) -> BoxFuture<'_, Result<ExecuteToPendingOutcome, CodeModeError>>;
+
+    /// Lets a frozen cell run on to its next pending frontier or its end.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait), and [`CodeModeError::Unsupported`].
+    fn wait_to_pending(
+        &self,
+        cell_id: CellId,
+    ) -> BoxFuture<'_, Result<WaitToPendingOutcome, CodeModeError>>;
+
+    /// The cells that are alive or whose result nobody has fetched, oldest first.
+    fn cells(&self) -> Vec<CellInfo>;
+
+    /// Serves nested calls and notifications through `host` until the guard is
+    /// dropped. Calls made while no worker lives wait for the next one; of
+    /// several workers the newest serves.
+    fn start_turn_worker(&self, host: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker;
+
+    /// Refuses new cells, terminates those that run, and returns when they have ended.
+    fn shutdown(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,186 @@
+//! Every limit there is, each with a default that a real program does not meet.
+
+use crate::backend::LimitKind;
+use std::time::Duration;
+
+const MIB: usize = 1 << 20;
+
+/// What one cell may use.
+///
+/// A cell that meets a limit ends with a `Result` whose text names the limit,
+/// the line being run and the remedy, and whose report carries the
+/// [`LimitKind`]. Nothing it stored is kept.
+///
+/// ```
+/// let limits = cellblock::CellLimits { fuel: 1_000_000_000, ..Default::default() };
+/// assert!(limits.check().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellLimits {
+    /// Fuel for the whole cell, about one unit for each WebAssembly instruction;
+    /// a 2026 core burns 10 to 25 thousand million a second.
+    pub fuel: u64,
+    /// Fuel for one step: from the start, or from one batch of events, to where
+    /// the program waits again.
+    pub step_fuel: u64,
+    /// Wall-clock time spent running. Waiting for tools and timers is free.
+    pub running_time: Duration,
+    /// Wall-clock time from start to end, waiting included.
+    pub total_time: Duration,
+    /// Bytes that the JavaScript engine may hold. The sandbox as a whole is
+    /// stopped a tenth and 4 MiB above it.
+    pub memory_bytes: usize,
+    /// Bytes of stack for JavaScript: about 3 000 calls deep for each MiB. At
+    /// most [`CellLimits::MAX_STACK_BYTES`].
+    pub stack_bytes: usize,
+    /// Bytes of output and notifications over the life of the cell.
+    pub output_bytes: usize,
+    /// Content items and notifications over the life of the cell.
+    pub output_items: usize,
+    /// Nested calls over the life of the cell.
+    pub calls: u64,
+    /// Nested calls in flight at one time.
+    pub calls_in_flight: usize,
+    /// Bytes of one nested call's input, as JSON.
+    pub input_bytes: usize,
+    /// Bytes of one nested call's result, as JSON. A longer one rejects its
+    /// promise and does not end the cell.
+    pub result_bytes: usize,
+    /// Timers pending at one time.
+    pub timers: usize,
+    /// Bytes, keys included, that the cell may store.
+    pub stored_bytes: usize,
+    /// Keys that the cell may store.
+    pub stored_keys: usize,
+    /// Bytes of the program. A longer one is not admitted.
+    pub source_bytes: usize,
+    /// How long an ending cell waits for its cancelled calls to return.
+    pub cancel_grace: Duration,
+}
+
+impl CellLimits {
+    /// The most that [`CellLimits::stack_bytes`] may be: the guest's own stack is
+    /// twice that, and the native one fourteen times.
+    pub const MAX_STACK_BYTES: usize = MIB;
+    /// The most that [`CellLimits::memory_bytes`] may be.
+    pub const MAX_MEMORY_BYTES: usize = 1024 * MIB;
+
+    /// Whether the limits can be kept.
+    ///
+    /// # Errors
+    /// A text that names the field and its bound.
+    pub fn check(&self) -> Result<(), String> {
+        let (memory, stack) = (Self::MAX_MEMORY_BYTES, Self::MAX_STACK_BYTES);
+        if self.memory_bytes > memory || self.memory_bytes < MIB {
+            return Err(format!("the memory limit must be between {MIB} and {memory} bytes"));
+        }
+        if self.stack_bytes > stack || self.stack_bytes < 16 << 10 {
+            return Err(format!("the stack limit must be between {} and {stack} bytes", 16 << 10));
+        }
+        Ok(())
+    }
+
+    /// Size at which the sandbox's memory stops growing: room above what
+    /// JavaScript may hold for the guest itself and for strings on their way.
+    pub(crate) fn sandbox_bytes(&self) -> usize {
+        self.memory_bytes + self.memory_bytes / 10 + 4 * MIB
+    }
+
+    /// A limit's value and what to do about it, for the error text.
+    pub(crate) fn describe(&self, limit: LimitKind) -> (String, &'static str) {
+        let duration = |time: Duration| format!("{} ms", time.as_millis());
+        match limit {
+            LimitKind::Fuel => (self.fuel.to_string(), "do less work or raise the limit"),
+            LimitKind::StepFuel => {
+                (self.step_fuel.to_string(), "await something now and then, or raise the limit")
+            }
+            LimitKind::RunningTime => {
+                (duration(self.running_time), "do less work or raise the limit")
+            }
+            LimitKind::TotalTime => {
+                (duration(self.total_time), "finish sooner, or go on in another cell")
+            }
+            LimitKind::Memory => {
+                (format!("{} bytes", self.memory_bytes), "keep less at a time or raise the limit")
+            }
+            LimitKind::Stack => {
+                (format!("{} bytes", self.stack_bytes), "recurse less deeply or use a loop")
+            }
+            LimitKind::OutputBytes => (self.output_bytes.to_string(), "print a summary instead"),
+            LimitKind::OutputItems => (self.output_items.to_string(), "join texts before printing"),
+            LimitKind::Calls => (self.calls.to_string(), "split the work over several cells"),
+            LimitKind::CallsInFlight => {
+                (self.calls_in_flight.to_string(), "await some calls before making more")
+            }
+            LimitKind::InputBytes => (self.input_bytes.to_string(), "pass less to a tool"),
+            LimitKind::Timers => (self.timers.to_string(), "clear timers or set fewer"),
+            LimitKind::StoredBytes => (self.stored_bytes.to_string(), "store less"),
+            LimitKind::StoredKeys => (self.stored_keys.to_string(), "store fewer keys"),
+        }
+    }
+}
+
+impl Default for CellLimits {
+    fn default() -> Self {
+        Self {
+            fuel: 1_000_000_000_000,
+            step_fuel: 1_000_000_000_000,
+            running_time: Duration::from_secs(60),
+            total_time: Duration::from_secs(24 * 3600),
+            memory_bytes: 128 * MIB,
+            stack_bytes: MIB,
+            output_bytes: 32 * MIB,
+            output_items: 20_000,
+            calls: 100_000,
+            calls_in_flight: 1_024,
+            input_bytes: 32 * MIB,
+            result_bytes: 32 * MIB,
+            timers: 10_000,
+            stored_bytes: 16 * MIB,
+            stored_keys: 10_000,
+            source_bytes: 4 * MIB,
+            cancel_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What one session may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Cells that live at one time.
+    pub cells: usize,
+    /// Results that wait to be fetched; above it the oldest is dropped.
+    pub unread_results: usize,
+    /// Bound on what a caller may ask for with `yield_time_ms`, applied after
+    /// the grace second; 0 answers at once.
+    pub max_yield_time_ms: Option<u64>,
+    /// Limits of each cell.
+    pub cell: CellLimits,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            cells: 1_024,
+            unread_results: 256,
+            max_yield_time_ms: None,
+            cell: CellLimits::default(),
+        }
+    }
+}
+
+/// Yield time of a request that names none, in milliseconds.
+pub const DEFAULT_YIELD_TIME_MS: u64 = 10_000;
+/// From this yield time up, [`YIELD_GRACE_MS`] is added.
+const YIELD_GRACE_FROM_MS: u64 = 10_000;
+/// Added so that a tool that takes as long as the yield time still makes it.
+const YIELD_GRACE_MS: u64 = 1_000;
+
+/// How long to wait before answering that a cell still runs: what was asked
+/// for, the grace second, then the session's bound.
+pub(crate) fn yield_timeout(requested_ms: Option<u64>, max_ms: Option<u64>) -> Duration {
+    let requested = requested_ms.unwrap_or(DEFAULT_YIELD_TIME_MS);
+    let grace = if requested >= YIELD_GRACE_FROM_MS { YIELD_GRACE_MS } else { 0 };
+    let graced = requested.saturating_add(grace);
+    Duration::from_millis(max_ms.map_or(graced, |max| graced.min(max)))
+}

@@ -1,0 +1,282 @@
+//! What a cell has running on the host's side: nested calls and notifications.
+//!
+//! Each is a task of its own in one join set, which the cell's task polls.
+//! What no worker serves yet waits here. A panic or a lost task ends that call
+//! alone, and every call ends exactly once.
+
+use super::imports::Outbox;
+use super::turns::Turn;
+use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
+use serde_json::Value;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// A nested call that has ended: its number, and the JSON of its result.
+pub(super) type CallEnd = (u64, Result<String, String>);
+
+/// What happens to callbacks.
+pub(super) enum Next {
+    /// A call has ended, or a notification (`None`).
+    Ended(Option<CallEnd>),
+    /// A worker has started or ended while something waits for one.
+    WorkerChanged,
+}
+
+enum Done {
+    Call(CallEnd),
+    Notification,
+}
+
+/// Which callback a task carries.
+#[derive(Clone, Copy)]
+enum Kind {
+    Call(u64),
+    Notification,
+}
+
+/// The callbacks of one cell.
+pub(super) struct Callbacks {
+    cell_id: CellId,
+    tool_call_id: String,
+    result_bytes: usize,
+    outbox: Arc<Outbox>,
+    turn: Turn,
+    calls: CancellationToken,
+    notifications: CancellationToken,
+    running: JoinSet<Done>,
+    kinds: HashMap<tokio::task::Id, Kind>,
+    waiting_calls: VecDeque<(u64, CodeModeNestedToolCall)>,
+    waiting_notifications: VecDeque<String>,
+    notifying: bool,
+}
+
+impl Callbacks {
+    pub(super) fn new(
+        cell_id: CellId,
+        tool_call_id: String,
+        result_bytes: usize,
+        outbox: Arc<Outbox>,
+        turn: Turn,
+    ) -> Self {
+        Self {
+            cell_id,
+            tool_call_id,
+            result_bytes,
+            outbox,
+            turn,
+            calls: CancellationToken::new(),
+            notifications: CancellationToken::new(),
+            running: JoinSet::new(),
+            kinds: HashMap::new(),
+            waiting_calls: VecDeque::new(),
+            waiting_notifications: VecDeque::new(),
+            notifying: false,
+        }
+    }
+
+    /// Starts a call, or lets it wait for a worker.
+    pub(super) fn call(&mut self, id: u64, call: CodeModeNestedToolCall) {
+        match self.turn.host() {
+            Some(host) => self.start_call(host, id, call),
+            None => self.waiting_calls.push_back((id, call)),
+        }
+    }
+
+    /// Sends a notification after those before it.
+    pub(super) fn notify(&mut self, text: String) {
+        self.waiting_notifications.push_back(text);
+        self.next_notification();
+    }
+
+    /// Hands what waits to the worker that serves now.
+    pub(super) fn dispatch_waiting(&mut self) {
+        let Some(host) = self.turn.host() else { return };
+        while let Some((id, call)) = self.waiting_calls.pop_front() {
+            self.start_call(Arc::clone(&host), id, call);
+        }
+        self.next_notification();
+    }
+
+    /// Whether any task runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether a notification is being delivered, or will be while a worker lives.
+    pub(super) fn is_notifying(&self) -> bool {
+        self.notifying
+    }
+
+    /// Whether [`Callbacks::next`] has anything to wait for.
+    pub(super) fn has_next(&self) -> bool {
+        !self.running.is_empty() || self.wants_worker()
+    }
+
+    /// The next thing to happen. Only while there is something to wait for.
+    pub(super) async fn next(&mut self) -> Next {
+        let wants_worker = self.wants_worker();
+        let joined = tokio::select! {
+            biased;
+            Some(joined) = self.running.join_next_with_id() => joined,
+            () = self.turn.changed(), if wants_worker => return Next::WorkerChanged,
+            else => std::future::pending().await,
+        };
+        Next::Ended(self.ended(joined))
+    }
+
+    fn wants_worker(&self) -> bool {
+        !self.waiting_calls.is_empty() || !self.waiting_notifications.is_empty()
+    }
+
+    /// A callback that has ended already, if any: keeps batches large.
+    pub(super) fn try_next(&mut self) -> Option<Option<CallEnd>> {
+        let joined = self.running.try_join_next_with_id()?;
+        Some(self.ended(joined))
+    }
+
+    /// Asks calls to end, and drops those that wait.
+    pub(super) fn cancel_calls(&mut self) {
+        self.calls.cancel();
+        for _ in self.waiting_calls.drain(..) {
+            self.outbox.call_ended();
+        }
+    }
+
+    /// Asks calls and notifications to end, and drops those that wait.
+    pub(super) fn cancel_all(&mut self) {
+        self.cancel_calls();
+        self.notifications.cancel();
+        self.waiting_notifications.clear();
+    }
+
+    /// Drops notifications that no worker takes.
+    pub(super) fn drop_undeliverable(&mut self) {
+        if !self.notifying && !self.waiting_notifications.is_empty() {
+            tracing::warn!(
+                "failed to deliver code mode notification for cell {}: no turn is active",
+                self.cell_id
+            );
+            self.waiting_notifications.clear();
+        }
+    }
+
+    /// Ends what did not end when asked: its futures are dropped where they await.
+    pub(super) fn abort(&mut self) {
+        self.running.abort_all();
+    }
+
+    /// Tells the turn's host that the cell is closed.
+    pub(super) fn cell_closed(&self) {
+        if let Some(host) = self.turn.host() {
+            host.cell_closed(&self.cell_id);
+        }
+    }
+
+    fn start_call(
+        &mut self,
+        host: Arc<dyn CodeModeTurnHost>,
+        id: u64,
+        call: CodeModeNestedToolCall,
+    ) {
+        let (token, limit) = (self.calls.clone(), self.result_bytes);
+        let task = self.running.spawn(async move {
+            let result = host.invoke_tool(call, token).await;
+            Done::Call((id, result.and_then(|value| to_json(&value, limit))))
+        });
+        self.kinds.insert(task.id(), Kind::Call(id));
+    }
+
+    fn next_notification(&mut self) {
+        if self.notifying {
+            return;
+        }
+        let Some(host) = self.turn.host() else { return };
+        let Some(text) = self.waiting_notifications.pop_front() else { return };
+        let (token, cell, call) =
+            (self.notifications.clone(), self.cell_id.clone(), self.tool_call_id.clone());
+        let task = self.running.spawn(async move {
+            if let Err(error) = host.notify(call, cell.clone(), text, token).await {
+                tracing::warn!("failed to deliver code mode notification for cell {cell}: {error}");
+            }
+            Done::Notification
+        });
+        self.kinds.insert(task.id(), Kind::Notification);
+        self.notifying = true;
+    }
+
+    fn ended(
+        &mut self,
+        joined: Result<(tokio::task::Id, Done), tokio::task::JoinError>,
+    ) -> Option<CallEnd> {
+        let (task, done) = match joined {
+            Ok((task, done)) => (task, Ok(done)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        let kind = self.kinds.remove(&task);
+        let end = match (done, kind) {
+            (Ok(Done::Call(end)), _) => Some(end),
+            (Err(error), Some(Kind::Call(id))) if error.is_panic() => {
+                tracing::error!("a tool panicked in cell {}", self.cell_id);
+                Some((id, Err("code mode tool task panicked".to_owned())))
+            }
+            (Err(_), Some(Kind::Call(id))) => {
+                Some((id, Err("code mode nested tool call cancelled".to_owned())))
+            }
+            (Ok(Done::Notification), _) => None,
+            (Err(error), _) => {
+                if error.is_panic() {
+                    tracing::error!("code mode notification task panicked in {}", self.cell_id);
+                }
+                None
+            }
+        };
+        if end.is_some() {
+            self.outbox.call_ended();
+        } else {
+            self.notifying = false;
+            self.next_notification();
+        }
+        end
+    }
+}
+
+/// Nesting that a result may have: what serde_json reads back.
+const MAX_DEPTH: usize = 127;
+
+/// A result as JSON text, within its limits.
+fn to_json(value: &Value, limit: usize) -> Result<String, String> {
+    if !is_shallow(value) {
+        return Err(format!("tool result is nested more than {MAX_DEPTH} levels deep"));
+    }
+    let json = value.to_string();
+    if json.len() > limit {
+        let size = json.len();
+        return Err(format!(
+            "tool result is too large: {size} bytes of JSON, and the limit is {limit}; ask the \
+             tool for less"
+        ));
+    }
+    Ok(json)
+}
+
+/// Looks at the nesting without recursion: a hostile tool may nest without end.
+fn is_shallow(value: &Value) -> bool {
+    let mut level: Vec<&Value> = vec![value];
+    for _ in 0..=MAX_DEPTH {
+        level = level
+            .into_iter()
+            .flat_map(|value| match value {
+                Value::Array(items) => items.iter().collect::<Vec<_>>(),
+                Value::Object(members) => members.values().collect(),
+                _ => Vec::new(),
+            })
+            .filter(|value| value.is_array() || value.is_object())
+            .collect();
+        if level.is_empty() {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,217 @@
+//! The engine: wasmtime set up for very many short-lived sandboxes, and the
+//! guest component compiled for it.
+
+use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
+use super::bindings::CellPre;
+use super::cache;
+use super::imports::Imports;
+use super::sandbox::FUEL_RESERVE;
+use crate::backend::LimitKind;
+use crate::limits::CellLimits;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{
+    Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, StoreContextMut,
+};
+
+/// The guest, as `cargo xtask guest` built it.
+pub(super) const GUEST: &[u8] = include_bytes!("../../../guest/prebuilt/cellblock-guest.wasm");
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Native stack of a running cell: fourteen times what JavaScript may use,
+/// measured as the most that one byte of the guest's stack costs natively.
+const WASM_STACK_BYTES: usize = 14 * CellLimits::MAX_STACK_BYTES;
+/// What host functions may use of the same stack.
+const HOST_STACK_BYTES: usize = 2 * MIB;
+
+/// Memory that a freed slot keeps mapped, so that the next cell finds its pages
+/// there: the pages that a small program touches, rounded up.
+const KEEP_RESIDENT_BYTES: usize = 4 * MIB;
+
+/// How an [`Engine`] is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineConfig {
+    /// Sandboxes that may exist at one time, over all sessions. Address space is
+    /// reserved for each, 4 GiB, but no memory.
+    pub max_cells: u32,
+    /// Where compiled code is kept; `None` compiles anew in every process. It
+    /// must be a place that only this user can write, or it is not used.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { max_cells: 10_240, cache_dir: cache::default_dir() }
+    }
+}
+
+/// Why no engine could be made.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Wasmtime refused the set-up; the text is its own.
+    #[error("cannot set up the sandbox engine: {0}")]
+    Setup(String),
+    /// The guest could not be compiled; the text is wasmtime's own.
+    #[error("cannot compile the guest component: {0}")]
+    Compile(String),
+}
+
+/// The sandbox engine. One is enough for a process; a clone is a handle to the same.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    guest: CellPre<Imports>,
+    pooled: bool,
+}
+
+impl Engine {
+    /// Sets up an engine and loads or compiles the guest: about a second the first
+    /// time, milliseconds when compiled code is found in the cache.
+    ///
+    /// # Errors
+    /// [`EngineError`], on a machine that wasmtime cannot serve.
+    pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
+        let (engine, pooled) = create(config)?;
+        let component = cache::load_or_compile(&engine, config.cache_dir.as_deref())?;
+        let mut linker = Linker::new(&engine);
+        let pre = link(&mut linker)
+            .and_then(|()| linker.instantiate_pre(&component))
+            .and_then(CellPre::new)
+            .map_err(|error| EngineError::Setup(format!("{error:#}")))?;
+        Ok(Self(Arc::new(Inner { guest: pre, pooled })))
+    }
+
+    /// The engine of this process, made on first use with the default set-up.
+    ///
+    /// # Errors
+    /// As for [`Engine::new`]; the same error every time.
+    pub fn shared() -> Result<Self, EngineError> {
+        static SHARED: OnceLock<Result<Engine, EngineError>> = OnceLock::new();
+        SHARED.get_or_init(|| Self::new(&EngineConfig::default())).clone()
+    }
+
+    /// Whether sandboxes come from a pool. If not, each costs ten times as much
+    /// to start: the address space for the pool was not to be had.
+    pub fn is_pooled(&self) -> bool {
+        self.0.pooled
+    }
+
+    pub(super) fn guest(&self) -> &CellPre<Imports> {
+        &self.0.guest
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("pooled", &self.0.pooled).finish_non_exhaustive()
+    }
+}
+
+/// Tries the pool, then does without.
+fn create(config: &EngineConfig) -> Result<(wasmtime::Engine, bool), EngineError> {
+    let mut wasm = base_config();
+    wasm.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.max_cells)));
+    match wasmtime::Engine::new(&wasm) {
+        Ok(engine) => Ok((engine, true)),
+        Err(error) => {
+            tracing::warn!(
+                "no address space for a pool of {} sandboxes, so each is allocated on demand: \
+                 {error:#}",
+                config.max_cells
+            );
+            let mut wasm = base_config();
+            wasm.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+            let engine = wasmtime::Engine::new(&wasm)
+                .map_err(|error| EngineError::Setup(format!("{error:#}")))?;
+            Ok((engine, false))
+        }
+    }
+}
+
+fn base_config() -> Config {
+    let mut config = Config::new();
+    config
+        // The guest queues and resumes; nothing waits inside it.
+        .concurrency_support(false)
+        .consume_fuel(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        // The same bits for the same program on every machine.
+        .cranelift_nan_canonicalization(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES)
+        // Traps are told apart by their kind; nobody reads wasm frames.
+        .wasm_backtrace_max_frames(None)
+        // What the guest does not need is not there.
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false);
+    config
+}
+
+fn pool(max_cells: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(max_cells)
+        .total_core_instances(max_cells.saturating_mul(4))
+        .total_memories(max_cells)
+        .total_tables(max_cells.saturating_mul(2))
+        // A parked cell needs no stack, but any cell may run.
+        .total_stacks(max_cells)
+        .max_memory_size(CellLimits::MAX_MEMORY_BYTES + CellLimits::MAX_MEMORY_BYTES / 8)
+        .max_core_instances_per_component(4)
+        .max_memories_per_component(1)
+        .max_tables_per_component(2)
+        .max_tables_per_module(2)
+        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+        .table_keep_resident(64 * KIB)
+        .async_stack_keep_resident(64 * KIB)
+        .max_unused_warm_slots(100);
+    pool
+}
+
+/// Everything that a guest can reach.
+fn link(linker: &mut Linker<Imports>) -> wasmtime::Result<()> {
+    types::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
+    tools::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
+    output::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
+    stored_values::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
+    clock::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
+    // By hand, because only the store knows how much fuel is left.
+    linker.instance("cellblock:code-mode/watch@0.1.0")?.func_wrap(
+        "poll",
+        |store: StoreContextMut<'_, Imports>, (): ()| {
+            let out_of_fuel = store.get_fuel()? < FUEL_RESERVE;
+            let limit = if out_of_fuel {
+                Some(types::Limit::Fuel)
+            } else if store.data().outbox.is_running_time_spent() {
+                Some(types::Limit::RunningTime)
+            } else {
+                None
+            };
+            Ok((limit,))
+        },
+    )
+}
+
+/// The limit that the guest speaks of.
+pub(super) fn limit_kind(limit: types::Limit) -> LimitKind {
+    match limit {
+        types::Limit::Fuel => LimitKind::Fuel,
+        types::Limit::RunningTime => LimitKind::RunningTime,
+        types::Limit::Memory => LimitKind::Memory,
+        types::Limit::Stack => LimitKind::Stack,
+        types::Limit::OutputBytes => LimitKind::OutputBytes,
+        types::Limit::OutputItems => LimitKind::OutputItems,
+        types::Limit::Calls => LimitKind::Calls,
+        types::Limit::CallsInFlight => LimitKind::CallsInFlight,
+        types::Limit::InputBytes => LimitKind::InputBytes,
+        types::Limit::Timers => LimitKind::Timers,
+        types::Limit::StoredBytes => LimitKind::StoredBytes,
+        types::Limit::StoredKeys => LimitKind::StoredKeys,
+    }
+}

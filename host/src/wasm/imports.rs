@@ -1,0 +1,230 @@
+//! The host's side of the guest's imports: everything a guest can reach.
+//!
+//! Imports only put things down: output and calls into the [`Outbox`], from
+//! where the cell's task takes them between two slices of the guest's time.
+//! They count as they go, and refuse what is over a limit.
+
+use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
+use crate::backend::{ContentItem, ImageDetail};
+use crate::clock::Clock;
+use crate::limits::CellLimits;
+use crate::stored::Snapshot;
+use crate::tools::ToolDefinition;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Something that the guest said, in order.
+#[derive(Debug)]
+pub(super) enum Said {
+    Item(ContentItem),
+    Notification(String),
+    Yield,
+    Call { id: u64, tool: usize, input: Option<String> },
+}
+
+/// What the guest said and the cell's task has not taken yet, and what both
+/// must know at the same time. The lock is held for a push or a swap.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    said: Mutex<Vec<Said>>,
+    /// Set by the task when the guest should end by itself.
+    running_time_spent: AtomicBool,
+    /// Calls that have not ended, as the task sees it.
+    calls_in_flight: AtomicUsize,
+}
+
+impl Outbox {
+    /// Takes what was said since the last time.
+    pub(super) fn take(&self) -> Vec<Said> {
+        std::mem::take(&mut *self.said.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, said: Said) {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+    }
+
+    /// Asks the guest to end at its next look at the clock.
+    pub(super) fn spend_running_time(&self) {
+        self.running_time_spent.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the guest should end.
+    pub(super) fn is_running_time_spent(&self) -> bool {
+        self.running_time_spent.load(Ordering::Relaxed)
+    }
+
+    /// A call has ended.
+    pub(super) fn call_ended(&self) {
+        self.calls_in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Calls that have not ended.
+    pub(super) fn calls_in_flight(&self) -> usize {
+        self.calls_in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// What a store carries for its cell.
+pub(super) struct Imports {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) limits: Arc<CellLimits>,
+    tools: Arc<[ToolDefinition]>,
+    stored: Arc<Snapshot>,
+    clock: Arc<dyn Clock>,
+    /// The wall clock less the monotonic one, when the cell started.
+    wall_offset: Duration,
+    output_bytes: usize,
+    output_items: usize,
+    calls: u64,
+    pub(super) memory_bytes: usize,
+    pub(super) memory_refused: bool,
+}
+
+/// What an [`Imports`] is made from.
+pub(super) struct Surroundings {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) limits: Arc<CellLimits>,
+    pub(super) tools: Arc<[ToolDefinition]>,
+    pub(super) stored: Arc<Snapshot>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl Imports {
+    pub(super) fn new(around: Surroundings) -> Self {
+        let wall_offset = around.clock.wall().saturating_sub(around.clock.monotonic());
+        Self {
+            outbox: around.outbox,
+            limits: around.limits,
+            tools: around.tools,
+            stored: around.stored,
+            clock: around.clock,
+            wall_offset,
+            output_bytes: 0,
+            output_items: 0,
+            calls: 0,
+            memory_bytes: 0,
+            memory_refused: false,
+        }
+    }
+
+    pub(super) fn output_bytes(&self) -> usize {
+        self.output_bytes
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    fn count_output(&mut self, bytes: usize) -> Result<(), types::Limit> {
+        if self.output_items >= self.limits.output_items {
+            return Err(types::Limit::OutputItems);
+        }
+        if bytes > self.limits.output_bytes - self.output_bytes {
+            return Err(types::Limit::OutputBytes);
+        }
+        self.output_items += 1;
+        self.output_bytes += bytes;
+        Ok(())
+    }
+}
+
+impl types::Host for Imports {}
+
+impl tools::Host for Imports {
+    fn call(&mut self, id: u64, tool: u32, input: Option<String>) -> Result<(), types::Limit> {
+        if self.calls >= self.limits.calls {
+            return Err(types::Limit::Calls);
+        }
+        if self.outbox.calls_in_flight() >= self.limits.calls_in_flight {
+            return Err(types::Limit::CallsInFlight);
+        }
+        if input.as_ref().is_some_and(|input| input.len() > self.limits.input_bytes) {
+            return Err(types::Limit::InputBytes);
+        }
+        self.calls += 1;
+        self.outbox.calls_in_flight.fetch_add(1, Ordering::Relaxed);
+        self.outbox.push(Said::Call { id, tool: tool as usize, input });
+        Ok(())
+    }
+
+    fn descriptions(&mut self) -> Vec<String> {
+        self.tools.iter().map(|tool| tool.description.clone()).collect()
+    }
+}
+
+impl output::Host for Imports {
+    fn emit(&mut self, item: output::ContentItem) -> Result<(), types::Limit> {
+        let item = match item {
+            output::ContentItem::Text(text) => ContentItem::InputText { text },
+            output::ContentItem::Image(image) => ContentItem::InputImage {
+                image_url: image.url,
+                detail: Some(match image.detail {
+                    output::ImageDetail::Auto => ImageDetail::Auto,
+                    output::ImageDetail::Low => ImageDetail::Low,
+                    output::ImageDetail::High => ImageDetail::High,
+                    output::ImageDetail::Original => ImageDetail::Original,
+                }),
+            },
+            output::ContentItem::Audio(audio_url) => ContentItem::InputAudio { audio_url },
+        };
+        self.count_output(item.byte_len())?;
+        self.outbox.push(Said::Item(item));
+        Ok(())
+    }
+
+    fn notify(&mut self, text: String) -> Result<(), types::Limit> {
+        self.count_output(text.len())?;
+        self.outbox.push(Said::Notification(text));
+        Ok(())
+    }
+
+    fn yield_control(&mut self) {
+        self.outbox.push(Said::Yield);
+    }
+}
+
+impl stored_values::Host for Imports {
+    fn get(&mut self, key: String) -> Option<String> {
+        self.stored.get(&key).map(|json| String::from(&**json))
+    }
+}
+
+impl clock::Host for Imports {
+    fn wall(&mut self) -> u64 {
+        nanos(self.wall_offset + self.clock.monotonic())
+    }
+
+    fn monotonic(&mut self) -> u64 {
+        nanos(self.clock.monotonic())
+    }
+}
+
+impl wasmtime::ResourceLimiter for Imports {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if desired > self.limits.sandbox_bytes() {
+            self.memory_refused = true;
+            return Ok(false);
+        }
+        self.memory_bytes = self.memory_bytes.max(desired);
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        _desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(false)
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

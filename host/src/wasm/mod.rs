@@ -1,0 +1,364 @@
+//! The in-process backend: each cell in a WebAssembly sandbox of its own.
+//!
+//! From the outside in: [`WasmBackend`] is the seam; `registry` knows the cells,
+//! `cell` is the task that owns one, `callbacks` what it has running on the
+//! host's side, `sandbox` the guest's steps, `imports` all that a guest can
+//! reach, `engine` and `cache` the machinery.
+
+mod bindings;
+mod cache;
+mod callbacks;
+mod cell;
+mod engine;
+mod imports;
+mod registry;
+mod sandbox;
+mod session;
+mod turns;
+
+pub use engine::{Engine, EngineConfig, EngineError};
+
+use crate::backend::{
+    BoxFuture, CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
+    WaitRequest, WaitToPendingOutcome,
+};
+use crate::clock::{Clock, Random, SystemClock, SystemRandom};
+use crate::limits::{SessionLimits, yield_timeout};
+use crate::stored::StoredValues;
+use cell::{Answer, Command, Start, Until};
+use imports::Outbox;
+use registry::{Found, Shared};
+use session::Session;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that may wait for a cell's task; it takes them before all else.
+const COMMANDS: usize = 8;
+
+/// Tools of one request: the guest numbers them in fifteen bits.
+const MAX_TOOLS: usize = i16::MAX as usize;
+
+/// Runs cells in this process.
+///
+/// It must be used within a tokio runtime with its timer enabled. Dropping it
+/// ends its cells without waiting for them.
+pub struct WasmBackend {
+    session: Arc<Session>,
+    last_id: AtomicU64,
+}
+
+impl WasmBackend {
+    /// A session on the process's shared engine with default limits.
+    ///
+    /// # Errors
+    /// As for [`Engine::shared`].
+    pub fn new() -> Result<Self, EngineError> {
+        Ok(Self::with_limits(&Engine::shared()?, SessionLimits::default()))
+    }
+
+    /// A session on an engine with limits of its own.
+    pub fn with_limits(engine: &Engine, limits: SessionLimits) -> Self {
+        Self::deterministic(engine, limits, Arc::new(SystemClock), Arc::new(SystemRandom::default()))
+    }
+
+    /// A session whose programs see the clock and the random seeds given here.
+    /// With a fixed clock, fixed seeds and the same results from tools in the
+    /// same order, a program gives the same output for the same fuel, always.
+    pub fn deterministic(
+        engine: &Engine,
+        limits: SessionLimits,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        let session = Arc::new(Session::new(engine.clone(), limits, clock, random));
+        Self { session, last_id: AtomicU64::new(0) }
+    }
+
+    /// Admits a cell and waits for its first answer.
+    async fn start(
+        &self,
+        cell_id: CellId,
+        request: ExecuteRequest,
+        stored_values: StoredValues,
+        until: Until,
+    ) -> Result<Answer, CodeModeError> {
+        self.check(&request)?;
+        let (commands_in, commands) = mpsc::channel(COMMANDS);
+        let shared = Arc::new(Shared::new(Arc::new(Outbox::default())));
+        let limits = &self.session.limits;
+        self.session.registry.admit(&cell_id, Arc::clone(&shared), commands_in, limits)?;
+        let (reply, answer) = oneshot::channel();
+        self.session.tasks.spawn(cell::run(Start {
+            id: cell_id.clone(),
+            request,
+            stored_values,
+            session: Arc::clone(&self.session),
+            shared: Arc::clone(&shared),
+            commands,
+            first: (until, reply),
+        }));
+        match self.pending_answer(cell_id, shared, answer).receive().await {
+            Some(Answer::Refused(refusal)) => Err(refusal),
+            Some(answer) => Ok(answer),
+            None => Err(CodeModeError::EndedUnexpectedly),
+        }
+    }
+
+    fn check(&self, request: &ExecuteRequest) -> Result<(), CodeModeError> {
+        let limits = &self.session.limits.cell;
+        limits.check().map_err(CodeModeError::InvalidRequest)?;
+        let (size, limit) = (request.source.len(), limits.source_bytes);
+        if size > limit {
+            return Err(CodeModeError::InvalidRequest(format!(
+                "the source is {size} bytes long, and the limit is {limit}"
+            )));
+        }
+        if request.enabled_tools.len() > MAX_TOOLS {
+            return Err(CodeModeError::InvalidRequest(format!(
+                "{} tools are enabled, and the limit is {MAX_TOOLS}",
+                request.enabled_tools.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Sends a command to a living cell, or takes the answer that waits for it.
+    async fn ask(
+        &self,
+        cell_id: &CellId,
+        command: impl Fn(oneshot::Sender<Answer>) -> Command,
+    ) -> Result<Option<Answer>, CodeModeError> {
+        loop {
+            let (commands, shared) = match self.session.registry.find(cell_id, || self.was(cell_id)) {
+                Found::Missing(_) => return Ok(None),
+                Found::Answer(answer) => return Ok(Some(answer)),
+                Found::Live(commands, shared) => (commands, shared),
+            };
+            let (reply, answer) = oneshot::channel();
+            let pending = self.pending_answer(cell_id.clone(), shared, answer);
+            // A cell that ended meanwhile has left its result in the registry.
+            if commands.send(command(reply)).await.is_ok()
+                && let Some(answer) = pending.receive().await
+            {
+                return match answer {
+                    Answer::Refused(refusal) => Err(refusal),
+                    answer => Ok(Some(answer)),
+                };
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn missing(&self, cell_id: CellId) -> RuntimeResponse {
+        let why = match self.session.registry.find(&cell_id, || self.was(&cell_id)) {
+            Found::Missing(why) => why,
+            _ => "",
+        };
+        RuntimeResponse::missing(cell_id, why)
+    }
+
+    /// Whether this session has handed out the id.
+    fn was(&self, cell_id: &CellId) -> bool {
+        let last = self.last_id.load(Ordering::Relaxed);
+        cell_id.as_ref().parse::<u64>().is_ok_and(|id| (1..=last).contains(&id))
+    }
+
+    fn pending_answer(
+        &self,
+        cell_id: CellId,
+        shared: Arc<Shared>,
+        answer: oneshot::Receiver<Answer>,
+    ) -> PendingAnswer {
+        PendingAnswer { cell_id, session: Arc::clone(&self.session), shared, answer }
+    }
+}
+
+/// An answer on its way. Dropped before it was received, it gives the answer
+/// back, so that whoever asks next hears it.
+struct PendingAnswer {
+    cell_id: CellId,
+    session: Arc<Session>,
+    shared: Arc<Shared>,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl PendingAnswer {
+    /// The answer; `None` when the cell ended without one.
+    async fn receive(mut self) -> Option<Answer> {
+        (&mut self.answer).await.ok()
+    }
+}
+
+impl Drop for PendingAnswer {
+    fn drop(&mut self) {
+        self.answer.close();
+        if let Ok(answer) = self.answer.try_recv()
+            && !matches!(answer, Answer::Refused(_))
+        {
+            let keep = self.session.limits.unread_results;
+            self.session.registry.give_back(&self.cell_id, answer, &self.shared, keep);
+        }
+    }
+}
+
+impl std::fmt::Debug for WasmBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WasmBackend").field("cells", &self.cells()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for WasmBackend {
+    fn drop(&mut self) {
+        self.session.registry.close();
+        self.session.shutdown.cancel();
+    }
+}
+
+impl CodeModeBackend for WasmBackend {
+    fn availability(&self) -> Result<(), CodeModeError> {
+        Ok(())
+    }
+
+    fn allocate_cell_id(&self) -> Result<CellId, CodeModeError> {
+        let next = |last: u64| last.checked_add(1);
+        let last = self
+            .last_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .map_err(|_| CodeModeError::CellIdsExhausted)?;
+        Ok(CellId::new((last + 1).to_string()))
+    }
+
+    fn execute(
+        &self,
+        cell_id: CellId,
+        request: ExecuteRequest,
+        stored_values: StoredValues,
+    ) -> BoxFuture<'_, Result<RuntimeResponse, CodeModeError>> {
+        Box::pin(async move {
+            let until = Until::Yield(yield_timeout(
+                request.yield_time_ms,
+                self.session.limits.max_yield_time_ms,
+            ));
+            let answer = self.start(cell_id.clone(), request, stored_values, until).await?;
+            Ok(response(cell_id, answer))
+        })
+    }
+
+    fn wait(&self, request: WaitRequest) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>> {
+        Box::pin(async move {
+            let max = self.session.limits.max_yield_time_ms;
+            let until = Until::Yield(yield_timeout(Some(request.yield_time_ms), max));
+            let observe = |reply| Command::Observe(until, reply);
+            Ok(match self.ask(&request.cell_id, observe).await? {
+                Some(answer) => WaitOutcome::LiveCell(response(request.cell_id, answer)),
+                None => WaitOutcome::MissingCell(self.missing(request.cell_id)),
+            })
+        })
+    }
+
+    fn terminate(&self, cell_id: CellId) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>> {
+        Box::pin(async move {
+            // What was yielded and never arrived is part of the last answer.
+            let mut earlier = Vec::new();
+            loop {
+                match self.ask(&cell_id, Command::Terminate).await? {
+                    Some(Answer::Ended(mut response)) => {
+                        response.prepend(earlier);
+                        return Ok(WaitOutcome::LiveCell(response));
+                    }
+                    Some(answer) => earlier.extend(into_content(answer)),
+                    None => return Ok(WaitOutcome::MissingCell(self.missing(cell_id))),
+                }
+            }
+        })
+    }
+
+    fn execute_to_pending(
+        &self,
+        cell_id: CellId,
+        request: ExecuteRequest,
+        stored_values: StoredValues,
+    ) -> BoxFuture<'_, Result<ExecuteToPendingOutcome, CodeModeError>> {
+        Box::pin(async move {
+            let answer =
+                self.start(cell_id.clone(), request, stored_values, Until::Frontier).await?;
+            Ok(frontier(cell_id, answer))
+        })
+    }
+
+    fn wait_to_pending(
+        &self,
+        cell_id: CellId,
+    ) -> BoxFuture<'_, Result<WaitToPendingOutcome, CodeModeError>> {
+        Box::pin(async move {
+            let mut earlier = Vec::new();
+            let observe = |reply| Command::Observe(Until::Frontier, reply);
+            loop {
+                match self.ask(&cell_id, observe).await? {
+                    Some(Answer::Yielded(yielded)) => earlier.extend(yielded.into_content()),
+                    Some(Answer::Ended(mut response)) => {
+                        response.prepend(earlier);
+                        let ended = ExecuteToPendingOutcome::Completed(response);
+                        return Ok(WaitToPendingOutcome::LiveCell(ended));
+                    }
+                    Some(Answer::Pending(content, calls)) => {
+                        earlier.extend(content);
+                        let pending = frontier(cell_id, Answer::Pending(earlier, calls));
+                        return Ok(WaitToPendingOutcome::LiveCell(pending));
+                    }
+                    // `ask` turns a refusal into an error.
+                    Some(Answer::Refused(refusal)) => return Err(refusal),
+                    None => return Ok(WaitToPendingOutcome::MissingCell(self.missing(cell_id))),
+                }
+            }
+        })
+    }
+
+    fn cells(&self) -> Vec<CellInfo> {
+        self.session.registry.list()
+    }
+
+    fn start_turn_worker(&self, host: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker {
+        self.session.turns.start(host)
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.session.registry.close();
+            self.session.shutdown.cancel();
+            self.session.tasks.close();
+            self.session.tasks.wait().await;
+        })
+    }
+}
+
+/// An answer as a response; a frontier that nobody asked for is a yield.
+fn response(cell_id: CellId, answer: Answer) -> RuntimeResponse {
+    match answer {
+        Answer::Yielded(response) | Answer::Ended(response) => response,
+        other => RuntimeResponse::Yielded {
+            cell_id,
+            content_items: into_content(other),
+            report: crate::backend::CellReport::default(),
+        },
+    }
+}
+
+fn into_content(answer: Answer) -> Vec<crate::backend::ContentItem> {
+    match answer {
+        Answer::Yielded(response) | Answer::Ended(response) => response.into_content(),
+        Answer::Pending(content, _) => content,
+        Answer::Refused(_) => Vec::new(),
+    }
+}
+
+fn frontier(cell_id: CellId, answer: Answer) -> ExecuteToPendingOutcome {
+    match answer {
+        Answer::Pending(content_items, pending_tool_call_ids) => {
+            ExecuteToPendingOutcome::Pending { cell_id, content_items, pending_tool_call_ids }
+        }
+        other => ExecuteToPendingOutcome::Completed(response(cell_id, other)),
+    }
+}

@@ -1,0 +1,151 @@
+//! One sandbox: a store, the guest in it, and the steps it makes.
+//!
+//! Every step ends in a [`Step`]; what wasmtime calls a trap has become the
+//! limit that was met, or a bug of ours.
+
+use super::bindings::Cell;
+use super::bindings::cellblock::code_mode::types;
+use super::engine::{Engine, limit_kind};
+use super::imports::Imports;
+use crate::backend::{CellUsage, LimitKind};
+use std::sync::Arc;
+use std::time::Duration;
+use wasmtime::{Store, Trap};
+
+/// Fuel above a limit that lets the guest end by itself: it must reach its next
+/// look at the clock, ten thousand loop turns or calls away, and unwind.
+pub(super) const FUEL_RESERVE: u64 = 5_000_000;
+
+/// Fuel after which a running guest lets others run: a tenth of a millisecond
+/// or two. Fifty spinning cells on two cores then come round in a few.
+const SLICE_FUEL: u64 = 2_000_000;
+
+/// What a step reached.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The program waits; the time is how far off its next timer is.
+    Pending(Option<Timer>),
+    /// The program ended.
+    Finished(Finished),
+}
+
+/// The timer that is due next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timer {
+    pub(super) id: u64,
+    /// When it is due, on the guest's monotonic clock.
+    pub(super) due: Duration,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(super) enum Finished {
+    Completed { stored: Vec<(String, Arc<str>)> },
+    Failed { error_text: String, stored: Vec<(String, Arc<str>)> },
+    Limited { limit: LimitKind, stack: String },
+    /// A bug of ours: the guest broke in a way that no limit explains.
+    Broken,
+}
+
+/// A guest that is at rest.
+pub(super) struct Sandbox {
+    store: Store<Imports>,
+    guest: Cell,
+    fuel_left: u64,
+}
+
+impl Sandbox {
+    /// Instantiates the guest.
+    pub(super) async fn new(engine: &Engine, imports: Imports) -> wasmtime::Result<Self> {
+        let fuel_left = imports.limits.fuel;
+        let pre = engine.guest();
+        let mut store = Store::new(pre.engine(), imports);
+        store.limiter(|imports| imports);
+        store.set_fuel(SLICE_FUEL)?;
+        store.fuel_async_yield_interval(Some(SLICE_FUEL))?;
+        let guest = pre.instantiate_async(&mut store).await?;
+        Ok(Self { store, guest, fuel_left })
+    }
+
+    /// Starts the program.
+    pub(super) async fn execute(&mut self, request: types::ExecuteRequest) -> Step {
+        let granted = self.fuel_up();
+        let step = self.guest.call_execute(&mut self.store, &request).await;
+        self.conclude(granted, step)
+    }
+
+    /// Delivers events.
+    pub(super) async fn wait(&mut self, events: Vec<types::Event>) -> Step {
+        let granted = self.fuel_up();
+        let step = self.guest.call_wait(&mut self.store, &events).await;
+        self.conclude(granted, step)
+    }
+
+    /// Adds what the sandbox knows of the cell's usage.
+    pub(super) fn usage(&self) -> CellUsage {
+        let imports = self.store.data();
+        CellUsage {
+            fuel: imports.limits.fuel - self.fuel_left,
+            peak_memory_bytes: imports.memory_bytes as u64,
+            running_time: Duration::ZERO,
+            calls: imports.calls(),
+            output_bytes: imports.output_bytes() as u64,
+        }
+    }
+
+    /// Grants the fuel of one step.
+    fn fuel_up(&mut self) -> u64 {
+        let step = self.store.data().limits.step_fuel.min(self.fuel_left);
+        let granted = step.saturating_add(FUEL_RESERVE);
+        // The engine meters fuel, so this cannot fail.
+        let _ = self.store.set_fuel(granted);
+        granted
+    }
+
+    fn conclude(&mut self, granted: u64, step: wasmtime::Result<types::Step>) -> Step {
+        let used = granted - self.store.get_fuel().unwrap_or(0);
+        self.fuel_left = self.fuel_left.saturating_sub(used);
+        match step {
+            Ok(types::Step::Pending(timer)) => Step::Pending(
+                timer.map(|timer| Timer { id: timer.id, due: Duration::from_nanos(timer.due) }),
+            ),
+            Ok(types::Step::Finished(finished)) => Step::Finished(self.finished(finished)),
+            Err(error) => Step::Finished(self.trapped(&error)),
+        }
+    }
+
+    fn finished(&self, finished: types::Finished) -> Finished {
+        let stored = finished
+            .stored
+            .into_iter()
+            .map(|stored| (stored.key, Arc::from(stored.value)))
+            .collect();
+        match finished.outcome {
+            types::Outcome::Completed => Finished::Completed { stored },
+            types::Outcome::Failed(error_text) => Finished::Failed { error_text, stored },
+            types::Outcome::Limited(hit) => Finished::Limited {
+                limit: self.which_fuel(limit_kind(hit.limit)),
+                stack: hit.stack,
+            },
+        }
+    }
+
+    fn trapped(&self, error: &wasmtime::Error) -> Finished {
+        let limited = |limit| Finished::Limited { limit, stack: String::new() };
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => limited(self.which_fuel(LimitKind::Fuel)),
+            Some(Trap::StackOverflow) => limited(LimitKind::Stack),
+            // A guest that cannot have memory aborts where it cannot say so.
+            _ if self.store.data().memory_refused => limited(LimitKind::Memory),
+            _ => {
+                tracing::error!("the guest broke: {error:?}");
+                Finished::Broken
+            }
+        }
+    }
+
+    /// Tells the cell's fuel from the step's.
+    fn which_fuel(&self, limit: LimitKind) -> LimitKind {
+        if limit == LimitKind::Fuel && self.fuel_left > 0 { LimitKind::StepFuel } else { limit }
+    }
+}
