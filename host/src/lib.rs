@@ -1,6 +1,8 @@
 //! Runs untrusted, model-written JavaScript programs ("cells") that call many
 //! tools, in a WebAssembly sandbox with limits that hold.
 
+#![warn(unreachable_pub)]
+
 mod backend;
 mod clock;
 mod limits;

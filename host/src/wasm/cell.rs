@@ -9,6 +9,7 @@
 //! been asked to return. Termination goes straight to the last.
 
 use super::bindings::cellblock::code_mode::types;
+use super::engine::limit_kind;
 use super::callbacks::{CallEnd, Callbacks, Next};
 use super::imports::{Imports, Said, Surroundings};
 use super::registry::Shared;
@@ -114,6 +115,9 @@ struct Cell {
     calls_since_frontier: Vec<String>,
     usage: CellUsage,
     running_time: Duration,
+    /// The limit at which the guest was asked to end, and the running time by
+    /// which it must have.
+    asked_to_end: Option<(types::Limit, Duration)>,
     ends_at: Instant,
 }
 
@@ -161,6 +165,7 @@ pub(super) async fn run(start: Start) {
         calls_since_frontier: Vec::new(),
         usage: CellUsage::default(),
         running_time: Duration::ZERO,
+        asked_to_end: None,
     };
     cell.observe(first.0, first.1);
     cell.start();
@@ -237,10 +242,7 @@ impl Cell {
                     self.answer_yield();
                     stage
                 }
-                Woken::Slice(None) => {
-                    self.watch_running_time();
-                    self.check_hard_stop(stage)
-                }
+                Woken::Slice(None) => self.watch_running_time(stage),
                 Woken::Slice(Some((sandbox, step))) => self.step_reached(sandbox, step),
                 Woken::Callback(Next::Ended(end)) => {
                     self.call_ended(end);
@@ -253,6 +255,10 @@ impl Cell {
                 }
                 Woken::Callback(Next::WorkerChanged) => {
                     self.callbacks.dispatch_waiting();
+                    stage
+                }
+                Woken::TotalTime if self.working.is_some() => {
+                    self.ask_to_end(types::Limit::TotalTime);
                     stage
                 }
                 Woken::TotalTime => self.stop_at(LimitKind::TotalTime),
@@ -292,7 +298,7 @@ impl Cell {
                 Woken::Timer(timer.map_or(0, |(id, _)| id))
             }
             () = at(grace_ends), if grace_ends.is_some() => Woken::GraceOver,
-            () = at(Some(self.ends_at)), if running => Woken::TotalTime,
+            () = at(Some(self.ends_at)), if running && self.asked_to_end.is_none() => Woken::TotalTime,
         }
     }
 
@@ -420,17 +426,24 @@ impl Cell {
         self.finish(Finished::Limited { limit, stack: String::new() })
     }
 
-    /// Counts the time of a slice that is over; asks the guest to end at its limit.
-    fn watch_running_time(&mut self) {
-        if self.running_time >= self.session.limits.cell.running_time {
-            self.shared.outbox.spend_running_time();
+    /// Looks at the time after a slice: asks the guest to end, or ends it when
+    /// it was asked and did not.
+    fn watch_running_time(&mut self, stage: Stage) -> Stage {
+        match self.asked_to_end {
+            Some((limit, patience)) if self.running_time >= patience => {
+                self.stop_at(limit_kind(limit))
+            }
+            None if self.running_time >= self.session.limits.cell.running_time => {
+                self.ask_to_end(types::Limit::RunningTime);
+                stage
+            }
+            _ => stage,
         }
     }
 
-    /// Ends a guest that did not end when asked.
-    fn check_hard_stop(&mut self, stage: Stage) -> Stage {
-        let limit = self.session.limits.cell.running_time + HARD_STOP_GRACE;
-        if self.running_time >= limit { self.stop_at(LimitKind::RunningTime) } else { stage }
+    fn ask_to_end(&mut self, limit: types::Limit) {
+        self.shared.outbox.ask_to_end(limit);
+        self.asked_to_end = Some((limit, self.running_time + HARD_STOP_GRACE));
     }
 
     fn begin_closing(&mut self, end: End) -> Stage {
@@ -570,7 +583,7 @@ impl Cell {
     }
 }
 
-/// How long a guest may run on after it was asked to end.
+/// Running time that a guest has to end in once it was asked to.
 const HARD_STOP_GRACE: Duration = Duration::from_millis(20);
 
 /// Sleeps until the instant; for ever without one.

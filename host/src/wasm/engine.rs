@@ -188,10 +188,8 @@ fn link(linker: &mut Linker<Imports>) -> wasmtime::Result<()> {
             let out_of_fuel = store.get_fuel()? < FUEL_RESERVE;
             let limit = if out_of_fuel {
                 Some(types::Limit::Fuel)
-            } else if store.data().outbox.is_running_time_spent() {
-                Some(types::Limit::RunningTime)
             } else {
-                None
+                store.data().outbox.asked_to_end()
             };
             Ok((limit,))
         },
@@ -203,6 +201,7 @@ pub(super) fn limit_kind(limit: types::Limit) -> LimitKind {
     match limit {
         types::Limit::Fuel => LimitKind::Fuel,
         types::Limit::RunningTime => LimitKind::RunningTime,
+        types::Limit::TotalTime => LimitKind::TotalTime,
         types::Limit::Memory => LimitKind::Memory,
         types::Limit::Stack => LimitKind::Stack,
         types::Limit::OutputBytes => LimitKind::OutputBytes,

@@ -10,9 +10,13 @@ use crate::clock::Clock;
 use crate::limits::CellLimits;
 use crate::stored::Snapshot;
 use crate::tools::ToolDefinition;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+
+/// Elements that a table may have: the guest's functions, of which QuickJS has a few
+/// thousand. Its tables are made with their final size.
+const TABLE_ELEMENTS: usize = 20_000;
 
 /// Something that the guest said, in order.
 #[derive(Debug)]
@@ -28,8 +32,8 @@ pub(super) enum Said {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     said: Mutex<Vec<Said>>,
-    /// Set by the task when the guest should end by itself.
-    running_time_spent: AtomicBool,
+    /// Set by the task when the guest should end by itself, at this limit.
+    asked_to_end: OnceLock<types::Limit>,
     /// Calls that have not ended, as the task sees it.
     calls_in_flight: AtomicUsize,
 }
@@ -44,14 +48,15 @@ impl Outbox {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).push(said);
     }
 
-    /// Asks the guest to end at its next look at the clock.
-    pub(super) fn spend_running_time(&self) {
-        self.running_time_spent.store(true, Ordering::Relaxed);
+    /// Asks the guest to end, at its next look at the clock.
+    pub(super) fn ask_to_end(&self, limit: types::Limit) {
+        // The first reason stays.
+        let _ = self.asked_to_end.set(limit);
     }
 
-    /// Whether the guest should end.
-    pub(super) fn is_running_time_spent(&self) -> bool {
-        self.running_time_spent.load(Ordering::Relaxed)
+    /// The limit at which the guest was asked to end.
+    pub(super) fn asked_to_end(&self) -> Option<types::Limit> {
+        self.asked_to_end.get().copied()
     }
 
     /// A call has ended.
@@ -218,10 +223,10 @@ impl wasmtime::ResourceLimiter for Imports {
     fn table_growing(
         &mut self,
         _current: usize,
-        _desired: usize,
+        desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(false)
+        Ok(desired <= TABLE_ELEMENTS)
     }
 }
 

@@ -1,0 +1,145 @@
+//! Runs one tool: a child process in a group of its own, which ends with the call.
+
+use super::tools_file::{Output, Tool};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::Value;
+use std::process::Stdio;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes of standard output that a result may have.
+const STDOUT_BYTES: u64 = 32 << 20;
+/// Bytes of standard error that an error may have.
+const STDERR_BYTES: u64 = 64 << 10;
+
+/// Runs the tool's command with the input on its standard input.
+pub async fn run(
+    tool: &Tool,
+    input: Option<Value>,
+    cancellation: &CancellationToken,
+) -> Result<Value, String> {
+    let input = input.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let arguments = arguments(tool, &input)?;
+    let group = Group::spawn(tool, &arguments)?;
+    tokio::select! {
+        result = group.converse(tool, input.to_string()) => result,
+        () = cancellation.cancelled() => Err("code mode nested tool call cancelled".to_owned()),
+        () = tokio::time::sleep(tool.timeout()) => {
+            Err(format!("{}: no answer within {} ms", tool.name, tool.timeout().as_millis()))
+        }
+    }
+}
+
+/// The command line, with members of the input in place of `{key}`.
+fn arguments(tool: &Tool, input: &Value) -> Result<Vec<String>, String> {
+    let mut arguments = Vec::new();
+    for part in &tool.command {
+        let key = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
+        let Some(key) = key.filter(|key| !key.is_empty()) else {
+            arguments.push(part.clone());
+            continue;
+        };
+        let plain = |value: &Value| match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Bool(flag) => Ok(flag.to_string()),
+            _ => Err(format!("{}: `{key}` must be a string, a number or a list of them", tool.name)),
+        };
+        match input.get(key) {
+            None => return Err(format!("{}: the input lacks `{key}`", tool.name)),
+            Some(Value::Array(items)) => {
+                for item in items {
+                    arguments.push(plain(item)?);
+                }
+            }
+            Some(value) => arguments.push(plain(value)?),
+        }
+    }
+    if let Some(nul) = arguments.iter().position(|argument| argument.contains('\0')) {
+        return Err(format!("{}: argument {nul} contains a NUL character", tool.name));
+    }
+    Ok(arguments)
+}
+
+/// A child and whatever it starts. Dropping it ends them all.
+struct Group {
+    child: Child,
+    leader: Option<Pid>,
+}
+
+impl Group {
+    fn spawn(tool: &Tool, arguments: &[String]) -> Result<Self, String> {
+        let (program, rest) = arguments
+            .split_first()
+            .ok_or_else(|| format!("{}: the command line is empty", tool.name))?;
+        let child = Command::new(program)
+            .args(rest)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| format!("{}: cannot run {program}: {error}", tool.name))?;
+        let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        Ok(Self { child, leader })
+    }
+
+    async fn converse(mut self, tool: &Tool, input: String) -> Result<Value, String> {
+        let stdin = self.child.stdin.take();
+        let stdout = self.child.stdout.take();
+        let stderr = self.child.stderr.take();
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // A command that does not read its input is none the worse for it.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+        };
+        let ((), out, err) =
+            tokio::join!(write, read(stdout, STDOUT_BYTES), read(stderr, STDERR_BYTES));
+        let status =
+            self.child.wait().await.map_err(|error| format!("{}: {error}", tool.name))?;
+        // The group is gone by itself; its number may soon be another's.
+        self.leader = None;
+        if !status.success() {
+            let said = String::from_utf8_lossy(&err).trim().to_owned();
+            return Err(if said.is_empty() { format!("{}: {status}", tool.name) } else { said });
+        }
+        if out.len() as u64 > STDOUT_BYTES {
+            return Err(format!("{}: printed more than {STDOUT_BYTES} bytes", tool.name));
+        }
+        result(tool, &out)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader {
+            // It may have ended meanwhile, which is as well.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+fn result(tool: &Tool, out: &[u8]) -> Result<Value, String> {
+    let text = String::from_utf8_lossy(out);
+    match tool.output {
+        Output::Text => Ok(Value::String(text.into_owned())),
+        Output::Json => serde_json::from_str(&text)
+            .map_err(|error| format!("{}: its output is not JSON: {error}", tool.name)),
+        Output::Auto => {
+            Ok(serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())))
+        }
+    }
+}
+
+/// Reads to the end, or one byte past the limit.
+async fn read(source: Option<impl AsyncRead + Unpin>, limit: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(source) = source {
+        // An error ends the output where it happened.
+        let _ = source.take(limit + 1).read_to_end(&mut bytes).await;
+    }
+    bytes
+}
