@@ -6,7 +6,11 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "cellblock", version, about = "Runs untrusted JavaScript that calls tools, in a sandbox with limits that hold")]
+#[command(
+    name = "cellblock",
+    version,
+    about = "Runs untrusted JavaScript that calls tools, in a sandbox with limits that hold"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

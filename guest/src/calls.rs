@@ -36,10 +36,8 @@ pub(crate) fn call<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>, tool: u32) -> Retur
         state.calls.last
     });
     tools::call(id, tool, input.as_deref()).map_err(Thrown::Limit)?;
-    let settle = Settle {
-        resolve: Persistent::save(ctx, resolve),
-        reject: Persistent::save(ctx, reject),
-    };
+    let settle =
+        Settle { resolve: Persistent::save(ctx, resolve), reject: Persistent::save(ctx, reject) };
     state::with(|state| state.calls.pending.insert(id, settle));
     Ok(promise.into_value())
 }

@@ -50,9 +50,9 @@ pub(crate) fn execute(request: ExecuteRequest) -> Step {
     });
     let context = PROGRAM.with_borrow(|program| {
         let program = program.as_ref().expect("the component was pre-initialised");
-        program.runtime.set_memory_limit(
-            usize::try_from(request.limits.memory_bytes).unwrap_or(usize::MAX),
-        );
+        program
+            .runtime
+            .set_memory_limit(usize::try_from(request.limits.memory_bytes).unwrap_or(usize::MAX));
         program.context.clone()
     });
     context.with(|ctx| {
@@ -127,23 +127,29 @@ fn settle(ctx: &Ctx<'_>) -> Step {
     if state::with(|state| state.stop.is_none()) {
         engine::run_jobs(ctx);
     }
-    if state::with(|state| state.stop.is_some()) {
-        return finished(stopped());
-    }
-    let main = PROGRAM.with_borrow(|program| program.as_ref().and_then(|program| program.main.clone()));
+    let main =
+        PROGRAM.with_borrow(|program| program.as_ref().and_then(|program| program.main.clone()));
     let Some(Ok(main)) = main.map(|main| main.restore(ctx)) else {
         return finished(Outcome::Failed("unknown code mode exception".to_owned()));
     };
+    if state::with(|state| state.stop.is_some()) {
+        // A module without `await` hands what unwound it to its promise.
+        if main.state() == PromiseState::Rejected {
+            engine::note_stack(ctx, &Thrown::Uncatchable(reason_of(ctx, &main)));
+        }
+        return finished(stopped());
+    }
     match main.state() {
         PromiseState::Pending => Step::Pending(state::with(|state| state.timers.next())),
         PromiseState::Resolved => finished(Outcome::Completed),
-        PromiseState::Rejected => {
-            let reason = match main.result::<Value>() {
-                Some(Ok(reason)) => reason,
-                _ => ctx.catch(),
-            };
-            finished(failure_of(ctx, &reason))
-        }
+        PromiseState::Rejected => finished(failure_of(ctx, &reason_of(ctx, &main))),
+    }
+}
+
+fn reason_of<'js>(ctx: &Ctx<'js>, promise: &Promise<'js>) -> Value<'js> {
+    match promise.result::<Value>() {
+        Some(Ok(value)) => value,
+        _ => ctx.catch(),
     }
 }
 
@@ -163,7 +169,10 @@ fn failure<'js>(ctx: &Ctx<'js>, thrown: Thrown<'js>) -> Outcome {
 fn failure_of<'js>(ctx: &Ctx<'js>, exception: &Value<'js>) -> Outcome {
     let text = exception_text(ctx, exception);
     if exception.is_error() && text.starts_with("InternalError: out of memory") {
-        return Outcome::Limited(LimitHit { limit: Limit::Memory, stack: frames_of(ctx, exception) });
+        return Outcome::Limited(LimitHit {
+            limit: Limit::Memory,
+            stack: frames_of(ctx, exception),
+        });
     }
     Outcome::Failed(text)
 }

@@ -62,7 +62,12 @@ pub(crate) fn new_runtime() -> (Runtime, Context) {
     // SAFETY: the runtime is alive, and both callbacks keep to the engine's rules for them.
     let context = Context::full(&runtime).expect("the build machine has memory for a context");
     context.with(|ctx| unsafe {
-        qjs::JS_SetModuleLoaderFunc(runtime_of(&ctx), Some(refuse_import), None, std::ptr::null_mut());
+        qjs::JS_SetModuleLoaderFunc(
+            runtime_of(&ctx),
+            Some(refuse_import),
+            None,
+            std::ptr::null_mut(),
+        );
     });
     (runtime, context)
 }
@@ -89,7 +94,13 @@ pub(crate) fn start_module<'js>(
     state::with(|state| state.linking = true);
     // SAFETY: `source` ends with a NUL after `length` bytes, as the engine asks.
     let module = unsafe {
-        qjs::JS_Eval(ctx.as_raw().as_ptr(), source.as_ptr().cast(), length as _, MODULE.as_ptr(), flags)
+        qjs::JS_Eval(
+            ctx.as_raw().as_ptr(),
+            source.as_ptr().cast(),
+            length as _,
+            MODULE.as_ptr(),
+            flags,
+        )
     };
     drop(source);
     let promise = owned(ctx, module).and_then(|module| {
@@ -101,9 +112,7 @@ pub(crate) fn start_module<'js>(
         owned(ctx, promise)
     });
     state::with(|state| state.linking = false);
-    promise?
-        .into_promise()
-        .ok_or_else(|| Thrown::text("unknown code mode exception"))
+    promise?.into_promise().ok_or_else(|| Thrown::text("unknown code mode exception"))
 }
 
 /// Runs queued jobs until none is left or the program must stop.
@@ -165,7 +174,11 @@ pub(crate) fn call_with<'js>(
 pub(crate) fn note_stack<'js>(ctx: &Ctx<'js>, thrown: &Thrown<'js>) {
     if let Thrown::Uncatchable(exception) = thrown {
         let frames = frames_of(ctx, exception);
-        state::with(|state| state.stop_stack = frames);
+        state::with(|state| {
+            if state.stop_stack.is_empty() {
+                state.stop_stack = frames;
+            }
+        });
     }
 }
 
@@ -174,12 +187,8 @@ pub(crate) fn string_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Strin
     let mut length = 0;
     // SAFETY: the value is alive; the engine gives `length` bytes or null.
     unsafe {
-        let start = qjs::JS_ToCStringLen2(
-            ctx.as_raw().as_ptr(),
-            &raw mut length,
-            value.as_raw(),
-            false,
-        );
+        let start =
+            qjs::JS_ToCStringLen2(ctx.as_raw().as_ptr(), &raw mut length, value.as_raw(), false);
         if start.is_null() {
             return Err(Thrown::caught(ctx));
         }
@@ -194,9 +203,8 @@ pub(crate) fn string_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Strin
 pub(crate) fn number_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<f64, Thrown<'js>> {
     let mut number = 0.0;
     // SAFETY: the value is alive; the engine writes one number.
-    let failed = unsafe {
-        qjs::JS_ToFloat64(ctx.as_raw().as_ptr(), &raw mut number, value.as_raw()) < 0
-    };
+    let failed =
+        unsafe { qjs::JS_ToFloat64(ctx.as_raw().as_ptr(), &raw mut number, value.as_raw()) < 0 };
     if failed { Err(Thrown::caught(ctx)) } else { Ok(number) }
 }
 
@@ -249,9 +257,8 @@ pub(crate) fn new_string<'js>(ctx: &Ctx<'js>, text: &str) -> Returned<'js> {
 /// A member, read as a script would read it: getters and proxies run.
 pub(crate) fn get<'js>(ctx: &Ctx<'js>, object: &Object<'js>, name: &CStr) -> Returned<'js> {
     // SAFETY: the object is alive and the name is a C string.
-    let value = unsafe {
-        qjs::JS_GetPropertyStr(ctx.as_raw().as_ptr(), object.as_raw(), name.as_ptr())
-    };
+    let value =
+        unsafe { qjs::JS_GetPropertyStr(ctx.as_raw().as_ptr(), object.as_raw(), name.as_ptr()) };
     owned(ctx, value)
 }
 
@@ -362,9 +369,7 @@ pub(crate) unsafe fn run_helper(
     values: *mut qjs::JSValue,
     helper: impl for<'a, 'js> FnOnce(&Ctx<'js>, Args<'a, 'js>) -> Returned<'js>,
 ) -> qjs::JSValue {
-    let Some(raw) = std::ptr::NonNull::new(raw) else {
-        core::arch::wasm32::unreachable()
-    };
+    let Some(raw) = std::ptr::NonNull::new(raw) else { core::arch::wasm32::unreachable() };
     // SAFETY: the engine passes a live context and `count` live values.
     let (ctx, this, arguments) = unsafe {
         let ctx = Ctx::from_raw(raw);

@@ -158,7 +158,8 @@ fn layout(raw: &str, constructor: Option<&str>) -> String {
     let mut lines = Vec::new();
     for line in raw.lines() {
         let frame = line.trim_start().strip_prefix("at ").unwrap_or(line);
-        let (name, place) = match frame.strip_suffix(')').and_then(|frame| frame.rsplit_once(" (")) {
+        let (name, place) = match frame.strip_suffix(')').and_then(|frame| frame.rsplit_once(" ("))
+        {
             Some((name, place)) => (name, place),
             None => ("", frame),
         };

@@ -60,11 +60,10 @@ pub(crate) fn audio<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
 
 /// `generatedImage(result)`
 pub(crate) fn generated_image<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
-    let result = args
-        .first()
-        .and_then(Value::as_object)
-        .filter(|result| !result.is_array())
-        .ok_or_else(|| Thrown::text("generatedImage expects an image generation result object"))?;
+    let result =
+        args.first().and_then(Value::as_object).filter(|result| !result.is_array()).ok_or_else(
+            || Thrown::text("generatedImage expects an image generation result object"),
+        )?;
     let hint = as_text(ctx, engine::get(ctx, result, c"output_hint"))?;
     let hint = match hint {
         hint if hint.is_undefined() || hint.is_null() => None,

@@ -90,7 +90,11 @@ pub(crate) fn load<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
 }
 
 /// The first argument as a string, or the helper's own complaint.
-fn key_of<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>, complaint: &str) -> Result<String, Thrown<'js>> {
+fn key_of<'js>(
+    ctx: &Ctx<'js>,
+    args: Args<'_, 'js>,
+    complaint: &str,
+) -> Result<String, Thrown<'js>> {
     match args.first() {
         None => Ok("undefined".to_owned()),
         Some(key) => engine::string_of(ctx, key).map_err(|thrown| thrown.or_text(complaint)),

@@ -98,7 +98,5 @@ fn check<'js>(json: &str) -> Result<(), Thrown<'js>> {
 }
 
 fn refused<'js>(what: &str, column: usize) -> Thrown<'js> {
-    Thrown::text(format!(
-        "failed to serialize JavaScript value: {what} at line 1 column {column}"
-    ))
+    Thrown::text(format!("failed to serialize JavaScript value: {what} at line 1 column {column}"))
 }

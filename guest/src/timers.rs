@@ -63,11 +63,8 @@ pub(crate) fn set_timeout<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<
         Some(delay) => engine::number_of(ctx, delay).unwrap_or(0.0),
         None => 0.0,
     };
-    let delay = if delay.is_finite() && delay > 0.0 {
-        delay.trunc().min(MAX_DELAY_MS)
-    } else {
-        0.0
-    };
+    let delay =
+        if delay.is_finite() && delay > 0.0 { delay.trunc().min(MAX_DELAY_MS) } else { 0.0 };
     let due = clock::monotonic().saturating_add((delay * NANOS_PER_MS) as u64);
     let callback = Persistent::save(ctx, callback.clone());
     let id = state::with(|state| state.timers.add(due, callback)).map_err(Thrown::Limit)?;

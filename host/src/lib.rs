@@ -18,3 +18,7 @@ pub use service::CodeModeService;
 pub use stored::StoredValues;
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
 pub use wasm::{Engine, EngineConfig, EngineError, WasmBackend};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

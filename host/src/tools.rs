@@ -95,7 +95,8 @@ pub fn normalize_identifier(name: &str) -> String {
     name.chars()
         .enumerate()
         .map(|(at, c)| {
-            let fits = c == '_' || c == '$' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit());
+            let fits =
+                c == '_' || c == '$' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit());
             if fits { c } else { '_' }
         })
         .collect()

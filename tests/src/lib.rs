@@ -1,0 +1,8 @@
+//! What the tests share.
+
+use std::path::PathBuf;
+
+/// A path in the repository.
+pub fn repository(path: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
+}

@@ -1,8 +1,8 @@
 //! `cargo xtask guest`: from the guest's sources to the component that the library embeds.
 
 use crate::manifest::{Manifest, hash, sources};
-use crate::snapshot::snapshot;
 use crate::root;
+use crate::snapshot::snapshot;
 use crate::toolchain::Toolchain;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;

@@ -25,12 +25,7 @@ pub struct Manifest {
 impl Manifest {
     /// Describes a component built from the sources as they are now.
     pub fn describe(component: &[u8], tools: BTreeMap<String, String>) -> Result<Self> {
-        Ok(Self {
-            component: hash(component),
-            size: component.len(),
-            sources: sources()?,
-            tools,
-        })
+        Ok(Self { component: hash(component), size: component.len(), sources: sources()?, tools })
     }
 
     /// Reads the committed manifest.
@@ -76,8 +71,8 @@ pub fn sources() -> Result<BTreeMap<String, String>> {
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in std::fs::read_dir(folder)
-        .with_context(|| format!("cannot list {}", folder.display()))?
+    for entry in
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
     {
         let path = entry?.path();
         if path.is_dir() {

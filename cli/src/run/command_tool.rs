@@ -44,7 +44,9 @@ fn arguments(tool: &Tool, input: &Value) -> Result<Vec<String>, String> {
             Value::String(text) => Ok(text.clone()),
             Value::Number(number) => Ok(number.to_string()),
             Value::Bool(flag) => Ok(flag.to_string()),
-            _ => Err(format!("{}: `{key}` must be a string, a number or a list of them", tool.name)),
+            _ => {
+                Err(format!("{}: `{key}` must be a string, a number or a list of them", tool.name))
+            }
         };
         match input.get(key) {
             None => return Err(format!("{}: the input lacks `{key}`", tool.name)),
@@ -98,8 +100,7 @@ impl Group {
         };
         let ((), out, err) =
             tokio::join!(write, read(stdout, STDOUT_BYTES), read(stderr, STDERR_BYTES));
-        let status =
-            self.child.wait().await.map_err(|error| format!("{}: {error}", tool.name))?;
+        let status = self.child.wait().await.map_err(|error| format!("{}: {error}", tool.name))?;
         // The group is gone by itself; its number may soon be another's.
         self.leader = None;
         if !status.success() {

@@ -79,22 +79,20 @@ fn run(arguments: &Arguments) -> Result<Exit> {
     }
     let mut report = Report::new(&source, arguments);
     let engine = Engine::shared().context("no sandbox on this machine")?;
-    tokio::runtime::Runtime::new()
-        .context("cannot start the event loop")?
-        .block_on(async {
-            let session = SessionLimits { cell: limits, ..SessionLimits::default() };
-            let backend = WasmBackend::with_limits(&engine, session);
-            let service = CodeModeService::new(Arc::new(backend));
-            if let Some(store) = &store {
-                service.replace_stored_values(store.values().clone());
-            }
-            let exit = converse(&service, source.clone(), tools, &mut report).await?;
-            if let Some(store) = store {
-                store.write(&service.stored_values())?;
-            }
-            service.shutdown().await;
-            Ok(exit)
-        })
+    tokio::runtime::Runtime::new().context("cannot start the event loop")?.block_on(async {
+        let session = SessionLimits { cell: limits, ..SessionLimits::default() };
+        let backend = WasmBackend::with_limits(&engine, session);
+        let service = CodeModeService::new(Arc::new(backend));
+        if let Some(store) = &store {
+            service.replace_stored_values(store.values().clone());
+        }
+        let exit = converse(&service, source.clone(), tools, &mut report).await?;
+        if let Some(store) = store {
+            store.write(&service.stored_values())?;
+        }
+        service.shutdown().await;
+        Ok(exit)
+    })
 }
 
 /// Runs the script to its end, printing as it goes; Ctrl-C ends it.

@@ -1,10 +1,6 @@
 //! What the run prints: output to standard output, everything else to standard error.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "printing is what this file is for"
-)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this file is for")]
 
 use super::Arguments;
 use super::media::Media;

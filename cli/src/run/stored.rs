@@ -42,8 +42,8 @@ impl StoreFile {
         let text = serde_json::to_string_pretty(&sorted)? + "\n";
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let context = || format!("cannot write the store file {}", self.path.display());
-        let mut draft =
-            tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).with_context(context)?;
+        let mut draft = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+            .with_context(context)?;
         draft.write_all(text.as_bytes()).with_context(context)?;
         draft.persist(&self.path).with_context(context)?;
         Ok(())

@@ -23,7 +23,9 @@ pub enum CodeModeError {
     #[error("code mode session exhausted its cell ID space")]
     CellIdsExhausted,
     /// As many cells live as may.
-    #[error("code-mode host has too many active cells (limit {limit}); wait for one or terminate it")]
+    #[error(
+        "code-mode host has too many active cells (limit {limit}); wait for one or terminate it"
+    )]
     TooManyCells {
         /// The limit, [`SessionLimits::cells`](crate::SessionLimits::cells).
         limit: usize,

@@ -225,7 +225,12 @@ impl RuntimeResponse {
     /// The `Result` of a cell that does not exist.
     pub(crate) fn missing(cell_id: CellId, why: &str) -> Self {
         let error_text = Some(format!("exec cell {cell_id} not found{why}"));
-        Self::Result { cell_id, content_items: Vec::new(), error_text, report: CellReport::default() }
+        Self::Result {
+            cell_id,
+            content_items: Vec::new(),
+            error_text,
+            report: CellReport::default(),
+        }
     }
 }
 

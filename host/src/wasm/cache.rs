@@ -18,7 +18,8 @@ use wasmtime::component::Component;
 
 /// `$XDG_CACHE_HOME/cellblock`, or `.cache/cellblock` in the home folder.
 pub(super) fn default_dir() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .map(|cache| cache.join("cellblock"))

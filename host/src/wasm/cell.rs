@@ -9,8 +9,8 @@
 //! been asked to return. Termination goes straight to the last.
 
 use super::bindings::cellblock::code_mode::types;
-use super::engine::limit_kind;
 use super::callbacks::{CallEnd, Callbacks, Next};
+use super::engine::limit_kind;
 use super::imports::{Imports, Said, Surroundings};
 use super::registry::Shared;
 use super::sandbox::{Finished, Sandbox, Step, Timer};
@@ -206,8 +206,7 @@ impl Cell {
                 }
                 Err(error) => {
                     tracing::error!("no sandbox for a new cell: {error:#}");
-                    let error_text =
-                        format!("failed to initialize code mode runtime: {error:#}");
+                    let error_text = format!("failed to initialize code mode runtime: {error:#}");
                     (None, Step::Finished(Finished::Failed { error_text, stored: Vec::new() }))
                 }
             }

@@ -1,8 +1,8 @@
 //! The engine: wasmtime set up for very many short-lived sandboxes, and the
 //! guest component compiled for it.
 
-use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
 use super::bindings::CellPre;
+use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
 use super::cache;
 use super::imports::Imports;
 use super::sandbox::FUEL_RESERVE;

@@ -60,7 +60,12 @@ impl WasmBackend {
 
     /// A session on an engine with limits of its own.
     pub fn with_limits(engine: &Engine, limits: SessionLimits) -> Self {
-        Self::deterministic(engine, limits, Arc::new(SystemClock), Arc::new(SystemRandom::default()))
+        Self::deterministic(
+            engine,
+            limits,
+            Arc::new(SystemClock),
+            Arc::new(SystemRandom::default()),
+        )
     }
 
     /// A session whose programs see the clock and the random seeds given here.
@@ -131,7 +136,8 @@ impl WasmBackend {
         command: impl Fn(oneshot::Sender<Answer>) -> Command,
     ) -> Result<Option<Answer>, CodeModeError> {
         loop {
-            let (commands, shared) = match self.session.registry.find(cell_id, || self.was(cell_id)) {
+            let (commands, shared) = match self.session.registry.find(cell_id, || self.was(cell_id))
+            {
                 Found::Missing(_) => return Ok(None),
                 Found::Answer(answer) => return Ok(Some(answer)),
                 Found::Live(commands, shared) => (commands, shared),

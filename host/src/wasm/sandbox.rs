@@ -40,9 +40,17 @@ pub(super) struct Timer {
 /// How a program ended.
 #[derive(Debug)]
 pub(super) enum Finished {
-    Completed { stored: Vec<(String, Arc<str>)> },
-    Failed { error_text: String, stored: Vec<(String, Arc<str>)> },
-    Limited { limit: LimitKind, stack: String },
+    Completed {
+        stored: Vec<(String, Arc<str>)>,
+    },
+    Failed {
+        error_text: String,
+        stored: Vec<(String, Arc<str>)>,
+    },
+    Limited {
+        limit: LimitKind,
+        stack: String,
+    },
     /// A bug of ours: the guest broke in a way that no limit explains.
     Broken,
 }
