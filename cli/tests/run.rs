@@ -1,5 +1,7 @@
 //! `cellblock run` as its users see it: arguments and files in, streams and exit code out.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

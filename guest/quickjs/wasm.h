@@ -26,3 +26,38 @@
 #undef __wasi__
 #define __DJGPP 1
 #define __GLIBC__ 2
+
+/* V8's wording for the errors that programs and models act on, where the
+ * arguments allow it. The table stands here because it is the one way to change
+ * a message before a script sees it without touching the package. */
+static inline const char *cellblock_reword(const char *format)
+{
+    static const char *const wording[][2] = {
+        { "cannot read property '%s' of null", "Cannot read properties of null (reading '%s')" },
+        { "cannot read property '%s' of undefined", "Cannot read properties of undefined (reading '%s')" },
+        { "cannot set property '%s' of null", "Cannot set properties of null (setting '%s')" },
+        { "cannot set property '%s' of undefined", "Cannot set properties of undefined (setting '%s')" },
+        { "circular reference", "Converting circular structure to JSON" },
+        { "BigInt are forbidden in JSON.stringify", "Do not know how to serialize a BigInt" },
+        { "invalid array length", "Invalid array length" },
+        { "invalid string length", "Invalid string length" },
+        { "cannot convert to object", "Cannot convert undefined or null to object" },
+        { "%s is not initialized", "Cannot access '%s' before initialization" },
+        { "promise self resolution", "Chaining cycle detected for promise #<Promise>" },
+        { "return not in a function", "Illegal return statement" },
+        { "unexpected token: '%.*s'", "Unexpected token '%.*s'" },
+        { "unexpected token in expression: '%.*s'", "Unexpected token '%.*s'" },
+        { "unexpected end of string", "Invalid or unexpected token" },
+    };
+    for (size_t i = 0; i < sizeof(wording) / sizeof(wording[0]); i++) {
+        if (!strcmp(format, wording[i][0]))
+            return wording[i][1];
+    }
+    return format;
+}
+
+static inline int cellblock_vsnprintf(char *text, size_t size, const char *format, va_list values)
+{
+    return vsnprintf(text, size, cellblock_reword(format), values);
+}
+#define vsnprintf cellblock_vsnprintf

@@ -46,7 +46,7 @@ pub(crate) fn call<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>, tool: u32) -> Retur
 pub(crate) fn succeeded(ctx: &Ctx<'_>, end: CallEnd) {
     let Some(settle) = take(end.id) else { return };
     match engine::parse_json(ctx, end.text) {
-        Ok(value) => engine::call(ctx, settle.resolve, Some(value)),
+        Ok(value) => engine::call(ctx, settle.resolve, Some(&value)),
         Err(_) => state::stop(Stop::Failed("failed to serialize tool response".to_owned())),
     }
 }
@@ -55,7 +55,7 @@ pub(crate) fn succeeded(ctx: &Ctx<'_>, end: CallEnd) {
 pub(crate) fn failed(ctx: &Ctx<'_>, end: &CallEnd) {
     let Some(settle) = take(end.id) else { return };
     match engine::new_string(ctx, &end.text) {
-        Ok(text) => engine::call(ctx, settle.reject, Some(text)),
+        Ok(text) => engine::call(ctx, settle.reject, Some(&text)),
         Err(_) => state::stop(Stop::Failed("failed to serialize tool response".to_owned())),
     }
 }

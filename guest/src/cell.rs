@@ -47,6 +47,7 @@ pub(crate) fn execute(request: ExecuteRequest) -> Step {
         // The generator must not start from zero, where it would stay.
         state.random = request.random_seed.max(1);
         state.tool_names.clone_from(&request.tools);
+        state.source = request.source.as_str().into();
     });
     let context = PROGRAM.with_borrow(|program| {
         let program = program.as_ref().expect("the component was pre-initialised");

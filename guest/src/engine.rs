@@ -59,8 +59,8 @@ impl<'js> Thrown<'js> {
 pub(crate) fn new_runtime() -> (Runtime, Context) {
     let runtime = Runtime::new().expect("the build machine has memory for a runtime");
     runtime.set_interrupt_handler(Some(Box::new(interrupt)));
-    // SAFETY: the runtime is alive, and both callbacks keep to the engine's rules for them.
     let context = Context::full(&runtime).expect("the build machine has memory for a context");
+    // SAFETY: the runtime is alive, and the callback keeps to the engine's rules for it.
     context.with(|ctx| unsafe {
         qjs::JS_SetModuleLoaderFunc(
             runtime_of(&ctx),
@@ -134,7 +134,7 @@ pub(crate) fn run_jobs(ctx: &Ctx<'_>) {
 pub(crate) fn call<'js>(
     ctx: &Ctx<'js>,
     function: Persistent<Function<'static>>,
-    argument: Option<Value<'js>>,
+    argument: Option<&Value<'js>>,
 ) {
     let _ = call_throwing(ctx, function, argument);
 }
@@ -143,10 +143,15 @@ pub(crate) fn call<'js>(
 pub(crate) fn call_throwing<'js>(
     ctx: &Ctx<'js>,
     function: Persistent<Function<'static>>,
-    argument: Option<Value<'js>>,
+    argument: Option<&Value<'js>>,
 ) -> Returned<'js> {
     let function = function.restore(ctx).map_err(|_| Thrown::caught(ctx))?;
-    call_with(ctx, &function, &Value::new_undefined(ctx.clone()), argument.as_slice())
+    call_with(
+        ctx,
+        &function,
+        &Value::new_undefined(ctx.clone()),
+        argument.map_or(&[], std::slice::from_ref),
+    )
 }
 
 /// Calls a function.

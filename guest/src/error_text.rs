@@ -1,9 +1,11 @@
 //! Errors as text: what a program that fails is reported with, and what its own
 //! `error.stack` says. The layout is V8's, which programs and models expect:
-//! `Name: message`, then one frame a line, `    at f (exec_main.mjs:L:C)`.
+//! `Name: message`, then one frame a line, `    at f (exec_main.mjs:L:C)`. Places
+//! are moved to where V8 sees them, see [`crate::source`].
 
 use crate::engine::{self, Property, Thrown};
 use crate::globals::{Args, Returned};
+use crate::source;
 use rquickjs::{Ctx, Function, Object, Persistent, Value};
 use std::cell::RefCell;
 
@@ -58,8 +60,26 @@ pub(crate) fn get_stack<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'j
     let Some(frames) = engine_frames(ctx, args.this) else {
         return Ok(Value::new_undefined(ctx.clone()));
     };
-    let text = join(&header(ctx, error), &frames);
-    engine::new_string(ctx, &text)
+    let (header, frames) = pointed(header(ctx, error), frames);
+    engine::new_string(ctx, &join(&header, &frames))
+}
+
+/// Points where V8 points: it names what was called and is no function, and a
+/// member of nothing at the member's name.
+fn pointed(header: String, frames: String) -> (String, String) {
+    let first = frames.lines().next().unwrap_or_default();
+    let place = first.trim_end_matches(')').rsplit(['(', ' ']).next().unwrap_or_default();
+    if let Some((kind, "not a function")) = header.split_once(": ") {
+        if let Some(callee) = source::callee(place) {
+            return (format!("{kind}: {callee} is not a function"), frames);
+        }
+    } else if let Some((_, member)) = header.split_once(" (reading '")
+        && let Some(moved) = source::member(place, member.trim_end_matches("')"))
+    {
+        let frames = frames.replacen(place, &moved, 1);
+        return (header, frames);
+    }
+    (header, frames)
 }
 
 /// `set Error.prototype.stack`: an own property like any other, as in V8.
@@ -170,9 +190,9 @@ fn layout(raw: &str, constructor: Option<&str>) -> String {
         in_constructor = false;
         match (name, place) {
             ("", "native" | "missing") => {}
-            ("", place) => lines.push(format!("    at {place}")),
+            ("", place) => lines.push(format!("    at {}", source::place(place))),
             (name, "native" | "missing") => lines.push(format!("    at {name} (<anonymous>)")),
-            (name, place) => lines.push(format!("    at {name} ({place})")),
+            (name, place) => lines.push(format!("    at {name} ({})", source::place(place))),
         }
     }
     lines.join("\n")

@@ -180,7 +180,7 @@ unsafe extern "C" fn helper(
         None => &INNER[at - HELPERS.len()],
     };
     // SAFETY: called by the engine with its own arguments.
-    unsafe { engine::run_helper(raw, this, count, values, |ctx, args| run(ctx, args)) }
+    unsafe { engine::run_helper(raw, this, count, values, run) }
 }
 
 /// The engine's way into the tools.

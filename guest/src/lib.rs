@@ -14,6 +14,7 @@ mod engine;
 mod error_text;
 mod globals;
 mod media;
+mod source;
 mod state;
 mod stored;
 mod text;
@@ -24,6 +25,7 @@ mod wasi;
     missing_docs,
     unsafe_op_in_unsafe_fn,
     unreachable_pub,
+    clippy::all,
     clippy::pedantic,
     clippy::undocumented_unsafe_blocks,
     clippy::allow_attributes_without_reason,

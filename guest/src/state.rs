@@ -8,6 +8,7 @@ use crate::calls::Calls;
 use crate::stored::Stored;
 use crate::timers::Timers;
 use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Why the program must not run on. Once set it stays: helpers refuse, and the
 /// interrupt handler unwinds whatever still runs.
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) random: u64,
     /// Names of the tools, for `tools` and `ALL_TOOLS`.
     pub(crate) tool_names: Vec<String>,
+    /// The program, for errors that quote it.
+    pub(crate) source: Rc<str>,
     /// The main module is being linked: an import now is a static one.
     pub(crate) linking: bool,
 }

@@ -125,8 +125,8 @@ impl Default for CellLimits {
         Self {
             fuel: 1_000_000_000_000,
             step_fuel: 1_000_000_000_000,
-            running_time: Duration::from_secs(60),
-            total_time: Duration::from_secs(24 * 3600),
+            running_time: Duration::from_mins(1),
+            total_time: Duration::from_hours(24),
             memory_bytes: 128 * MIB,
             stack_bytes: MIB,
             output_bytes: 32 * MIB,

@@ -1,5 +1,8 @@
 //! What the tests share.
 
+pub mod backends;
+pub mod vectors;
+
 use std::path::PathBuf;
 
 /// A path in the repository.

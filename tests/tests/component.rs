@@ -1,5 +1,7 @@
 //! What the prebuilt component asks of its host.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use cellblock_tests::repository;
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine};

@@ -1,5 +1,6 @@
 //! Finds the tools that build the guest, as `scripts/guest-toolchain.sh` installs them.
 
+use crate::manifest::hash;
 use crate::root;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -62,10 +63,13 @@ impl Toolchain {
              --remap-path-prefix={cargo_home}=/cargo --remap-path-prefix={}=/cellblock",
             root.display()
         );
+        // cargo does not know of the header; its hash among the flags tells it of changes.
+        let header = std::fs::read(guest.join("quickjs/wasm.h")).context("cannot read wasm.h")?;
         let c_flags = format!(
-            "--target=wasm32-wasi -isystem /usr/include/wasm32-wasi -include {}/quickjs/wasm.h \
+            "-DCELLBLOCK_HEADER={} --target=wasm32-wasi -isystem /usr/include/wasm32-wasi -include {}/quickjs/wasm.h \
              -O3 -DNDEBUG -msimd128 -mbulk-memory -mnontrapping-fptoint -msign-ext \
              -ffile-prefix-map={}=/target -ffile-prefix-map={cargo_home}=/cargo",
+            hash(&header),
             guest.display(),
             target.display(),
         );

@@ -130,7 +130,7 @@ async fn converse(
     };
     host.finish();
     drop(worker);
-    let exit = report.end(response, host.notifications())?;
+    let exit = report.end(response, &host.notifications())?;
     Ok(if interrupted { Exit::Interrupted } else { exit })
 }
 

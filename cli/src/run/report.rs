@@ -85,7 +85,7 @@ impl<'a> Report<'a> {
     }
 
     /// Prints the end and tells the exit code.
-    pub fn end(&mut self, response: RuntimeResponse, notifications: Vec<String>) -> Result<Exit> {
+    pub fn end(&mut self, response: RuntimeResponse, notifications: &[String]) -> Result<Exit> {
         let report = response.report().clone();
         let (exit, error) = match &response {
             RuntimeResponse::Result { error_text: None, .. } => (Exit::Completed, None),
@@ -97,7 +97,7 @@ impl<'a> Report<'a> {
         };
         self.content(response.into_content())?;
         if self.json {
-            self.print_json(exit, error.as_deref(), &report, &notifications)?;
+            self.print_json(exit, error.as_deref(), &report, notifications)?;
         } else if let Some(error) = &error {
             self.print_error(error);
         }

@@ -50,8 +50,12 @@ fn file_name(engine: &Engine) -> String {
     hasher.write(GUEST);
     // Covers wasmtime's version, its configuration and the processor's features.
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    let digest: String = hasher.0.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect();
-    format!("guest-{digest}.cwasm")
+    let digest = hasher.0.finalize();
+    let (half, _) = digest.split_at(16);
+    format!(
+        "guest-{}.cwasm",
+        half.iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
+    )
 }
 
 fn load(engine: &Engine, path: &Path) -> Option<Component> {

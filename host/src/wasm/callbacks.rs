@@ -130,10 +130,14 @@ impl Callbacks {
         !self.waiting_calls.is_empty() || !self.waiting_notifications.is_empty()
     }
 
-    /// A callback that has ended already, if any: keeps batches large.
-    pub(super) fn try_next(&mut self) -> Option<Option<CallEnd>> {
-        let joined = self.running.try_join_next_with_id()?;
-        Some(self.ended(joined))
+    /// A call that has ended already, if any: keeps batches large.
+    pub(super) fn try_next(&mut self) -> Option<CallEnd> {
+        loop {
+            let joined = self.running.try_join_next_with_id()?;
+            if let Some(end) = self.ended(joined) {
+                return Some(end);
+            }
+        }
     }
 
     /// Asks calls to end, and drops those that wait.
@@ -194,10 +198,10 @@ impl Callbacks {
         }
         let Some(host) = self.turn.host() else { return };
         let Some(text) = self.waiting_notifications.pop_front() else { return };
-        let (token, cell, call) =
+        let (token, cell, request) =
             (self.notifications.clone(), self.cell_id.clone(), self.tool_call_id.clone());
         let task = self.running.spawn(async move {
-            if let Err(error) = host.notify(call, cell.clone(), text, token).await {
+            if let Err(error) = host.notify(request, cell.clone(), text, token).await {
                 tracing::warn!("failed to deliver code mode notification for cell {cell}: {error}");
             }
             Done::Notification

@@ -266,7 +266,7 @@ impl Cell {
                     match stage {
                         // Aborted tasks end at their next await; look again then.
                         Stage::Closing(end, _) => {
-                            Stage::Closing(end, Instant::now() + Duration::from_secs(3600))
+                            Stage::Closing(end, Instant::now() + Duration::from_hours(1))
                         }
                         other => other,
                     }
@@ -313,19 +313,19 @@ impl Cell {
                         self.answer_yield();
                     }
                 }
-                Said::Call { id, tool, input } => self.call(id, tool, input),
+                Said::Call { id, tool, input } => self.call(id, tool, input.as_deref()),
             }
         }
     }
 
-    fn call(&mut self, id: u64, tool: usize, input: Option<String>) {
+    fn call(&mut self, id: u64, tool: usize, input: Option<&str>) {
         let runtime_tool_call_id = format!("tool-{id}");
         self.calls_since_frontier.push(runtime_tool_call_id.clone());
         let refuse = |cell: &mut Self, why: String| {
             cell.shared.outbox.call_ended();
             cell.events.push(types::Event::CallFailed(types::CallEnd { id, text: why }));
         };
-        let input = match input.as_deref().map(serde_json::from_str).transpose() {
+        let input = match input.map(serde_json::from_str).transpose() {
             Ok(input) => input,
             Err(error) => {
                 refuse(self, format!("failed to serialize JavaScript value: {error}"));
@@ -347,17 +347,12 @@ impl Cell {
     }
 
     fn call_ended(&mut self, end: Option<CallEnd>) {
-        let mut next = Some(end);
         // Whatever else has ended by now goes into the same batch.
-        while let Some(end) = next {
-            if let Some((id, result)) = end {
-                self.events.push(match result {
-                    Ok(text) => types::Event::CallSucceeded(types::CallEnd { id, text }),
-                    Err(text) => types::Event::CallFailed(types::CallEnd { id, text }),
-                });
-            }
-            next = self.callbacks.try_next();
-        }
+        let ends = end.into_iter().chain(std::iter::from_fn(|| self.callbacks.try_next()));
+        self.events.extend(ends.map(|(id, result)| match result {
+            Ok(text) => types::Event::CallSucceeded(types::CallEnd { id, text }),
+            Err(text) => types::Event::CallFailed(types::CallEnd { id, text }),
+        }));
     }
 
     /// Delivers events to a guest at rest, or answers that it waits.
@@ -487,7 +482,7 @@ impl Cell {
         let deadline = match until {
             // A time beyond the clock's end is no deadline worth arming: a century.
             Until::Yield(timeout) => {
-                Some(Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 86_400)))
+                Some(Instant::now() + timeout.min(Duration::from_hours(100 * 365 * 24)))
             }
             Until::Frontier => None,
         };
@@ -588,6 +583,8 @@ const HARD_STOP_GRACE: Duration = Duration::from_millis(20);
 /// Sleeps until the instant; for ever without one.
 async fn at(instant: Option<Instant>) {
     match instant {
+        // The runtime's timer looks at most once a millisecond; what is due is due.
+        Some(instant) if instant <= Instant::now() => {}
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
