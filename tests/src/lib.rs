@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod backends;
+pub mod contract;
 pub mod vectors;
 
 use std::path::PathBuf;
