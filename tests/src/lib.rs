@@ -2,6 +2,7 @@
 
 pub mod backends;
 pub mod contract;
+pub mod guest;
 pub mod vectors;
 
 use std::path::PathBuf;

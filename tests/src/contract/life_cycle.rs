@@ -122,7 +122,7 @@ pub async fn yield_timeout_works_for_a_busy_loop(backends: Backends) {
 /// A flood of output keeps neither a yield nor a termination waiting.
 pub async fn yield_and_termination_are_not_starved_by_runtime_output(backends: Backends) {
     let bench = Bench::new(backends);
-    let source = "for (let i = 0; i < 256; i++) text(i); await tools.stone()";
+    let source = "for (let i = 0; i < 256; i++) text(i); await tools.hang()";
     let request = ExecuteRequest { yield_time_ms: Some(0), ..Bench::request(source) };
     assert_yielded(&bench.service.execute(request).await.expect("admitted"), &[]);
     let ended = bench.service.terminate("1".into()).await.expect("ended");
