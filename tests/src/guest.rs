@@ -60,13 +60,11 @@ pub struct Script {
 
 impl Script {
     fn do_or_refuse(&mut self, did: Did) -> Result<(), Limit> {
-        match self.refusal {
-            Some(limit) => Err(limit),
-            None => {
-                self.did.push(did);
-                Ok(())
-            }
+        if let Some(limit) = self.refusal {
+            return Err(limit);
         }
+        self.did.push(did);
+        Ok(())
     }
 }
 

@@ -1,5 +1,11 @@
 //! What the tests share.
 
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    reason = "panicking is how a rule says that it does not hold"
+)]
+
 pub mod backends;
 pub mod contract;
 pub mod guest;
