@@ -58,7 +58,8 @@ pub(crate) fn get_stack<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'j
         return Ok(Value::new_undefined(ctx.clone()));
     };
     let Some(frames) = engine_frames(ctx, args.this) else {
-        return Ok(Value::new_undefined(ctx.clone()));
+        // What `Error.prepareStackTrace` made, or nothing.
+        return engine_stack(ctx, args.this);
     };
     let (header, frames) = pointed(header(ctx, error), frames);
     engine::new_string(ctx, &join(&header, &frames))
@@ -150,10 +151,17 @@ fn engine_function<'js>(ctx: &Ctx<'js>, at: usize) -> Option<Function<'js>> {
     saved.restore(ctx).ok()
 }
 
+/// The stack as the engine keeps it.
+fn engine_stack<'js>(ctx: &Ctx<'js>, error: &Value<'js>) -> Returned<'js> {
+    match engine_function(ctx, 0) {
+        Some(getter) => engine::call_with(ctx, &getter, error, &[]),
+        None => Ok(Value::new_undefined(ctx.clone())),
+    }
+}
+
 /// The frames that the engine recorded, laid out like V8's.
 fn engine_frames<'js>(ctx: &Ctx<'js>, error: &Value<'js>) -> Option<String> {
-    let getter = engine_function(ctx, 0)?;
-    let raw = engine::call_with(ctx, &getter, error, &[]).ok()?;
+    let raw = engine_stack(ctx, error).ok()?;
     if !raw.is_string() {
         return None;
     }

@@ -1,0 +1,2 @@
+//! Benchmarks, see docs/performance.md.
+fn main() {}
