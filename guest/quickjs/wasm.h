@@ -27,6 +27,11 @@
 #define __DJGPP 1
 #define __GLIBC__ 2
 
+/* Set when the engine has been refused memory; see engine.rs. Whatever fails then
+ * throws an error with this text, or nothing that says so, and a script may catch
+ * it; the flag stays. */
+extern int cellblock_out_of_memory;
+
 /* V8's wording for the errors that programs and models act on, where the
  * arguments allow it. The table stands here because it is the one way to change
  * a message before a script sees it without touching the package. */
@@ -58,6 +63,8 @@ static inline const char *cellblock_reword(const char *format)
 
 static inline int cellblock_vsnprintf(char *text, size_t size, const char *format, va_list values)
 {
+    if (!strcmp(format, "out of memory"))
+        cellblock_out_of_memory = 1;
     return vsnprintf(text, size, cellblock_reword(format), values);
 }
 #define vsnprintf cellblock_vsnprintf

@@ -9,12 +9,12 @@ use crate::bindings::cellblock::code_mode::types::{
 };
 use crate::calls;
 use crate::engine::{self, Thrown};
-use crate::error_text::{exception_text, frames_of};
+use crate::error_text::exception_text;
 use crate::globals;
 use crate::state::{self, Stop};
 use crate::wasi;
 use rquickjs::promise::PromiseState;
-use rquickjs::{Context, Ctx, Persistent, Promise, Runtime, Value};
+use rquickjs::{Context, Ctx, Persistent, Promise, Runtime, Type, Value};
 use std::cell::RefCell;
 
 struct Program {
@@ -125,7 +125,7 @@ fn deliver(ctx: &Ctx<'_>, event: Event) {
 
 /// Drains the jobs and looks whether the program has ended.
 fn settle(ctx: &Ctx<'_>) -> Step {
-    if state::with(|state| state.stop.is_none()) {
+    if !engine::must_stop() {
         engine::run_jobs(ctx);
     }
     let main =
@@ -133,7 +133,7 @@ fn settle(ctx: &Ctx<'_>) -> Step {
     let Some(Ok(main)) = main.map(|main| main.restore(ctx)) else {
         return finished(Outcome::Failed("unknown code mode exception".to_owned()));
     };
-    if state::with(|state| state.stop.is_some()) {
+    if engine::must_stop() {
         // A module without `await` hands what unwound it to its promise.
         if main.state() == PromiseState::Rejected {
             engine::note_stack(ctx, &Thrown::Uncatchable(reason_of(ctx, &main)));
@@ -156,7 +156,7 @@ fn reason_of<'js>(ctx: &Ctx<'js>, promise: &Promise<'js>) -> Value<'js> {
 
 /// The outcome of a program that could not start or whose start threw.
 fn failure<'js>(ctx: &Ctx<'js>, thrown: Thrown<'js>) -> Outcome {
-    if state::with(|state| state.stop.is_some()) {
+    if engine::must_stop() {
         return stopped();
     }
     match thrown {
@@ -168,14 +168,11 @@ fn failure<'js>(ctx: &Ctx<'js>, thrown: Thrown<'js>) -> Outcome {
 
 /// The outcome of a program that threw `exception`.
 fn failure_of<'js>(ctx: &Ctx<'js>, exception: &Value<'js>) -> Outcome {
-    let text = exception_text(ctx, exception);
-    if exception.is_error() && text.starts_with("InternalError: out of memory") {
-        return Outcome::Limited(LimitHit {
-            limit: Limit::Memory,
-            stack: frames_of(ctx, exception),
-        });
+    // Some of the engine's libraries fail for want of memory without an exception.
+    if exception.type_of() == Type::Uninitialized {
+        return Outcome::Limited(LimitHit { limit: Limit::Memory, stack: String::new() });
     }
-    Outcome::Failed(text)
+    Outcome::Failed(exception_text(ctx, exception))
 }
 
 /// The outcome of a program that had to stop.

@@ -12,9 +12,24 @@ use crate::state::{self, Stop};
 use crate::wasi;
 use rquickjs::{Context, Ctx, Function, Object, Persistent, Promise, Runtime, Value, qjs};
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Name of the main module, in stacks and messages.
 pub(crate) const MODULE: &CStr = c"exec_main.mjs";
+
+/// Set by the engine when it was refused memory, see `quickjs/wasm.h`.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "the name is C's")]
+static cellblock_out_of_memory: AtomicI32 = AtomicI32::new(0);
+
+/// Whether the program must not run on. Memory that was refused is a reason too: an
+/// engine that could not allocate may throw anything, and a script may catch it.
+pub(crate) fn must_stop() -> bool {
+    if cellblock_out_of_memory.load(Ordering::Relaxed) != 0 {
+        state::stop(Stop::Limit(Limit::Memory));
+    }
+    state::with(|state| state.stop.is_some())
+}
 
 /// What a helper throws instead of returning.
 #[derive(Debug)]
@@ -122,9 +137,10 @@ pub(crate) fn run_jobs(ctx: &Ctx<'_>) {
         // SAFETY: the runtime is alive; the engine writes one pointer.
         let ran = unsafe { qjs::JS_ExecutePendingJob(runtime_of(ctx), &raw mut job_context) };
         if ran < 0 {
-            note_stack(ctx, &Thrown::caught(ctx));
+            let thrown = Thrown::caught(ctx);
+            note_stack(ctx, &thrown);
         }
-        if ran == 0 || state::with(|state| state.stop.is_some()) {
+        if ran == 0 || must_stop() {
             return;
         }
     }
@@ -177,7 +193,7 @@ pub(crate) fn call_with<'js>(
 
 /// Keeps the stack of an exception that ended the program.
 pub(crate) fn note_stack<'js>(ctx: &Ctx<'js>, thrown: &Thrown<'js>) {
-    if let Thrown::Uncatchable(exception) = thrown {
+    if let Thrown::Uncatchable(exception) | Thrown::Value(exception) = thrown {
         let frames = frames_of(ctx, exception);
         state::with(|state| {
             if state.stop_stack.is_empty() {
@@ -383,7 +399,7 @@ pub(crate) unsafe fn run_helper(
             (0..count as usize).map(|at| borrowed(&ctx, *values.add(at))).collect();
         (ctx, this, arguments)
     };
-    let returned = if state::with(|state| state.stop.is_some()) {
+    let returned = if must_stop() {
         Err(Thrown::Exit)
     } else {
         helper(&ctx, Args { this: &this, values: &arguments })
@@ -437,7 +453,7 @@ fn uncatchable<'js>(ctx: &Ctx<'js>) -> Value<'js> {
 /// Asked by the engine every ten thousand loop turns and calls: must the program stop?
 fn interrupt() -> bool {
     use crate::bindings::cellblock::code_mode::watch;
-    if state::with(|state| state.stop.is_some()) {
+    if must_stop() {
         return true;
     }
     if !wasi::is_live() {

@@ -87,24 +87,21 @@ impl CellLimits {
     }
 
     /// A limit's value and what to do about it, for the error text.
-    pub(crate) fn describe(&self, limit: LimitKind) -> (String, &'static str) {
-        let duration = |time: Duration| format!("{} ms", time.as_millis());
-        match limit {
-            LimitKind::Fuel => (self.fuel.to_string(), "do less work or raise the limit"),
-            LimitKind::StepFuel => {
-                (self.step_fuel.to_string(), "await something now and then, or raise the limit")
-            }
-            LimitKind::RunningTime => {
-                (duration(self.running_time), "do less work or raise the limit")
-            }
+    pub(crate) fn describe(&self, limit: LimitKind) -> (String, String) {
+        let ms = |time: Duration| format!("{} ms", time.as_millis());
+        let twice = |value: u64| format!("do less work, or allow {}", value.saturating_mul(2));
+        let (value, remedy): (String, &str) = match limit {
+            LimitKind::Fuel => return (self.fuel.to_string(), twice(self.fuel)),
+            LimitKind::StepFuel => return (self.step_fuel.to_string(), twice(self.step_fuel)),
+            LimitKind::RunningTime => (ms(self.running_time), "do less work, or allow more"),
             LimitKind::TotalTime => {
-                (duration(self.total_time), "finish sooner, or go on in another cell")
+                (ms(self.total_time), "finish sooner, or go on in another cell")
             }
             LimitKind::Memory => {
-                (format!("{} bytes", self.memory_bytes), "keep less at a time or raise the limit")
+                (format!("{} bytes", self.memory_bytes), "keep less at a time, or allow more")
             }
             LimitKind::Stack => {
-                (format!("{} bytes", self.stack_bytes), "recurse less deeply or use a loop")
+                (format!("{} bytes", self.stack_bytes), "recurse less deeply, or use a loop")
             }
             LimitKind::OutputBytes => (self.output_bytes.to_string(), "print a summary instead"),
             LimitKind::OutputItems => (self.output_items.to_string(), "join texts before printing"),
@@ -113,10 +110,11 @@ impl CellLimits {
                 (self.calls_in_flight.to_string(), "await some calls before making more")
             }
             LimitKind::InputBytes => (self.input_bytes.to_string(), "pass less to a tool"),
-            LimitKind::Timers => (self.timers.to_string(), "clear timers or set fewer"),
+            LimitKind::Timers => (self.timers.to_string(), "clear timers, or set fewer"),
             LimitKind::StoredBytes => (self.stored_bytes.to_string(), "store less"),
             LimitKind::StoredKeys => (self.stored_keys.to_string(), "store fewer keys"),
-        }
+        };
+        (value, remedy.to_owned())
     }
 }
 

@@ -4,6 +4,7 @@ mod guest;
 mod manifest;
 mod snapshot;
 mod toolchain;
+mod vectors;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -24,12 +25,27 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Ask a code-mode host the recorded vectors again, and report what differs.
+    Vectors {
+        /// The host: a program that speaks the stdio protocol.
+        #[arg(long, value_name = "PATH")]
+        against: PathBuf,
+        /// Replace the recording by the answers.
+        #[arg(long)]
+        record: bool,
+        /// Arguments for the host, such as `--listen stdio`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guest { check: false } => guest::rebuild(),
         Chore::Guest { check: true } => guest::check(),
+        Chore::Vectors { against, record, arguments } => {
+            vectors::vectors(&against, &arguments, record)
+        }
     }
 }
 

@@ -12,8 +12,9 @@ mod turn;
 pub use error::CodeModeError;
 pub use request::{CellId, ExecuteRequest, WaitRequest};
 pub use response::{
-    CellInfo, CellReport, CellState, CellUsage, ContentItem, ExecuteToPendingOutcome, ImageDetail,
-    LimitKind, RuntimeResponse, WaitOutcome, WaitToPendingOutcome,
+    CallEnd, CallReport, CellInfo, CellReport, CellState, CellUsage, ContentItem,
+    ExecuteToPendingOutcome, ImageDetail, LimitKind, RuntimeResponse, WaitOutcome,
+    WaitToPendingOutcome,
 };
 pub use turn::{CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker};
 

@@ -134,6 +134,46 @@ pub struct CellReport {
     pub usage: CellUsage,
     /// The limit that ended the cell, if one did.
     pub limit: Option<LimitKind>,
+    /// The newest nested calls, oldest first, when the cell has ended; at most
+    /// [`CellReport::MAX_CALLS`].
+    pub calls: Vec<CallReport>,
+}
+
+impl CellReport {
+    /// Nested calls that a report lists.
+    pub const MAX_CALLS: usize = 100;
+}
+
+/// A nested call, in the report of the cell that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallReport {
+    /// `tool-1`, `tool-2`, ... in the order of the calls.
+    pub runtime_tool_call_id: String,
+    /// Name of the tool as the program knows it.
+    pub tool: String,
+    /// How it ended.
+    pub end: CallEnd,
+}
+
+/// How a nested call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallEnd {
+    /// The tool returned a value.
+    Succeeded,
+    /// The tool returned an error.
+    Failed,
+    /// The cell ended first, and the call was cancelled.
+    Cancelled,
+}
+
+impl fmt::Display for CallEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "was cancelled",
+        })
+    }
 }
 
 /// A cell's answer. In JSON the variant is the one key of an object, as the

@@ -6,6 +6,7 @@
 
 use super::imports::Outbox;
 use super::turns::Turn;
+use crate::backend as report;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
@@ -50,6 +51,8 @@ pub(super) struct Callbacks {
     waiting_calls: VecDeque<(u64, CodeModeNestedToolCall)>,
     waiting_notifications: VecDeque<String>,
     notifying: bool,
+    /// The newest calls, for the report; `None` has not ended.
+    recent: VecDeque<(u64, String, Option<report::CallEnd>)>,
 }
 
 impl Callbacks {
@@ -73,11 +76,16 @@ impl Callbacks {
             waiting_calls: VecDeque::new(),
             waiting_notifications: VecDeque::new(),
             notifying: false,
+            recent: VecDeque::new(),
         }
     }
 
     /// Starts a call, or lets it wait for a worker.
     pub(super) fn call(&mut self, id: u64, call: CodeModeNestedToolCall) {
+        if self.recent.len() >= report::CellReport::MAX_CALLS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((id, call.tool_name.to_string(), None));
         match self.turn.host() {
             Some(host) => self.start_call(host, id, call),
             None => self.waiting_calls.push_back((id, call)),
@@ -143,6 +151,9 @@ impl Callbacks {
     /// Asks calls to end, and drops those that wait.
     pub(super) fn cancel_calls(&mut self) {
         self.calls.cancel();
+        for (_, _, end) in &mut self.recent {
+            end.get_or_insert(report::CallEnd::Cancelled);
+        }
         for _ in self.waiting_calls.drain(..) {
             self.outbox.call_ended();
         }
@@ -166,6 +177,16 @@ impl Callbacks {
         }
     }
 
+    /// The newest calls and how they ended.
+    pub(super) fn report(&self) -> Vec<report::CallReport> {
+        let report = |(id, tool, end): &(u64, String, Option<_>)| report::CallReport {
+            runtime_tool_call_id: format!("tool-{id}"),
+            tool: tool.clone(),
+            end: end.unwrap_or(report::CallEnd::Cancelled),
+        };
+        self.recent.iter().map(report).collect()
+    }
+
     /// Ends what did not end when asked: its futures are dropped where they await.
     pub(super) fn abort(&mut self) {
         self.running.abort_all();
@@ -178,6 +199,15 @@ impl Callbacks {
         }
     }
 
+    fn note_end(&mut self, id: u64, succeeded: bool) {
+        // Newest last, and most calls end soon after they were made.
+        let call = self.recent.iter_mut().rev().find(|(each, ..)| *each == id);
+        if let Some((_, _, end)) = call {
+            let how = if succeeded { report::CallEnd::Succeeded } else { report::CallEnd::Failed };
+            end.get_or_insert(how);
+        }
+    }
+
     fn start_call(
         &mut self,
         host: Arc<dyn CodeModeTurnHost>,
@@ -187,7 +217,7 @@ impl Callbacks {
         let (token, limit) = (self.calls.clone(), self.result_bytes);
         let task = self.running.spawn(async move {
             let result = host.invoke_tool(call, token).await;
-            Done::Call((id, result.and_then(|value| to_json(&value, limit))))
+            Done::Call((id, result.and_then(|value| to_json(value, limit))))
         });
         self.kinds.insert(task.id(), Kind::Call(id));
     }
@@ -236,8 +266,9 @@ impl Callbacks {
                 None
             }
         };
-        if end.is_some() {
+        if let Some((id, result)) = &end {
             self.outbox.call_ended();
+            self.note_end(*id, result.is_ok());
         } else {
             self.notifying = false;
             self.next_notification();
@@ -250,8 +281,9 @@ impl Callbacks {
 const MAX_DEPTH: usize = 127;
 
 /// A result as JSON text, within its limits.
-fn to_json(value: &Value, limit: usize) -> Result<String, String> {
-    if !is_shallow(value) {
+fn to_json(value: Value, limit: usize) -> Result<String, String> {
+    if !is_shallow(&value) {
+        dismantle(value);
         return Err(format!("tool result is nested more than {MAX_DEPTH} levels deep"));
     }
     let json = value.to_string();
@@ -267,20 +299,38 @@ fn to_json(value: &Value, limit: usize) -> Result<String, String> {
 
 /// Looks at the nesting without recursion: a hostile tool may nest without end.
 fn is_shallow(value: &Value) -> bool {
-    let mut level: Vec<&Value> = vec![value];
+    let mut level = vec![value];
     for _ in 0..=MAX_DEPTH {
-        level = level
-            .into_iter()
-            .flat_map(|value| match value {
-                Value::Array(items) => items.iter().collect::<Vec<_>>(),
-                Value::Object(members) => members.values().collect(),
-                _ => Vec::new(),
-            })
-            .filter(|value| value.is_array() || value.is_object())
-            .collect();
-        if level.is_empty() {
+        let mut below = Vec::new();
+        for value in level {
+            match value {
+                Value::Array(items) => below.extend(items.iter().filter(|item| is_nested(item))),
+                Value::Object(members) => {
+                    below.extend(members.values().filter(|member| is_nested(member)));
+                }
+                _ => {}
+            }
+        }
+        if below.is_empty() {
             return true;
         }
+        level = below;
     }
     false
+}
+
+fn is_nested(value: &Value) -> bool {
+    value.is_array() || value.is_object()
+}
+
+/// Drops a value without recursion, which nesting without end would overflow.
+fn dismantle(value: Value) {
+    let mut rest = vec![value];
+    while let Some(value) = rest.pop() {
+        match value {
+            Value::Array(items) => rest.extend(items),
+            Value::Object(members) => rest.extend(members.into_iter().map(|(_, member)| member)),
+            _ => {}
+        }
+    }
 }

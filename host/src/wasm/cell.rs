@@ -1,7 +1,7 @@
 //! One cell: the task that owns a sandbox, and decides who hears what when.
 //!
 //! The task turns one loop. What it looks at first wins: shutdown, then callers,
-//! then the yield timer, then the guest, then what happened outside. So neither
+//! then deadlines, then the guest, then what happened outside. So neither
 //! a program that spins nor one that floods its output can keep a caller waiting.
 //!
 //! A cell ends in three stages: it runs; it drains, when the program has ended
@@ -13,11 +13,11 @@ use super::callbacks::{CallEnd, Callbacks, Next};
 use super::engine::limit_kind;
 use super::imports::{Imports, Said, Surroundings};
 use super::registry::Shared;
-use super::sandbox::{Finished, Sandbox, Step, Timer};
+use super::sandbox::{Finished, SLICE_FUEL, Sandbox, Step, Timer};
 use super::session::Session;
 use crate::backend::{
-    CellId, CellReport, CellState, CellUsage, CodeModeError, CodeModeNestedToolCall, ContentItem,
-    ExecuteRequest, LimitKind, RuntimeResponse,
+    CallReport, CellId, CellReport, CellState, CellUsage, CodeModeError, CodeModeNestedToolCall,
+    ContentItem, ExecuteRequest, LimitKind, RuntimeResponse,
 };
 use crate::stored::StoredValues;
 use std::future::Future;
@@ -115,6 +115,8 @@ struct Cell {
     calls_since_frontier: Vec<String>,
     usage: CellUsage,
     running_time: Duration,
+    /// Slices of the step that runs.
+    slices: u64,
     /// The limit at which the guest was asked to end, and the running time by
     /// which it must have.
     asked_to_end: Option<(types::Limit, Duration)>,
@@ -165,6 +167,7 @@ pub(super) async fn run(start: Start) {
         calls_since_frontier: Vec::new(),
         usage: CellUsage::default(),
         running_time: Duration::ZERO,
+        slices: 0,
         asked_to_end: None,
     };
     cell.observe(first.0, first.1);
@@ -241,7 +244,10 @@ impl Cell {
                     self.answer_yield();
                     stage
                 }
-                Woken::Slice(None) => self.watch_running_time(stage),
+                Woken::Slice(None) => {
+                    self.slices += 1;
+                    self.watch_running_time(stage)
+                }
                 Woken::Slice(Some((sandbox, step))) => self.step_reached(sandbox, step),
                 Woken::Callback(Next::Ended(end)) => {
                     self.call_ended(end);
@@ -291,13 +297,13 @@ impl Cell {
             }
             Some(command) = self.commands.recv() => Woken::Command(command),
             () = at(yield_at), if yield_at.is_some() => Woken::YieldTime,
+            () = at(grace_ends), if grace_ends.is_some() => Woken::GraceOver,
+            () = at(Some(self.ends_at)), if running && self.asked_to_end.is_none() => Woken::TotalTime,
             done = slice(&mut self.working, &mut self.running_time), if self.working.is_some() => Woken::Slice(done),
             next = self.callbacks.next(), if self.callbacks.has_next() => Woken::Callback(next),
             () = at(timer.map(|(_, at)| at)), if timer.is_some() => {
                 Woken::Timer(timer.map_or(0, |(id, _)| id))
             }
-            () = at(grace_ends), if grace_ends.is_some() => Woken::GraceOver,
-            () = at(Some(self.ends_at)), if running && self.asked_to_end.is_none() => Woken::TotalTime,
         }
     }
 
@@ -383,6 +389,7 @@ impl Cell {
     fn step_reached(&mut self, sandbox: Option<Sandbox>, step: Step) -> Stage {
         self.working = None;
         if let Some(sandbox) = &sandbox {
+            self.slices = 0;
             self.usage = CellUsage { running_time: self.running_time, ..sandbox.usage() };
         }
         match step {
@@ -520,19 +527,27 @@ impl Cell {
     }
 
     fn yielded(&self, content_items: Vec<ContentItem>) -> RuntimeResponse {
-        let report = CellReport { usage: self.usage_now(), limit: None };
+        let report = CellReport { usage: self.usage_now(), ..CellReport::default() };
         RuntimeResponse::Yielded { cell_id: self.id.clone(), content_items, report }
     }
 
+    /// Usage so far. A step that has not ended, or was dropped, counts with the
+    /// slices it has had.
     fn usage_now(&self) -> CellUsage {
-        CellUsage { running_time: self.running_time, ..self.usage }
+        CellUsage {
+            fuel: self.usage.fuel + self.slices * SLICE_FUEL,
+            peak_memory_bytes: self.shared.outbox.peak_memory() as u64,
+            running_time: self.running_time,
+            ..self.usage
+        }
     }
 
     /// Commits, answers and leaves the list, all in one moment.
     fn close(mut self, end: End) {
         let content_items = std::mem::take(&mut self.content);
         let cell_id = self.id.clone();
-        let mut report = CellReport { usage: self.usage_now(), limit: None };
+        let mut report =
+            CellReport { usage: self.usage_now(), limit: None, calls: self.callbacks.report() };
         let (response, stored) = match end {
             End::Terminated => {
                 (RuntimeResponse::Terminated { cell_id, content_items, report }, Vec::new())
@@ -543,7 +558,7 @@ impl Cell {
                     Finished::Failed { error_text, stored } => (Some(error_text), stored),
                     Finished::Limited { limit, stack } => {
                         report.limit = Some(limit);
-                        (Some(self.limit_text(limit, &stack)), Vec::new())
+                        (Some(self.limit_text(limit, &stack, &report.calls)), Vec::new())
                     }
                     Finished::Broken => {
                         (Some(CodeModeError::EndedUnexpectedly.to_string()), Vec::new())
@@ -570,12 +585,29 @@ impl Cell {
         self.callbacks.cell_closed();
     }
 
-    fn limit_text(&self, limit: LimitKind, stack: &str) -> String {
+    /// Names the limit, the line being run, the remedy, and what was called.
+    fn limit_text(&self, limit: LimitKind, stack: &str, calls: &[CallReport]) -> String {
         let (value, remedy) = self.session.limits.cell.describe(limit);
-        let place = if stack.is_empty() { String::new() } else { format!("\n{stack}") };
-        format!("cell stopped: its {limit} limit of {value} was reached; {remedy}{place}")
+        let mut text = format!("cell stopped: its {limit} limit of {value} was reached; {remedy}");
+        if !stack.is_empty() {
+            text.push('\n');
+            text.push_str(stack);
+        }
+        if let Some(unlisted) = calls.len().checked_sub(CALLS_IN_TEXT).filter(|n| *n > 0) {
+            text.push_str(&format!("\nnested calls: {unlisted} earlier ones, then"));
+        } else if !calls.is_empty() {
+            text.push_str("\nnested calls:");
+        }
+        for call in calls.iter().skip(calls.len().saturating_sub(CALLS_IN_TEXT)) {
+            let CallReport { runtime_tool_call_id, tool, end } = call;
+            text.push_str(&format!("\n    {runtime_tool_call_id} {tool} {end}"));
+        }
+        text
     }
 }
+
+/// Nested calls that the text of a limit lists.
+const CALLS_IN_TEXT: usize = 10;
 
 /// Running time that a guest has to end in once it was asked to.
 const HARD_STOP_GRACE: Duration = Duration::from_millis(20);

@@ -36,6 +36,8 @@ pub(super) struct Outbox {
     asked_to_end: OnceLock<types::Limit>,
     /// Calls that have not ended, as the task sees it.
     calls_in_flight: AtomicUsize,
+    /// Largest size of the sandbox's memory, which outlives the sandbox.
+    peak_memory: AtomicUsize,
 }
 
 impl Outbox {
@@ -64,6 +66,11 @@ impl Outbox {
         self.calls_in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Largest size of the sandbox's memory, in bytes.
+    pub(super) fn peak_memory(&self) -> usize {
+        self.peak_memory.load(Ordering::Relaxed)
+    }
+
     /// Calls that have not ended.
     pub(super) fn calls_in_flight(&self) -> usize {
         self.calls_in_flight.load(Ordering::Relaxed)
@@ -82,7 +89,6 @@ pub(super) struct Imports {
     output_bytes: usize,
     output_items: usize,
     calls: u64,
-    pub(super) memory_bytes: usize,
     pub(super) memory_refused: bool,
 }
 
@@ -108,7 +114,6 @@ impl Imports {
             output_bytes: 0,
             output_items: 0,
             calls: 0,
-            memory_bytes: 0,
             memory_refused: false,
         }
     }
@@ -216,7 +221,7 @@ impl wasmtime::ResourceLimiter for Imports {
             self.memory_refused = true;
             return Ok(false);
         }
-        self.memory_bytes = self.memory_bytes.max(desired);
+        self.outbox.peak_memory.fetch_max(desired, Ordering::Relaxed);
         Ok(true)
     }
 

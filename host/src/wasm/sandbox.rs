@@ -18,7 +18,7 @@ pub(super) const FUEL_RESERVE: u64 = 5_000_000;
 
 /// Fuel after which a running guest lets others run: a tenth of a millisecond
 /// or two. Fifty spinning cells on two cores then come round in a few.
-const SLICE_FUEL: u64 = 2_000_000;
+pub(super) const SLICE_FUEL: u64 = 2_000_000;
 
 /// What a step reached.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Sandbox {
         let imports = self.store.data();
         CellUsage {
             fuel: imports.limits.fuel - self.fuel_left,
-            peak_memory_bytes: imports.memory_bytes as u64,
+            peak_memory_bytes: imports.outbox.peak_memory() as u64,
             running_time: Duration::ZERO,
             calls: imports.calls(),
             output_bytes: imports.output_bytes() as u64,

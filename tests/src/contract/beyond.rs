@@ -130,6 +130,22 @@ pub async fn a_long_source_is_refused(backends: Backends) {
     assert_eq!(refused.to_string(), text);
 }
 
+/// A cell that met a limit says what it called and how that ended, and keeps its output.
+pub async fn a_limit_lists_what_was_called(backends: Backends) {
+    let bench = limited(backends, CellLimits { fuel: 200_000_000, ..CellLimits::default() });
+    let source = "text('kept'); await tools.echo(1); await tools.fail().catch(() => {});
+        tools.hang(); await tools.nap({ ms: 5 });
+        for (;;);";
+    let response = bench.execute(source).await;
+    assert_limit(&response, LimitKind::Fuel);
+    assert_eq!(texts_of(&response), ["kept"]);
+    let text = error_of(&response).unwrap_or_default();
+    assert!(text.contains("its fuel limit of 200000000 was reached; do less work, or allow 400000000\n    at exec_main.mjs:"), "{text}");
+    let calls = "\nnested calls:\n    tool-1 echo succeeded\n    tool-2 fail failed\n    tool-3 hang was cancelled\n    tool-4 nap succeeded";
+    assert!(text.ends_with(calls), "{text}");
+    assert_eq!(response.report().calls.len(), 4);
+}
+
 /// Every response says what the cell has used.
 pub async fn usage_is_reported(backends: Backends) {
     let bench = Bench::new(backends);

@@ -145,6 +145,17 @@ pub async fn a_call_names_its_tool_as_defined(backends: Backends) {
     assert_eq!(calls[1].runtime_tool_call_id, "tool-2");
 }
 
+/// Numbers and keys go to a tool and back as they were, to the last bit.
+pub async fn json_travels_unchanged(backends: Backends) {
+    let bench = Bench::new(backends);
+    let source = r#"
+        const sent = { b: 1.2344567890123456e26, a: [5e-324, 1.7976931348623157e308, 0.1, -1e-7],
+            n: 9007199254740993, '': { ['__proto__']: 1 }, 'ключ🔑\u0000': '\u2028\"\\' };
+        const back = await tools.echo(sent);
+        text(JSON.stringify(back) === JSON.stringify(sent)); text(Object.keys(back).join());"#;
+    assert_eq!(bench.texts(source).await, ["true", "b,a,n,,ключ🔑\u{0}"]);
+}
+
 /// A tool that does not return when cancelled is dropped after its grace.
 pub async fn a_tool_that_ignores_cancellation_does_not_hold_up_the_end(backends: Backends) {
     let bench = Bench::new(backends);

@@ -139,6 +139,7 @@ macro_rules! every_rule {
                 paused calls_between_turns_wait_for_the_next_turns_worker,
                 paused the_newest_worker_serves,
                 paused a_call_names_its_tool_as_defined,
+                paused json_travels_unchanged,
                 paused a_tool_that_ignores_cancellation_does_not_hold_up_the_end,
                 paused results_that_nest_or_grow_without_end_reject_their_promise,
             }
@@ -153,6 +154,7 @@ macro_rules! every_rule {
                 paused timers_are_bounded,
                 paused stored_values_are_bounded,
                 paused a_long_source_is_refused,
+                paused a_limit_lists_what_was_called,
                 paused usage_is_reported,
             }
         }
