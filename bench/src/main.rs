@@ -1,2 +1,54 @@
-//! Benchmarks, see docs/performance.md.
-fn main() {}
+//! Benchmarks: what a cell costs, and what its neighbours notice. All in one run, on
+//! one machine; see docs/performance.md for a run and what it means.
+//!
+//! `cargo run --release -p cellblock-bench -- [--json] [--only NAME]`
+
+#![allow(clippy::print_stdout, reason = "printing is what this program is for")]
+
+mod figures;
+mod host;
+mod measure;
+mod workloads;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use figures::Figures;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Measure one thing only: cold, calls, throughput, parked, neighbours, workloads, start.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+}
+
+/// Something to measure.
+type Measurement = fn(&mut Figures) -> Result<()>;
+
+const MEASUREMENTS: [(&str, Measurement); 7] = [
+    ("start", measure::start),
+    ("cold", measure::cold),
+    ("calls", measure::calls),
+    ("throughput", measure::throughput),
+    ("workloads", workloads::workloads),
+    ("neighbours", measure::neighbours),
+    ("parked", measure::parked),
+];
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut figures = Figures::default();
+    let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
+    let chosen: Vec<_> = MEASUREMENTS.iter().filter(|(name, _)| wanted(name)).collect();
+    if chosen.is_empty() {
+        let names = MEASUREMENTS.map(|(name, _)| name).join(", ");
+        bail!("--only takes one of: {names}");
+    }
+    for (_, measure) in chosen {
+        measure(&mut figures)?;
+    }
+    println!("{}", if arguments.json { figures.json() } else { figures.table() });
+    Ok(())
+}

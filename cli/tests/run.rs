@@ -99,6 +99,9 @@ fn bad_input_is_named_and_exits_with_2() {
     expect(&["--store", "store.json"], "the store file store.json is not a JSON object");
     expect(&["--memory", "8TiB"], "memory limit");
     expect(&["--fuel", "much"], "--fuel");
+    expect(&["--limit", "calls"], "NAME=VALUE");
+    expect(&["--limit", "calls=many"], "many is no number or size");
+    expect(&["--limit", "colour=1"], "there is no such limit");
     let twice = serde_json::json!([tool("a-b", &["true"]), tool("a_b", &["true"])]);
     let tools = run.tools(&twice);
     expect(&["--tools", tools.to_str().unwrap()], "is the same as tools[0].name");

@@ -6,9 +6,10 @@ mod snapshot;
 mod toolchain;
 mod vectors;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Developer chores of Cellblock")]
@@ -24,6 +25,12 @@ enum Chore {
         /// Change nothing; fail when the prebuilt component is not what the sources make.
         #[arg(long)]
         check: bool,
+    },
+    /// Run mixed hostile and honest cells, and fail when anything grows.
+    Soak {
+        /// Seconds to run.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
     },
     /// Ask a code-mode host the recorded vectors again, and report what differs.
     Vectors {
@@ -43,10 +50,22 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guest { check: false } => guest::rebuild(),
         Chore::Guest { check: true } => guest::check(),
+        Chore::Soak { seconds } => soak(seconds),
         Chore::Vectors { against, record, arguments } => {
             vectors::vectors(&against, &arguments, record)
         }
     }
+}
+
+/// The soak itself is a program of the bench, so that chores stay small to build.
+fn soak(seconds: u64) -> Result<()> {
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["run", "--release", "--quiet", "-p", "cellblock-bench", "--bin", "soak", "--"])
+        .args(["--seconds", &seconds.to_string()])
+        .current_dir(root())
+        .status()
+        .context("cannot run cargo")?;
+    if status.success() { Ok(()) } else { bail!("the soak failed") }
 }
 
 /// The root of the workspace.

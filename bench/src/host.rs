@@ -1,0 +1,73 @@
+//! The host that the measured cells call.
+
+use async_trait::async_trait;
+use cellblock::{
+    CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, Engine,
+    ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition, WasmBackend,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// A session that serves `echo`, `nap` (1 ms), `big` (100 KB of JSON) and `hang`.
+pub struct Bench {
+    /// The session.
+    pub service: CodeModeService,
+    tools: Arc<[ToolDefinition]>,
+    _worker: CodeModeTurnWorker,
+}
+
+struct Host {
+    big: Value,
+}
+
+impl Bench {
+    /// A session with `tools` tools and these limits.
+    pub fn new(tools: usize, limits: SessionLimits) -> anyhow::Result<Self> {
+        let backend = WasmBackend::with_limits(&Engine::shared()?, limits);
+        let service = CodeModeService::new(Arc::new(backend));
+        let row = |id| json!({ "id": id, "name": format!("user number {id}"), "tags": ["a", "b"] });
+        let big = Value::Array((0..1800).map(row).collect());
+        let worker = service.start_turn_worker(Arc::new(Host { big }));
+        let named = ["echo", "nap", "big", "hang"].map(str::to_owned).into_iter();
+        let filler = (0..).map(|number| format!("tool_number_{number}"));
+        let tools = named
+            .chain(filler)
+            .take(tools)
+            .map(|name| ToolDefinition::function(name, "A description of some length. ".repeat(10)))
+            .collect();
+        Ok(Self { service, tools, _worker: worker })
+    }
+
+    /// A request with the session's tools.
+    pub fn request(&self, source: &str) -> ExecuteRequest {
+        ExecuteRequest {
+            enabled_tools: Arc::clone(&self.tools),
+            yield_time_ms: Some(600_000),
+            ..ExecuteRequest::new(source)
+        }
+    }
+
+    /// Runs a program to its first response.
+    pub async fn run(&self, source: &str) -> anyhow::Result<RuntimeResponse> {
+        Ok(self.service.execute(self.request(source)).await?)
+    }
+}
+
+#[async_trait]
+impl CodeModeTurnHost for Host {
+    async fn invoke_tool(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<Value, String> {
+        match call.tool_name.name.as_str() {
+            "nap" => tokio::time::sleep(Duration::from_millis(1)).await,
+            "big" => return Ok(self.big.clone()),
+            "hang" => cancellation.cancelled().await,
+            _ => {}
+        }
+        Ok(call.input.unwrap_or(Value::Null))
+    }
+}

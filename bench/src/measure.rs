@@ -1,0 +1,213 @@
+//! What a cell costs: to start, to call, to park; and what neighbours notice.
+
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
+use crate::figures::Figures;
+use crate::host::Bench;
+use anyhow::{Context, Result, ensure};
+use cellblock::{
+    CellLimits, Engine, EngineConfig, ExecuteRequest, LimitKind, RuntimeResponse, SessionLimits,
+    WaitRequest,
+};
+use std::time::{Duration, Instant};
+
+/// Cells of one measurement of a distribution.
+const SAMPLES: usize = 1_000;
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Runtime::new()?)
+}
+
+/// Engine: compile, then load from the cache.
+pub fn start(figures: &mut Figures) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut config = EngineConfig::default();
+    config.cache_dir = Some(dir.path().join("cache"));
+    for (name, target) in [("engine, compiling", None), ("engine, from the cache", Some(10.0))] {
+        let started = Instant::now();
+        Engine::new(&config)?;
+        figures.add(name, started.elapsed().as_secs_f64() * 1e3, "ms", target);
+    }
+    Ok(())
+}
+
+/// A cold cell through the public API, with few tools and many; asked for by a task
+/// of the runtime, as a host's turn is.
+pub fn cold(figures: &mut Figures) -> Result<()> {
+    let runtime = runtime()?;
+    for (tools, targets) in [(0, [40.0, 120.0]), (32, [50.0, 130.0]), (128, [80.0, 160.0])] {
+        let bench = Bench::new(tools, SessionLimits::default())?;
+        let mut times = runtime.block_on(runtime.spawn(cold_cells(bench, SAMPLES)))??;
+        figures.add_times(&format!("cold cell, {tools} tools"), &mut times, targets.map(Some));
+    }
+    Ok(())
+}
+
+/// Times of trivial cells, one after the other, after some that do not count.
+async fn cold_cells(bench: Bench, samples: usize) -> Result<Vec<Duration>> {
+    let mut times = Vec::with_capacity(samples);
+    for sample in 0..samples + 100 {
+        let request = bench.request("text(1+1)");
+        let started = Instant::now();
+        bench.service.execute(request).await?;
+        if sample >= 100 {
+            times.push(started.elapsed());
+        }
+    }
+    Ok(times)
+}
+
+/// Nested calls: one after the other, large, and side by side.
+pub fn calls(figures: &mut Figures) -> Result<()> {
+    runtime()?.block_on(async {
+        let bench = Bench::new(4, SessionLimits::default())?;
+        for (name, count, call, target) in [
+            ("awaited call", 1000, "tools.echo({ i })", 8.0),
+            ("awaited call, 100 KB result", 100, "tools.big()", 1500.0),
+        ] {
+            let source = format!("for (let i = 0; i < {count}; i++) await {call}");
+            bench.run(&source).await?;
+            let started = Instant::now();
+            bench.run(&source).await?;
+            let each = started.elapsed().as_secs_f64() * 1e6 / f64::from(count);
+            figures.add(name, each, "µs", Some(target));
+        }
+        let started = Instant::now();
+        bench.run("await Promise.all(Array.from({ length: 100 }, () => tools.nap()))").await?;
+        figures.add(
+            "100 calls of 1 ms side by side",
+            started.elapsed().as_secs_f64() * 1e3,
+            "ms",
+            None,
+        );
+        Ok(())
+    })
+}
+
+/// Trivial cells on all cores.
+pub fn throughput(figures: &mut Figures) -> Result<()> {
+    const EACH: usize = 5_000;
+    runtime()?.block_on(async {
+        let lanes = std::thread::available_parallelism()?.get() * 4;
+        let started = Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..lanes {
+            let bench = Bench::new(0, SessionLimits::default())?;
+            tasks.spawn(async move {
+                for _ in 0..EACH {
+                    bench.run("text(1+1)").await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done??;
+        }
+        let rate = (lanes * EACH) as f64 / started.elapsed().as_secs_f64();
+        figures.add("trivial cells", rate, "a second", Some(15_000.0));
+        Ok(())
+    })
+}
+
+/// What an honest cell notices of spinning neighbours, and how late a stopped cell
+/// answers while a hundred others run.
+pub fn neighbours(figures: &mut Figures) -> Result<()> {
+    runtime()?.block_on(async {
+        for spinning in [0, 1, 2, 50] {
+            let bench = Bench::new(4, SessionLimits::default())?;
+            spin(&bench, spinning).await?;
+            let mut times = Vec::new();
+            for _ in 0..200 {
+                let started = Instant::now();
+                bench.run("text(1+1)").await?;
+                times.push(started.elapsed());
+            }
+            let name = format!("cold cell beside {spinning} spinning");
+            figures.add_times(&name, &mut times, [None, None]);
+            bench.service.shutdown().await;
+        }
+        let others = Bench::new(0, SessionLimits::default())?;
+        spin(&others, 100).await?;
+        let deadline = Duration::from_millis(300);
+        let cell = CellLimits { total_time: deadline, ..CellLimits::default() };
+        let bench = Bench::new(0, SessionLimits { cell, ..SessionLimits::default() })?;
+        let mut worst = 0.0_f64;
+        for source in [
+            "for (;;);",
+            "Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)",
+            "await new Promise(() => {})",
+        ] {
+            let started = Instant::now();
+            let response = bench.run(source).await?;
+            ensure!(response.report().limit == Some(LimitKind::TotalTime), "{response:?}");
+            worst = worst.max((started.elapsed().saturating_sub(deadline)).as_secs_f64() * 1e3);
+        }
+        figures.add("answer after the deadline, beside 100 spinning", worst, "ms", Some(50.0));
+        others.service.shutdown().await;
+        Ok(())
+    })
+}
+
+/// Starts programs that never end by themselves.
+async fn spin(bench: &Bench, count: usize) -> Result<()> {
+    for _ in 0..count {
+        let request = ExecuteRequest { yield_time_ms: Some(0), ..bench.request("for (;;);") };
+        bench.service.execute(request).await?;
+    }
+    Ok(())
+}
+
+/// Cells that wait: their memory, the time to wake one, and to start one more.
+pub fn parked(figures: &mut Figures) -> Result<()> {
+    runtime()?.block_on(async {
+        let limits = SessionLimits { cells: 10_001, ..SessionLimits::default() };
+        let bench = Bench::new(4, limits)?;
+        bench.run("text(1+1)").await?;
+        let (threads, empty) = (status("Threads")?, status("VmRSS")?);
+        let mut count = 0_u64;
+        for total in [1_000_u64, 10_000] {
+            while count < total {
+                let request = ExecuteRequest {
+                    yield_time_ms: None,
+                    ..bench.request(
+                        "yield_control(); await new Promise((r) => setTimeout(r, 3e6)); text('up')",
+                    )
+                };
+                let response = bench.service.execute(request).await?;
+                ensure!(matches!(response, RuntimeResponse::Yielded { .. }), "{response:?}");
+                count += 1;
+            }
+            let each = (status("VmRSS")? - empty) as f64 / count as f64;
+            figures.add(format!("parked cell, of {total}"), each, "KiB", Some(200.0));
+        }
+        figures.add(
+            "threads more with 10,000 parked",
+            (status("Threads")? - threads) as f64,
+            "",
+            Some(0.0),
+        );
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            let started = Instant::now();
+            bench.run("text(1+1)").await?;
+            times.push(started.elapsed());
+        }
+        figures.add_times("cold cell beside 10,000 parked", &mut times, [Some(40.0), Some(120.0)]);
+        let started = Instant::now();
+        let wait = WaitRequest { cell_id: "5000".into(), yield_time_ms: 0 };
+        bench.service.wait(wait).await?;
+        figures.add("answer of a parked cell", started.elapsed().as_secs_f64() * 1e6, "µs", None);
+        let started = Instant::now();
+        bench.service.shutdown().await;
+        figures.add("shutdown of 10,000", started.elapsed().as_secs_f64() * 1e3, "ms", None);
+        Ok(())
+    })
+}
+
+/// A field of this process's status, in KiB or pieces.
+fn status(name: &str) -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with(name)).context("no such field")?;
+    let digits: String = line.chars().filter(char::is_ascii_digit).collect();
+    Ok(digits.parse()?)
+}

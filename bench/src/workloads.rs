@@ -1,0 +1,51 @@
+//! The seven workloads, against native QuickJS of the same version.
+
+use crate::figures::Figures;
+use crate::host::Bench;
+use anyhow::{Context as _, Result, ensure};
+use cellblock::{ContentItem, SessionLimits};
+use rquickjs::{Context, Runtime};
+use std::path::Path;
+use std::time::Instant;
+
+const NAMES: [&str; 7] =
+    ["fib27", "json1mb", "loop5e6", "objects", "regex", "sort200k", "strbuild"];
+/// Runs of each, interleaved; the fastest counts.
+const RUNS: usize = 5;
+
+/// Metered cells against native QuickJS.
+pub fn workloads(figures: &mut Figures) -> Result<()> {
+    let bench = Bench::new(0, SessionLimits::default())?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut product = 1.0;
+    for name in NAMES {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/workloads/{name}.js"));
+        let source = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let expression = source.trim_end().trim_end_matches(';');
+        let (mut ours, mut native) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..RUNS {
+            let started = Instant::now();
+            let response = runtime.block_on(bench.run(&format!("text({expression})")))?;
+            ours = ours.min(started.elapsed().as_secs_f64() * 1e3);
+            let started = Instant::now();
+            let checksum = in_native(expression)?;
+            native = native.min(started.elapsed().as_secs_f64() * 1e3);
+            let expected = [ContentItem::InputText { text: checksum }];
+            ensure!(response.content_items() == expected, "{name}: {response:?}");
+        }
+        product *= ours / native;
+        figures.add(format!("{name}, metered"), ours, "ms", None);
+        figures.add(format!("{name}, native QuickJS"), native, "ms", None);
+    }
+    let mean = f64::powf(product, 1.0 / 7.0);
+    figures.add("workloads, metered / native, geometric mean", mean, "×", Some(1.65));
+    Ok(())
+}
+
+fn in_native(expression: &str) -> Result<String> {
+    let runtime = Runtime::new()?;
+    let context = Context::full(&runtime)?;
+    context.with(|ctx| Ok(ctx.eval::<String, _>(format!("String({expression})"))?))
+}
