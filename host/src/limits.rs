@@ -28,7 +28,7 @@ pub struct CellLimits {
     /// Wall-clock time from start to end, waiting included.
     pub total_time: Duration,
     /// Bytes that the JavaScript engine may hold. The sandbox as a whole is
-    /// stopped a tenth and 4 MiB above it.
+    /// stopped a tenth above it, or 4 MiB where that is more.
     pub memory_bytes: usize,
     /// Bytes of stack for JavaScript: about 3 000 calls deep for each MiB. At
     /// most [`CellLimits::MAX_STACK_BYTES`].
@@ -83,7 +83,7 @@ impl CellLimits {
     /// Size at which the sandbox's memory stops growing: room above what
     /// JavaScript may hold for the guest itself and for strings on their way.
     pub(crate) fn sandbox_bytes(&self) -> usize {
-        self.memory_bytes + self.memory_bytes / 10 + 4 * MIB
+        self.memory_bytes + (self.memory_bytes / 10).max(4 * MIB)
     }
 
     /// A limit's value and what to do about it, for the error text.
@@ -181,4 +181,32 @@ pub(crate) fn yield_timeout(requested_ms: Option<u64>, max_ms: Option<u64>) -> D
     let grace = if requested >= YIELD_GRACE_FROM_MS { YIELD_GRACE_MS } else { 0 };
     let graced = requested.saturating_add(grace);
     Duration::from_millis(max_ms.map_or(graced, |max| graced.min(max)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::yield_timeout;
+
+    /// `resolve_yield_timeout_applies_grace_before_session_limits`
+    #[test]
+    fn grace_comes_before_the_sessions_bound() {
+        for (requested, max, expected_ms) in [
+            (None, None, 11_000),
+            (Some(0), None, 0),
+            (Some(1), None, 1),
+            (Some(9_999), None, 9_999),
+            (Some(10_000), None, 11_000),
+            (Some(30_000), None, 31_000),
+            (Some(u64::MAX), None, u64::MAX),
+            (None, Some(5_000), 5_000),
+            (None, Some(10_500), 10_500),
+            (None, Some(20_000), 11_000),
+            (Some(10_000), Some(0), 0),
+            (Some(10_000), Some(10_000), 10_000),
+            (Some(500), Some(1_000), 500),
+        ] {
+            let timeout = yield_timeout(requested, max);
+            assert_eq!(u128::from(expected_ms), timeout.as_millis(), "{requested:?} {max:?}");
+        }
+    }
 }

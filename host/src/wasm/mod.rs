@@ -19,9 +19,9 @@ mod turns;
 pub use engine::{Engine, EngineConfig, EngineError};
 
 use crate::backend::{
-    BoxFuture, CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost,
-    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
-    WaitRequest, WaitToPendingOutcome,
+    BoxFuture, CellId, CellInfo, CellReport, CodeModeBackend, CodeModeError, CodeModeTurnHost,
+    CodeModeTurnWorker, ContentItem, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse,
+    WaitOutcome, WaitRequest, WaitToPendingOutcome,
 };
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::limits::{SessionLimits, yield_timeout};
@@ -209,6 +209,33 @@ impl Drop for PendingAnswer {
     }
 }
 
+/// Output of an earlier answer that is to be part of the next. Dropped with it still
+/// inside, it gives the output back.
+struct Earlier<'a> {
+    session: &'a Session,
+    cell_id: CellId,
+    content: Vec<ContentItem>,
+}
+
+impl<'a> Earlier<'a> {
+    fn new(session: &'a Session, cell_id: CellId) -> Self {
+        Self { session, cell_id, content: Vec::new() }
+    }
+
+    fn take(&mut self) -> Vec<ContentItem> {
+        std::mem::take(&mut self.content)
+    }
+}
+
+impl Drop for Earlier<'_> {
+    fn drop(&mut self) {
+        if !self.content.is_empty() {
+            let content = self.take();
+            self.session.registry.give_back_content(&self.cell_id, content);
+        }
+    }
+}
+
 impl std::fmt::Debug for WasmBackend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WasmBackend").field("cells", &self.cells()).finish_non_exhaustive()
@@ -267,14 +294,14 @@ impl CodeModeBackend for WasmBackend {
     fn terminate(&self, cell_id: CellId) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>> {
         Box::pin(async move {
             // What was yielded and never arrived is part of the last answer.
-            let mut earlier = Vec::new();
+            let mut earlier = Earlier::new(&self.session, cell_id.clone());
             loop {
                 match self.ask(&cell_id, Command::Terminate).await? {
                     Some(Answer::Ended(mut response)) => {
-                        response.prepend(earlier);
+                        response.prepend(earlier.take());
                         return Ok(WaitOutcome::LiveCell(response));
                     }
-                    Some(answer) => earlier.extend(into_content(answer)),
+                    Some(answer) => earlier.content.extend(into_content(answer)),
                     None => return Ok(WaitOutcome::MissingCell(self.missing(cell_id))),
                 }
             }
@@ -299,19 +326,22 @@ impl CodeModeBackend for WasmBackend {
         cell_id: CellId,
     ) -> BoxFuture<'_, Result<WaitToPendingOutcome, CodeModeError>> {
         Box::pin(async move {
-            let mut earlier = Vec::new();
+            let mut earlier = Earlier::new(&self.session, cell_id.clone());
             let observe = |reply| Command::Observe(Until::Frontier, reply);
             loop {
                 match self.ask(&cell_id, observe).await? {
-                    Some(Answer::Yielded(yielded)) => earlier.extend(yielded.into_content()),
+                    Some(Answer::Yielded(yielded)) => {
+                        earlier.content.extend(yielded.into_content());
+                    }
                     Some(Answer::Ended(mut response)) => {
-                        response.prepend(earlier);
+                        response.prepend(earlier.take());
                         let ended = ExecuteToPendingOutcome::Completed(response);
                         return Ok(WaitToPendingOutcome::LiveCell(ended));
                     }
                     Some(Answer::Pending(content, calls)) => {
-                        earlier.extend(content);
-                        let pending = frontier(cell_id, Answer::Pending(earlier, calls));
+                        let mut all = earlier.take();
+                        all.extend(content);
+                        let pending = frontier(cell_id, Answer::Pending(all, calls));
                         return Ok(WaitToPendingOutcome::LiveCell(pending));
                     }
                     // `ask` turns a refusal into an error.
@@ -347,12 +377,12 @@ fn response(cell_id: CellId, answer: Answer) -> RuntimeResponse {
         other => RuntimeResponse::Yielded {
             cell_id,
             content_items: into_content(other),
-            report: crate::backend::CellReport::default(),
+            report: CellReport::default(),
         },
     }
 }
 
-fn into_content(answer: Answer) -> Vec<crate::backend::ContentItem> {
+fn into_content(answer: Answer) -> Vec<ContentItem> {
     match answer {
         Answer::Yielded(response) | Answer::Ended(response) => response.into_content(),
         Answer::Pending(content, _) => content,
@@ -366,5 +396,21 @@ fn frontier(cell_id: CellId, answer: Answer) -> ExecuteToPendingOutcome {
             ExecuteToPendingOutcome::Pending { cell_id, content_items, pending_tool_call_ids }
         }
         other => ExecuteToPendingOutcome::Completed(response(cell_id, other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `cell_id_allocation_fails_before_wrapping`
+    #[test]
+    fn ids_run_out_instead_of_starting_again() {
+        let backend = WasmBackend::new().unwrap();
+        backend.last_id.store(u64::MAX - 1, Ordering::Relaxed);
+        assert_eq!(backend.allocate_cell_id(), Ok(u64::MAX.to_string().as_str().into()));
+        for _ in 0..2 {
+            assert_eq!(backend.allocate_cell_id(), Err(CodeModeError::CellIdsExhausted));
+        }
     }
 }

@@ -6,7 +6,9 @@
 
 use super::cell::{Answer, Command};
 use super::imports::Outbox;
-use crate::backend::{CellId, CellInfo, CellState, CodeModeError, RuntimeResponse};
+use crate::backend::{
+    CellId, CellInfo, CellReport, CellState, CodeModeError, ContentItem, RuntimeResponse,
+};
 use crate::limits::SessionLimits;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -192,6 +194,17 @@ impl Registry {
             };
             cells.entries.insert(id.clone(), entry);
             cells.keep_unread(id.clone(), keep);
+        }
+    }
+
+    /// Takes back output whose caller went away before its answer was complete.
+    pub(super) fn give_back_content(&self, id: &CellId, content_items: Vec<ContentItem>) {
+        let mut cells = self.lock();
+        if let Some(entry) = cells.entries.get_mut(id) {
+            let report = CellReport::default();
+            let cell_id = id.clone();
+            let yielded = RuntimeResponse::Yielded { cell_id, content_items, report };
+            entry.undelivered.push_front(Answer::Yielded(yielded));
         }
     }
 

@@ -139,6 +139,39 @@ pub async fn observed_natural_completion_wins_over_termination(backends: Backend
     assert_completed(&live(ended), &["done"]);
 }
 
+/// A termination that was asked for before the completion was looked at still hears it.
+pub async fn queued_termination_preempts_unobserved_runtime_completion(backends: Backends) {
+    let bench = Bench::new(backends);
+    // The program has ended, and its completion waits for a slow notification.
+    bench.start("store('k', 1); notify('hang')").await;
+    let ended = bench.service.terminate("1".into()).await.expect("answered");
+    assert_terminated(&live(ended), &[]);
+    assert!(bench.service.stored_values().is_empty());
+}
+
+/// Of two terminations of a finished cell one hears its result, the other that it is gone.
+pub async fn only_the_first_termination_claims_a_buffered_completion(backends: Backends) {
+    let bench = Bench::new(backends);
+    bench.start("await tools.gate(); text('done')").await;
+    bench.host.gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let (first, second) =
+        tokio::join!(bench.service.terminate("1".into()), bench.service.terminate("1".into()));
+    assert_completed(&live(first.expect("answered")), &["done"]);
+    assert!(matches!(second, Ok(WaitOutcome::MissingCell(_))), "{second:?}");
+}
+
+/// Dropping the session ends its cells without waiting for them.
+pub async fn dropping_the_session_ends_its_cells(backends: Backends) {
+    let mut bench = Bench::new(backends);
+    bench.start("await tools.hang()").await;
+    bench.end_turn();
+    let host = std::sync::Arc::clone(&bench.host);
+    drop(bench);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(host.log(), ["call hang", "returned hang"]);
+}
+
 /// While a termination waits for callbacks, a second one is refused.
 pub async fn repeated_termination_is_rejected_while_callback_cleanup_is_pending(
     backends: Backends,

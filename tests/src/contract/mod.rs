@@ -84,6 +84,9 @@ macro_rules! every_rule {
                 real yield_timeout_works_for_a_busy_loop,
                 real yield_and_termination_are_not_starved_by_runtime_output,
                 paused observed_natural_completion_wins_over_termination,
+                paused queued_termination_preempts_unobserved_runtime_completion,
+                paused only_the_first_termination_claims_a_buffered_completion,
+                paused dropping_the_session_ends_its_cells,
                 paused repeated_termination_is_rejected_while_callback_cleanup_is_pending,
                 paused terminate_waits_for_callbacks_before_responding,
                 paused termination_answers_the_observer_too,
@@ -114,6 +117,7 @@ macro_rules! every_rule {
                 paused returns_and_resumes_from_the_pending_frontier,
                 paused dropped_pending_observer_preserves_the_frontier_for_the_next_observation,
                 paused pending_observer_merges_initial_yield_and_completion_output,
+                paused dropped_pending_observation_preserves_the_initial_yield_boundary,
                 paused yield_control_is_ignored_by_a_frontier_observer,
             }
             stored_values {

@@ -1,8 +1,10 @@
 //! The pending frontier: a cell that waits is frozen until it is observed again.
 
-use super::bench::{Bench, assert_completed, live};
+use super::bench::{Bench, assert_completed, live, texts_of};
 use crate::backends::Backends;
-use cellblock::{ContentItem, ExecuteToPendingOutcome, RuntimeResponse, WaitToPendingOutcome};
+use cellblock::{
+    ContentItem, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome, WaitToPendingOutcome,
+};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -151,6 +153,32 @@ pub async fn pending_observer_merges_initial_yield_and_completion_output(backend
     bench.host.gate.notify_one();
     bench.settle().await;
     assert_completed(&completed(resume(&bench).await), &["a", "b"]);
+}
+
+/// A yield and a frontier that never arrived come in their order.
+pub async fn dropped_pending_observation_preserves_the_initial_yield_boundary(backends: Backends) {
+    let bench = Bench::new(backends);
+    {
+        let source =
+            "text('a'); yield_control(); await null; text('b'); await tools.gate(); text('c')";
+        let mut execution = Box::pin(bench.service.execute(Bench::request(source)));
+        assert!(timeout(Duration::ZERO, &mut execution).await.is_err());
+        bench.settle().await;
+    }
+    {
+        let mut observation = Box::pin(bench.service.wait_to_pending("1".into()));
+        assert!(timeout(Duration::ZERO, &mut observation).await.is_err());
+    }
+    bench.host.gate.notify_one();
+    bench.settle().await;
+    let mut texts = Vec::new();
+    loop {
+        match bench.wait("1").await {
+            WaitOutcome::LiveCell(response) => texts.extend(texts_of(&response)),
+            WaitOutcome::MissingCell(_) => break,
+        }
+    }
+    assert_eq!(texts, ["a", "b", "c"]);
 }
 
 /// An observer of the frontier is not interested in `yield_control`.
