@@ -46,7 +46,6 @@ pub(crate) fn execute(request: ExecuteRequest) -> Step {
     state::with(|state| {
         // The generator must not start from zero, where it would stay.
         state.random = request.random_seed.max(1);
-        state.tool_names.clone_from(&request.tools);
         state.source = request.source.as_str().into();
     });
     let context = PROGRAM.with_borrow(|program| {
@@ -58,7 +57,7 @@ pub(crate) fn execute(request: ExecuteRequest) -> Step {
     });
     context.with(|ctx| {
         engine::enter(&ctx, Some(request.limits.stack_bytes as usize));
-        let started = globals::install_tools(&ctx, &request.tools)
+        let started = globals::install_tools(&ctx, request.tools)
             .and_then(|()| engine::start_module(&ctx, request.source));
         match started {
             Ok(promise) => {

@@ -13,7 +13,8 @@ use crate::state;
 use crate::stored;
 use crate::text;
 use crate::timers;
-use rquickjs::{Array, Ctx, Object, Value, qjs};
+use rquickjs::{Array, Ctx, Object, Persistent, Value, qjs};
+use std::cell::RefCell;
 use std::ffi::c_int;
 
 /// What a helper was called with.
@@ -142,6 +143,7 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
         let function = engine::new_function(ctx, helper, at as i16)?;
         engine::define(ctx, &globals, name, &function, Property::Plain)?;
     }
+    prepare_tools(ctx)?;
     let inner = |at: usize| engine::new_function(ctx, helper, (HELPERS.len() + at) as i16);
     error_text::install(ctx, &inner(0)?, &inner(1)?, &inner(2)?)?;
     let math = engine::get(ctx, &globals, c"Math")?;
@@ -156,13 +158,37 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
     engine::define_accessor(ctx, &globals, "ALL_TOOLS", &inner(4)?, &inner(5)?, Property::Plain)
 }
 
+/// Tool functions that are made when the guest is built. A cell with more tools
+/// makes the rest itself.
+const PREPARED_TOOLS: i16 = 256;
+
+thread_local! {
+    /// Functions for the first tools of a request, by index.
+    static TOOLS: RefCell<Vec<Persistent<Value<'static>>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Makes the functions for the first tools of any request; only their names are
+/// not known yet.
+fn prepare_tools<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
+    let prepared: Result<Vec<_>, _> = (0..PREPARED_TOOLS)
+        .map(|at| Ok(Persistent::save(ctx, engine::new_function(ctx, tool, at)?)))
+        .collect();
+    TOOLS.set(prepared?);
+    Ok(())
+}
+
 /// Adds `tools` for the tools of this cell.
-pub(crate) fn install_tools<'js>(ctx: &Ctx<'js>, names: &[String]) -> Result<(), Thrown<'js>> {
+pub(crate) fn install_tools<'js>(ctx: &Ctx<'js>, names: Vec<String>) -> Result<(), Thrown<'js>> {
     let object = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
     for (at, name) in names.iter().enumerate() {
-        let function = engine::new_function(ctx, tool, at as i16)?;
+        let prepared = TOOLS.with_borrow(|tools| tools.get(at).cloned());
+        let function = match prepared.map(|function| function.restore(ctx)) {
+            Some(Ok(function)) => function,
+            _ => engine::new_function(ctx, tool, at as i16)?,
+        };
         engine::define(ctx, &object, name, &function, Property::Plain)?;
     }
+    state::with(|state| state.tool_names = names);
     engine::define(ctx, &ctx.globals(), "tools", object.as_value(), Property::Plain)
 }
 
