@@ -157,10 +157,11 @@ fn read(path: &Path, assert: &str) -> Result<Read> {
     } else {
         // A script: sloppy, as the engine's own runner would run it.
         let globals = ["assert", "assertThrows", "assertArrayEquals", "run"];
-        let globals: String = globals
+        let globals: Vec<_> = globals
             .iter()
             .map(|name| format!("try {{ globalThis.{name} = {name} }} catch {{}}\n"))
             .collect();
+        let globals = globals.concat();
         format!("{globals}(0, eval)({})", serde_json::to_string(&body)?)
     };
     let source = format!(
@@ -242,9 +243,9 @@ fn in_native(source: &str) -> Result<Cases> {
             lines.push('\n');
         })?;
         ctx.globals().set("text", print)?;
-        let promise = match Module::evaluate(ctx.clone(), "main", with_report("text", source)) {
-            Ok(promise) => promise,
-            Err(_) => return Ok(Some(format!("{:?}", ctx.catch()))),
+        let source = with_report("text", source);
+        let Ok(promise) = Module::evaluate(ctx.clone(), "main", source) else {
+            return Ok(Some(format!("{:?}", ctx.catch())));
         };
         Ok(promise.finish::<()>().err().map(|error| format!("{error}: {:?}", ctx.catch())))
     })?;

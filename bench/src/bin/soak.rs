@@ -78,7 +78,10 @@ fn main() -> Result<()> {
         || after.handles > before.handles
         || after.threads > before.threads
         || after.cells > 0;
-    if grew { bail!("something grew") } else { Ok(()) }
+    if grew {
+        bail!("something grew");
+    }
+    Ok(())
 }
 
 async fn soak(arguments: &Arguments) -> Result<(Size, Size, u64)> {
@@ -104,7 +107,11 @@ async fn soak(arguments: &Arguments) -> Result<(Size, Size, u64)> {
     };
     run(Instant::now() + WARM_UP).await?;
     let before = measure(&service)?;
-    run(Instant::now() + Duration::from_secs(arguments.seconds)).await?;
+    let end = Instant::now() + Duration::from_secs(arguments.seconds);
+    while Instant::now() < end {
+        run(end.min(Instant::now() + Duration::from_secs(30))).await?;
+        println!("{} KiB after {} cells", measure(&service)?.rss_kib, next.load(Ordering::Relaxed));
+    }
     let after = measure(&service)?;
     Ok((before, after, next.load(Ordering::Relaxed)))
 }

@@ -20,6 +20,7 @@ use crate::backend::{
     ContentItem, ExecuteRequest, LimitKind, RuntimeResponse,
 };
 use crate::stored::StoredValues;
+use std::fmt::Write;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -594,13 +595,14 @@ impl Cell {
             text.push_str(stack);
         }
         if let Some(unlisted) = calls.len().checked_sub(CALLS_IN_TEXT).filter(|n| *n > 0) {
-            text.push_str(&format!("\nnested calls: {unlisted} earlier ones, then"));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\nnested calls: {unlisted} earlier ones, then");
         } else if !calls.is_empty() {
             text.push_str("\nnested calls:");
         }
         for call in calls.iter().skip(calls.len().saturating_sub(CALLS_IN_TEXT)) {
             let CallReport { runtime_tool_call_id, tool, end } = call;
-            text.push_str(&format!("\n    {runtime_tool_call_id} {tool} {end}"));
+            let _ = write!(text, "\n    {runtime_tool_call_id} {tool} {end}");
         }
         text
     }

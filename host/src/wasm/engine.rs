@@ -145,6 +145,9 @@ fn base_config() -> Config {
         .cranelift_nan_canonicalization(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES)
+        // A stack that a deep recursion has touched goes back to the system, and none
+        // shows the next cell's host functions what the last left there.
+        .async_stack_zeroing(true)
         // Traps are told apart by their kind; nobody reads wasm frames.
         .wasm_backtrace_max_frames(None)
         // What the guest does not need is not there.
@@ -169,7 +172,8 @@ fn pool(max_cells: u32) -> PoolingAllocationConfig {
         .max_tables_per_module(2)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(64 * KIB)
-        .async_stack_keep_resident(64 * KIB)
+        // What a cell that does not recurse touches; the rest goes back.
+        .async_stack_keep_resident(32 * KIB)
         .max_unused_warm_slots(100);
     if swap_is_off() {
         // Resets the pages that were written and no others: most of a cold start.

@@ -172,11 +172,8 @@ pub async fn dropped_pending_observation_preserves_the_initial_yield_boundary(ba
     bench.host.gate.notify_one();
     bench.settle().await;
     let mut texts = Vec::new();
-    loop {
-        match bench.wait("1").await {
-            WaitOutcome::LiveCell(response) => texts.extend(texts_of(&response)),
-            WaitOutcome::MissingCell(_) => break,
-        }
+    while let WaitOutcome::LiveCell(response) = bench.wait("1").await {
+        texts.extend(texts_of(&response));
     }
     assert_eq!(texts, ["a", "b", "c"]);
 }
