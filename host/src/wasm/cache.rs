@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+/// Compiled guests that are kept: for some versions of Cellblock used side by side.
+const KEPT: usize = 8;
+
 /// `$XDG_CACHE_HOME/cellblock`, or `.cache/cellblock` in the home folder.
 pub(super) fn default_dir() -> Option<PathBuf> {
     let absolute =
@@ -107,7 +110,24 @@ fn store(component: &Component, path: &Path) -> Result<(), String> {
     written.map_err(|error| {
         let _ = std::fs::remove_file(&draft);
         text(&error)
-    })
+    })?;
+    prune(dir);
+    Ok(())
+}
+
+/// Removes all but the newest files: every version of guest and wasmtime leaves one.
+fn prune(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let ours = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "cwasm");
+    let age = |path: PathBuf| Some((path.metadata().ok()?.modified().ok()?, path));
+    let mut files: Vec<_> =
+        entries.flatten().map(|entry| entry.path()).filter(ours).filter_map(age).collect();
+    files.sort();
+    files.reverse();
+    for (_, path) in files.into_iter().skip(KEPT) {
+        // Another process may have been quicker.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// SHA-256 as a hasher, so that names do not depend on the standard library's.
@@ -120,5 +140,57 @@ impl Hasher for Sha256Hasher {
 
     fn finish(&self) -> u64 {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::{Engine as Sandboxes, EngineConfig};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn engine_with(dir: &std::path::Path) -> Sandboxes {
+        let mut config = EngineConfig::default();
+        config.max_cells = 1;
+        config.cache_dir = Some(dir.to_owned());
+        Sandboxes::new(&config).unwrap()
+    }
+
+    fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let mut files: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn compiled_code_is_kept_for_this_user_alone_and_stale_files_go() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cellblock");
+        std::fs::create_dir(&dir).unwrap();
+        for number in 0..super::KEPT + 3 {
+            std::fs::write(dir.join(format!("guest-{number}.cwasm")), "stale").unwrap();
+        }
+        engine_with(&dir);
+        let kept = files(&dir);
+        assert_eq!(kept.len(), super::KEPT);
+        let newest = kept.iter().find(|path| path.metadata().unwrap().len() > 1000).unwrap();
+        assert_eq!(newest.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn code_that_others_could_write_or_that_is_broken_is_not_loaded() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cellblock");
+        engine_with(&dir);
+        let file = files(&dir).remove(0);
+        // Broken: compiled anew, and replaced.
+        std::fs::write(&file, "not compiled code").unwrap();
+        engine_with(&dir);
+        assert!(file.metadata().unwrap().len() > 1000);
+        // Writable by others: left alone, and the run goes on without it.
+        std::fs::write(&file, "not compiled code").unwrap();
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        engine_with(&dir);
+        assert_eq!(file.metadata().unwrap().len(), 17);
     }
 }
