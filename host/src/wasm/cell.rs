@@ -11,7 +11,7 @@
 use super::bindings::cellblock::code_mode::types;
 use super::callbacks::{CallEnd, Callbacks, Next};
 use super::engine::limit_kind;
-use super::imports::{Imports, Said, Surroundings};
+use super::imports::{Imports, Said, Surroundings, Totals};
 use super::registry::Shared;
 use super::sandbox::{Finished, SLICE_FUEL, Sandbox, Step, Timer};
 use super::session::Session;
@@ -114,7 +114,8 @@ struct Cell {
     /// The program waits at a frontier that was answered; it stays until observed.
     frozen: bool,
     calls_since_frontier: Vec<String>,
-    usage: CellUsage,
+    /// Fuel of the steps that have ended.
+    fuel: u64,
     running_time: Duration,
     /// Slices of the step that runs.
     slices: u64,
@@ -122,6 +123,8 @@ struct Cell {
     /// which it must have.
     asked_to_end: Option<(types::Limit, Duration)>,
     ends_at: Instant,
+    /// Calls that outstayed their grace were dropped.
+    aborted: bool,
 }
 
 /// Why the loop woke up.
@@ -166,10 +169,11 @@ pub(super) async fn run(start: Start) {
         timer: None,
         frozen: false,
         calls_since_frontier: Vec::new(),
-        usage: CellUsage::default(),
+        fuel: 0,
         running_time: Duration::ZERO,
         slices: 0,
         asked_to_end: None,
+        aborted: false,
     };
     cell.observe(first.0, first.1);
     cell.start();
@@ -263,21 +267,11 @@ impl Cell {
                     self.callbacks.dispatch_waiting();
                     stage
                 }
-                Woken::TotalTime if self.working.is_some() => {
-                    self.ask_to_end(types::Limit::TotalTime);
-                    stage
-                }
-                Woken::TotalTime => self.stop_at(LimitKind::TotalTime),
-                Woken::GraceOver => {
-                    self.callbacks.abort();
-                    match stage {
-                        // Aborted tasks end at their next await; look again then.
-                        Stage::Closing(end, _) => {
-                            Stage::Closing(end, Instant::now() + Duration::from_hours(1))
-                        }
-                        other => other,
-                    }
-                }
+                Woken::TotalTime => self.total_time_over(stage),
+                Woken::GraceOver => match self.grace_over(stage) {
+                    Ok(end) => return end,
+                    Err(stage) => stage,
+                },
             };
         }
     }
@@ -290,16 +284,16 @@ impl Cell {
             Stage::Closing(_, at) => Some(*at),
             _ => None,
         };
+        let alive = running || matches!(stage, Stage::Draining(_));
+        let ends_at = Some(self.ends_at).filter(|_| alive && self.asked_to_end.is_none());
         let timer = self.timer.filter(|_| running && self.working.is_none());
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled(), if running || matches!(stage, Stage::Draining(_)) => {
-                Woken::Shutdown
-            }
+            () = self.shutdown.cancelled(), if alive => Woken::Shutdown,
             Some(command) = self.commands.recv() => Woken::Command(command),
             () = at(yield_at), if yield_at.is_some() => Woken::YieldTime,
             () = at(grace_ends), if grace_ends.is_some() => Woken::GraceOver,
-            () = at(Some(self.ends_at)), if running && self.asked_to_end.is_none() => Woken::TotalTime,
+            () = at(ends_at), if ends_at.is_some() => Woken::TotalTime,
             done = slice(&mut self.working, &mut self.running_time), if self.working.is_some() => Woken::Slice(done),
             next = self.callbacks.next(), if self.callbacks.has_next() => Woken::Callback(next),
             () = at(timer.map(|(_, at)| at)), if timer.is_some() => {
@@ -391,7 +385,7 @@ impl Cell {
         self.working = None;
         if let Some(sandbox) = &sandbox {
             self.slices = 0;
-            self.usage = CellUsage { running_time: self.running_time, ..sandbox.usage() };
+            self.fuel = sandbox.fuel_used();
         }
         match step {
             Step::Pending(timer) => {
@@ -446,6 +440,37 @@ impl Cell {
     fn ask_to_end(&mut self, limit: types::Limit) {
         self.shared.outbox.ask_to_end(limit);
         self.asked_to_end = Some((limit, self.running_time + HARD_STOP_GRACE));
+    }
+
+    /// The cell has had its time: a guest that runs is asked to end, one that rests is
+    /// ended, and notifications that were not delivered by now are given up.
+    fn total_time_over(&mut self, stage: Stage) -> Stage {
+        match stage {
+            Stage::Running if self.working.is_some() => {
+                self.ask_to_end(types::Limit::TotalTime);
+                stage
+            }
+            Stage::Running => self.stop_at(LimitKind::TotalTime),
+            Stage::Draining(end) => {
+                self.callbacks.cancel_all();
+                self.begin_closing(end)
+            }
+            closing @ Stage::Closing(..) => closing,
+        }
+    }
+
+    /// Calls that did not return when asked are dropped where they await; one that
+    /// never awaits is left to itself, and the cell ends without it.
+    fn grace_over(&mut self, stage: Stage) -> Result<End, Stage> {
+        match stage {
+            Stage::Closing(end, _) if self.aborted => Ok(end),
+            Stage::Closing(end, _) => {
+                self.callbacks.abort();
+                self.aborted = true;
+                Err(Stage::Closing(end, Instant::now() + ABORT_GRACE))
+            }
+            other => Err(other),
+        }
     }
 
     fn begin_closing(&mut self, end: End) -> Stage {
@@ -535,11 +560,13 @@ impl Cell {
     /// Usage so far. A step that has not ended, or was dropped, counts with the
     /// slices it has had.
     fn usage_now(&self) -> CellUsage {
+        let Totals { peak_memory, calls, output_bytes } = self.shared.outbox.totals();
         CellUsage {
-            fuel: self.usage.fuel + self.slices * SLICE_FUEL,
-            peak_memory_bytes: self.shared.outbox.peak_memory() as u64,
+            fuel: self.fuel + self.slices * SLICE_FUEL,
+            peak_memory_bytes: peak_memory as u64,
             running_time: self.running_time,
-            ..self.usage
+            calls: calls as u64,
+            output_bytes: output_bytes as u64,
         }
     }
 
@@ -610,6 +637,9 @@ impl Cell {
 
 /// Nested calls that the text of a limit lists.
 const CALLS_IN_TEXT: usize = 10;
+
+/// How long calls that were dropped have to notice.
+const ABORT_GRACE: Duration = Duration::from_millis(100);
 
 /// Running time that a guest has to end in once it was asked to.
 const HARD_STOP_GRACE: Duration = Duration::from_millis(20);

@@ -174,7 +174,8 @@ fn pool(max_cells: u32) -> PoolingAllocationConfig {
         .table_keep_resident(64 * KIB)
         // What a cell that does not recurse touches; the rest goes back.
         .async_stack_keep_resident(32 * KIB)
-        .max_unused_warm_slots(100);
+        // Times what each keeps: the memory that an idle process holds on to.
+        .max_unused_warm_slots(32);
     if swap_is_off() {
         // Resets the pages that were written and no others: most of a cold start.
         // A page that was swapped out would be missed, and the next cell could read

@@ -36,8 +36,21 @@ pub(super) struct Outbox {
     asked_to_end: OnceLock<types::Limit>,
     /// Calls that have not ended, as the task sees it.
     calls_in_flight: AtomicUsize,
-    /// Largest size of the sandbox's memory, which outlives the sandbox.
+    // Totals, which outlive the sandbox.
     peak_memory: AtomicUsize,
+    calls: AtomicUsize,
+    output_bytes: AtomicUsize,
+}
+
+/// What the guest has used, over the life of its cell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Totals {
+    /// Largest size of the sandbox's memory, in bytes.
+    pub(super) peak_memory: usize,
+    /// Nested calls.
+    pub(super) calls: usize,
+    /// Bytes of output and notifications.
+    pub(super) output_bytes: usize,
 }
 
 impl Outbox {
@@ -66,9 +79,13 @@ impl Outbox {
         self.calls_in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Largest size of the sandbox's memory, in bytes.
-    pub(super) fn peak_memory(&self) -> usize {
-        self.peak_memory.load(Ordering::Relaxed)
+    /// What the guest has used so far.
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            peak_memory: self.peak_memory.load(Ordering::Relaxed),
+            calls: self.calls.load(Ordering::Relaxed),
+            output_bytes: self.output_bytes.load(Ordering::Relaxed),
+        }
     }
 
     /// Calls that have not ended.
@@ -86,9 +103,7 @@ pub(super) struct Imports {
     clock: Arc<dyn Clock>,
     /// The wall clock less the monotonic one, when the cell started.
     wall_offset: Duration,
-    output_bytes: usize,
     output_items: usize,
-    calls: u64,
     pub(super) memory_refused: bool,
 }
 
@@ -111,30 +126,21 @@ impl Imports {
             stored: around.stored,
             clock: around.clock,
             wall_offset,
-            output_bytes: 0,
             output_items: 0,
-            calls: 0,
             memory_refused: false,
         }
-    }
-
-    pub(super) fn output_bytes(&self) -> usize {
-        self.output_bytes
-    }
-
-    pub(super) fn calls(&self) -> u64 {
-        self.calls
     }
 
     fn count_output(&mut self, bytes: usize) -> Result<(), types::Limit> {
         if self.output_items >= self.limits.output_items {
             return Err(types::Limit::OutputItems);
         }
-        if bytes > self.limits.output_bytes - self.output_bytes {
+        let used = self.outbox.totals().output_bytes;
+        if bytes > self.limits.output_bytes.saturating_sub(used) {
             return Err(types::Limit::OutputBytes);
         }
         self.output_items += 1;
-        self.output_bytes += bytes;
+        self.outbox.output_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -143,7 +149,7 @@ impl types::Host for Imports {}
 
 impl tools::Host for Imports {
     fn call(&mut self, id: u64, tool: u32, input: Option<String>) -> Result<(), types::Limit> {
-        if self.calls >= self.limits.calls {
+        if self.outbox.totals().calls as u64 >= self.limits.calls {
             return Err(types::Limit::Calls);
         }
         if self.outbox.calls_in_flight() >= self.limits.calls_in_flight {
@@ -152,7 +158,7 @@ impl tools::Host for Imports {
         if input.as_ref().is_some_and(|input| input.len() > self.limits.input_bytes) {
             return Err(types::Limit::InputBytes);
         }
-        self.calls += 1;
+        self.outbox.calls.fetch_add(1, Ordering::Relaxed);
         self.outbox.calls_in_flight.fetch_add(1, Ordering::Relaxed);
         self.outbox.push(Said::Call { id, tool: tool as usize, input });
         Ok(())

@@ -7,7 +7,7 @@ use super::bindings::Cell;
 use super::bindings::cellblock::code_mode::types;
 use super::engine::{Engine, limit_kind};
 use super::imports::Imports;
-use crate::backend::{CellUsage, LimitKind};
+use crate::backend::LimitKind;
 use std::sync::Arc;
 use std::time::Duration;
 use wasmtime::{Store, Trap};
@@ -89,16 +89,9 @@ impl Sandbox {
         self.conclude(granted, step)
     }
 
-    /// Adds what the sandbox knows of the cell's usage.
-    pub(super) fn usage(&self) -> CellUsage {
-        let imports = self.store.data();
-        CellUsage {
-            fuel: imports.limits.fuel - self.fuel_left,
-            peak_memory_bytes: imports.outbox.peak_memory() as u64,
-            running_time: Duration::ZERO,
-            calls: imports.calls(),
-            output_bytes: imports.output_bytes() as u64,
-        }
+    /// Fuel used by the steps so far.
+    pub(super) fn fuel_used(&self) -> u64 {
+        self.store.data().limits.fuel - self.fuel_left
     }
 
     /// Grants the fuel of one step.

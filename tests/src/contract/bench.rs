@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 ///
 /// `echo` returns its input; `nap` sleeps for `ms` and returns its input; `gate`
 /// returns when the test opens the gate; `hang` returns when it is cancelled,
-/// `linger` a while after that, and `stone` never; `panic` panics.
-const TOOLS: [&str; 9] =
-    ["echo", "nap", "gate", "hang", "linger", "stone", "panic", "fail", "huge"];
+/// `linger` a while after that, and `stone` never; `block` blocks its thread; `panic` panics.
+const TOOLS: [&str; 10] =
+    ["echo", "nap", "gate", "hang", "linger", "stone", "block", "panic", "fail", "huge"];
 
 /// How long `linger` takes to return after it was cancelled.
 const LINGER: Duration = Duration::from_millis(500);
@@ -169,6 +169,7 @@ impl CodeModeTurnHost for Host {
                 tokio::time::sleep(LINGER).await;
             }
             "stone" => std::future::pending().await,
+            "block" => std::thread::sleep(Duration::from_secs(2)),
             "panic" => panic!("a tool of the test panics"),
             "fail" => return Err(format!("failed: {input}")),
             "huge" => return Ok(json!("x".repeat(64 << 20))),

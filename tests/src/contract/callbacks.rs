@@ -167,6 +167,27 @@ pub async fn a_tool_that_ignores_cancellation_does_not_hold_up_the_end(backends:
     assert_terminated(&live(ended.expect("within the grace").expect("terminated")), &[]);
 }
 
+/// Not even a tool that blocks its thread does.
+pub async fn a_tool_that_blocks_does_not_hold_up_the_end(backends: Backends) {
+    let cell = CellLimits { cancel_grace: Duration::from_millis(50), ..CellLimits::default() };
+    let bench = Bench::with_limits(backends, SessionLimits { cell, ..SessionLimits::default() });
+    bench.start("await tools.block()").await;
+    let ended = timeout(Duration::from_secs(1), bench.service.terminate("1".into())).await;
+    assert_terminated(&live(ended.expect("within a second").expect("terminated")), &[]);
+}
+
+/// A notification that is never delivered holds a cell up for its total time at most.
+pub async fn an_undelivered_notification_is_given_up_in_the_end(backends: Backends) {
+    let cell = CellLimits { total_time: Duration::from_secs(5), ..CellLimits::default() };
+    let bench = Bench::with_limits(backends, SessionLimits { cell, ..SessionLimits::default() });
+    let request = ExecuteRequest {
+        yield_time_ms: Some(60_000),
+        ..Bench::request("notify('hang'); text('end')")
+    };
+    let response = bench.service.execute(request).await.expect("admitted");
+    assert_completed(&response, &["end"]);
+}
+
 /// A result over its limit rejects the promise and says so.
 pub async fn results_that_nest_or_grow_without_end_reject_their_promise(backends: Backends) {
     let cell = CellLimits { result_bytes: 1 << 20, ..CellLimits::default() };

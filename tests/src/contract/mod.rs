@@ -145,6 +145,8 @@ macro_rules! every_rule {
                 paused a_call_names_its_tool_as_defined,
                 paused json_travels_unchanged,
                 paused a_tool_that_ignores_cancellation_does_not_hold_up_the_end,
+                real a_tool_that_blocks_does_not_hold_up_the_end,
+                paused an_undelivered_notification_is_given_up_in_the_end,
                 paused results_that_nest_or_grow_without_end_reject_their_promise,
             }
             beyond {

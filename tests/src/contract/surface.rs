@@ -278,7 +278,7 @@ pub async fn helpers_are_untouched_by_what_a_script_does_to_built_ins(backends: 
         text(ALL_TOOLS.length); text(await tools.echo({ x: [1] })); notify('n');
         setTimeout(() => text('timer'), 1); await tools.nap({ ms: 20 });";
     let texts = Bench::new(backends).texts(source).await;
-    assert_eq!(texts, ["{\"a\":[1,{\"b\":2}]}", "[1]", "9", "{\"x\":[1]}", "timer"]);
+    assert_eq!(texts, ["{\"a\":[1,{\"b\":2}]}", "[1]", "10", "{\"x\":[1]}", "timer"]);
 }
 
 /// What the host's parser would refuse is refused where it is called.
