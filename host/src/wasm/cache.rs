@@ -149,9 +149,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn engine_with(dir: &std::path::Path) -> Sandboxes {
-        let mut config = EngineConfig::default();
-        config.max_cells = 1;
-        config.cache_dir = Some(dir.to_owned());
+        let config = EngineConfig { max_cells: 1, cache_dir: Some(dir.to_owned()) };
         Sandboxes::new(&config).unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! The contract's rules, written once against the seam. Each function is one rule.
 //!
-//! A file holds the rules of one part of the contract; [`contract_tests!`] turns
+//! A file holds the rules of one part of the contract; [`contract_tests!`](crate::contract_tests) turns
 //! them into tests of a backend.
 
 pub mod beyond;
