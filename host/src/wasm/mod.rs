@@ -129,17 +129,20 @@ impl WasmBackend {
         Ok(())
     }
 
-    /// Sends a command to a living cell, or takes the answer that waits for it.
+    /// Sends a command to a living cell, or takes the answer that waits for it. The
+    /// cell that is missing answers too, with the reason.
     async fn ask(
         &self,
         cell_id: &CellId,
         command: impl Fn(oneshot::Sender<Answer>) -> Command,
-    ) -> Result<Option<Answer>, CodeModeError> {
+    ) -> Result<Asked, CodeModeError> {
         loop {
             let (commands, shared) = match self.session.registry.find(cell_id, || self.was(cell_id))
             {
-                Found::Missing(_) => return Ok(None),
-                Found::Answer(answer) => return Ok(Some(answer)),
+                Found::Missing(why) => {
+                    return Ok(Asked::Missing(RuntimeResponse::missing(cell_id.clone(), why)));
+                }
+                Found::Answer(answer) => return Ok(Asked::Answer(answer)),
                 Found::Live(commands, shared) => (commands, shared),
             };
             let (reply, answer) = oneshot::channel();
@@ -150,19 +153,11 @@ impl WasmBackend {
             {
                 return match answer {
                     Answer::Refused(refusal) => Err(refusal),
-                    answer => Ok(Some(answer)),
+                    answer => Ok(Asked::Answer(answer)),
                 };
             }
             tokio::task::yield_now().await;
         }
-    }
-
-    fn missing(&self, cell_id: CellId) -> RuntimeResponse {
-        let why = match self.session.registry.find(&cell_id, || self.was(&cell_id)) {
-            Found::Missing(why) => why,
-            _ => "",
-        };
-        RuntimeResponse::missing(cell_id, why)
     }
 
     /// Whether this session has handed out the id.
@@ -179,6 +174,12 @@ impl WasmBackend {
     ) -> PendingAnswer {
         PendingAnswer { cell_id, session: Arc::clone(&self.session), shared, answer }
     }
+}
+
+/// What became of a question for a cell.
+enum Asked {
+    Answer(Answer),
+    Missing(RuntimeResponse),
 }
 
 /// An answer on its way. Dropped before it was received, it gives the answer
@@ -244,8 +245,7 @@ impl std::fmt::Debug for WasmBackend {
 
 impl Drop for WasmBackend {
     fn drop(&mut self) {
-        self.session.registry.close();
-        self.session.shutdown.cancel();
+        self.session.end();
     }
 }
 
@@ -285,8 +285,8 @@ impl CodeModeBackend for WasmBackend {
             let until = Until::Yield(yield_timeout(Some(request.yield_time_ms), max));
             let observe = |reply| Command::Observe(until, reply);
             Ok(match self.ask(&request.cell_id, observe).await? {
-                Some(answer) => WaitOutcome::LiveCell(response(request.cell_id, answer)),
-                None => WaitOutcome::MissingCell(self.missing(request.cell_id)),
+                Asked::Answer(answer) => WaitOutcome::LiveCell(response(request.cell_id, answer)),
+                Asked::Missing(missing) => WaitOutcome::MissingCell(missing),
             })
         })
     }
@@ -297,12 +297,12 @@ impl CodeModeBackend for WasmBackend {
             let mut earlier = Earlier::new(&self.session, cell_id.clone());
             loop {
                 match self.ask(&cell_id, Command::Terminate).await? {
-                    Some(Answer::Ended(mut response)) => {
+                    Asked::Answer(Answer::Ended(mut response)) => {
                         response.prepend(earlier.take());
                         return Ok(WaitOutcome::LiveCell(response));
                     }
-                    Some(answer) => earlier.content.extend(into_content(answer)),
-                    None => return Ok(WaitOutcome::MissingCell(self.missing(cell_id))),
+                    Asked::Answer(answer) => earlier.content.extend(into_content(answer)),
+                    Asked::Missing(missing) => return Ok(WaitOutcome::MissingCell(missing)),
                 }
             }
         })
@@ -330,23 +330,25 @@ impl CodeModeBackend for WasmBackend {
             let observe = |reply| Command::Observe(Until::Frontier, reply);
             loop {
                 match self.ask(&cell_id, observe).await? {
-                    Some(Answer::Yielded(yielded)) => {
+                    Asked::Answer(Answer::Yielded(yielded)) => {
                         earlier.content.extend(yielded.into_content());
                     }
-                    Some(Answer::Ended(mut response)) => {
+                    Asked::Answer(Answer::Ended(mut response)) => {
                         response.prepend(earlier.take());
                         let ended = ExecuteToPendingOutcome::Completed(response);
                         return Ok(WaitToPendingOutcome::LiveCell(ended));
                     }
-                    Some(Answer::Pending(content, calls)) => {
+                    Asked::Answer(Answer::Pending(content, calls)) => {
                         let mut all = earlier.take();
                         all.extend(content);
                         let pending = frontier(cell_id, Answer::Pending(all, calls));
                         return Ok(WaitToPendingOutcome::LiveCell(pending));
                     }
                     // `ask` turns a refusal into an error.
-                    Some(Answer::Refused(refusal)) => return Err(refusal),
-                    None => return Ok(WaitToPendingOutcome::MissingCell(self.missing(cell_id))),
+                    Asked::Answer(Answer::Refused(refusal)) => return Err(refusal),
+                    Asked::Missing(missing) => {
+                        return Ok(WaitToPendingOutcome::MissingCell(missing));
+                    }
                 }
             }
         })
@@ -362,8 +364,7 @@ impl CodeModeBackend for WasmBackend {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.session.registry.close();
-            self.session.shutdown.cancel();
+            self.session.end();
             self.session.tasks.close();
             self.session.tasks.wait().await;
         })

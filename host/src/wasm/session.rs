@@ -51,6 +51,12 @@ impl Session {
         }
     }
 
+    /// Admits no cell from now on, and ends those that live.
+    pub(super) fn end(&self) {
+        self.registry.close();
+        self.shutdown.cancel();
+    }
+
     /// Property names of a tool set, prepared once for each set.
     pub(super) fn tool_names(&self, tools: &Arc<[ToolDefinition]>) -> Vec<String> {
         let mut prepared = self.names.lock().unwrap_or_else(PoisonError::into_inner);
