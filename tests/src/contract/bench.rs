@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Names of the tools that every program on the bench may call.
@@ -100,6 +101,15 @@ impl Bench {
         yield_time_ms: u64,
     ) -> Result<WaitOutcome, CodeModeError> {
         self.service.wait(WaitRequest { cell_id: cell.into(), yield_time_ms }).await
+    }
+
+    /// Starts a program and goes away before its first response is taken: the cell
+    /// answers, and nobody hears it.
+    pub async fn abandon(&self, source: &str) {
+        let mut execution = Box::pin(self.service.execute(Self::request(source)));
+        // Polled once, so that the cell is admitted; then the answer is on its way.
+        assert!(timeout(Duration::ZERO, &mut execution).await.is_err());
+        self.settle().await;
     }
 
     /// Lets every task that can run do so.

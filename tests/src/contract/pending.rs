@@ -144,12 +144,8 @@ pub async fn dropped_pending_observer_preserves_the_frontier_for_the_next_observ
 /// A yield that never arrived is part of what a frontier observer hears.
 pub async fn pending_observer_merges_initial_yield_and_completion_output(backends: Backends) {
     let bench = Bench::new(backends);
-    {
-        let source = "text('a'); yield_control(); await tools.gate(); text('b')";
-        let mut execution = Box::pin(bench.service.execute(Bench::request(source)));
-        assert!(timeout(Duration::ZERO, &mut execution).await.is_err());
-        bench.settle().await;
-    }
+    let source = "text('a'); yield_control(); await tools.gate(); text('b')";
+    bench.abandon(source).await;
     bench.host.gate.notify_one();
     bench.settle().await;
     assert_completed(&completed(resume(&bench).await), &["a", "b"]);
@@ -158,13 +154,8 @@ pub async fn pending_observer_merges_initial_yield_and_completion_output(backend
 /// A yield and a frontier that never arrived come in their order.
 pub async fn dropped_pending_observation_preserves_the_initial_yield_boundary(backends: Backends) {
     let bench = Bench::new(backends);
-    {
-        let source =
-            "text('a'); yield_control(); await null; text('b'); await tools.gate(); text('c')";
-        let mut execution = Box::pin(bench.service.execute(Bench::request(source)));
-        assert!(timeout(Duration::ZERO, &mut execution).await.is_err());
-        bench.settle().await;
-    }
+    let source = "text('a'); yield_control(); await null; text('b'); await tools.gate(); text('c')";
+    bench.abandon(source).await;
     {
         let mut observation = Box::pin(bench.service.wait_to_pending("1".into()));
         assert!(timeout(Duration::ZERO, &mut observation).await.is_err());
