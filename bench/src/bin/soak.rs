@@ -100,10 +100,16 @@ async fn soak(arguments: &Arguments) -> Result<(Size, Size, u64)> {
     let service =
         CodeModeService::new(Arc::new(WasmBackend::with_limits(&Engine::shared()?, limits)));
     let _turn = service.start_turn_worker(Arc::new(Tools));
-    let next = AtomicU64::new(0);
-    let run = |until: Instant| {
-        let lanes = (0..arguments.cells).map(|_| lane(&service, &programs, &next, until));
-        all(lanes.collect())
+    let (programs, next) = (Arc::from(programs), Arc::new(AtomicU64::new(0)));
+    let run = async |until: Instant| -> Result<()> {
+        let mut lanes = tokio::task::JoinSet::new();
+        for _ in 0..arguments.cells {
+            lanes.spawn(lane(service.clone(), Arc::clone(&programs), Arc::clone(&next), until));
+        }
+        while let Some(done) = lanes.join_next().await {
+            done??;
+        }
+        Ok(())
     };
     run(Instant::now() + WARM_UP).await?;
     let before = measure(&service)?;
@@ -117,9 +123,9 @@ async fn soak(arguments: &Arguments) -> Result<(Size, Size, u64)> {
 }
 
 async fn lane(
-    service: &CodeModeService,
-    programs: &[String],
-    next: &AtomicU64,
+    service: CodeModeService,
+    programs: Arc<[String]>,
+    next: Arc<AtomicU64>,
     until: Instant,
 ) -> Result<()> {
     while Instant::now() < until {
@@ -143,24 +149,6 @@ async fn lane(
         }
     }
     Ok(())
-}
-
-/// Drives all lanes on this task; their cells have tasks of their own.
-async fn all<F: Future<Output = Result<()>>>(lanes: Vec<F>) -> Result<()> {
-    let mut lanes: Vec<_> = lanes.into_iter().map(|lane| Some(Box::pin(lane))).collect();
-    std::future::poll_fn(|context| {
-        use std::task::Poll;
-        for lane in &mut lanes {
-            if let Some(running) = lane
-                && let Poll::Ready(result) = running.as_mut().poll(context)
-            {
-                result?;
-                *lane = None;
-            }
-        }
-        if lanes.iter().all(Option::is_none) { Poll::Ready(Ok(())) } else { Poll::Pending }
-    })
-    .await
 }
 
 fn measure(service: &CodeModeService) -> Result<Size> {
