@@ -1,9 +1,16 @@
 //! The `cellblock` program: runs model-written JavaScript in a sandbox.
 
+mod host;
+mod limits;
 mod run;
 
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
+
+/// The name under which Codex starts its host.
+const HOST_NAME: &str = "codex-code-mode-host";
 
 #[derive(Parser)]
 #[command(
@@ -20,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Run one program.
     Run(run::Arguments),
+    /// Serve code-mode sessions to another process, such as Codex.
+    Host(host::Arguments),
 }
 
 /// What the program's exit code says.
@@ -27,7 +36,7 @@ enum Command {
 enum Exit {
     /// The script completed.
     Completed = 0,
-    /// The script failed.
+    /// The script failed, or the host could not serve.
     Failed = 1,
     /// Bad usage: an argument or a file that it names.
     Usage = 2,
@@ -51,6 +60,24 @@ fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .init();
-    let Command::Run(arguments) = Arguments::parse().command;
-    run::main(&arguments).into()
+    match Arguments::parse_from(arguments()).command {
+        Command::Run(arguments) => run::main(&arguments).into(),
+        Command::Host(arguments) => host::main(arguments).into(),
+    }
+}
+
+/// The arguments, with `host` in front when the program goes by the name of Codex's host.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    let name = arguments.first().map(Path::new).and_then(Path::file_stem);
+    if name.is_some_and(|name| name == HOST_NAME) {
+        arguments.insert(1, "host".into());
+    }
+    arguments
+}
+
+/// An error that is not a script's.
+#[expect(clippy::print_stderr, reason = "this is what the program says")]
+fn complain(text: &str) {
+    eprintln!("cellblock: {text}");
 }

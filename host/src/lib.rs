@@ -87,14 +87,22 @@
 
 mod backend;
 mod clock;
+mod json;
 mod limits;
+#[cfg(feature = "process")]
+mod process;
+#[cfg(feature = "process")]
+pub mod protocol;
 mod service;
 mod stored;
 mod tools;
+mod turns;
 mod wasm;
 
 pub use backend::*;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
+#[cfg(feature = "process")]
+pub use process::{HostAddress, HostCommand, HostProcess, ProcessBackend};
 pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
 pub use service::CodeModeService;
 pub use stored::StoredValues;

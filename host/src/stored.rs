@@ -29,6 +29,11 @@ impl StoredValues {
         self.snapshot().iter().filter_map(parse).collect()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Replaces all values. Cells that run keep what they saw.
     pub fn replace(&self, values: HashMap<String, Value>) {
         let values =

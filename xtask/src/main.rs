@@ -2,6 +2,7 @@
 
 mod guest;
 mod manifest;
+mod proto;
 mod snapshot;
 mod toolchain;
 mod vectors;
@@ -23,6 +24,12 @@ enum Chore {
     /// Rebuild the guest component and its manifest in guest/prebuilt.
     Guest {
         /// Change nothing; fail when the prebuilt component is not what the sources make.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Generate the Rust of the gRPC protocol from its definition.
+    Proto {
+        /// Change nothing; fail when the committed code is not what the definition makes.
         #[arg(long)]
         check: bool,
     },
@@ -50,6 +57,7 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guest { check: false } => guest::rebuild(),
         Chore::Guest { check: true } => guest::check(),
+        Chore::Proto { check } => proto::proto(check),
         Chore::Soak { seconds } => soak(seconds),
         Chore::Vectors { against, record, arguments } => {
             vectors::vectors(&against, &arguments, record)

@@ -8,9 +8,10 @@ mod stored;
 mod tools_file;
 
 use crate::Exit;
-use anyhow::{Context, Result, bail};
+use crate::limits::LimitArguments;
+use anyhow::{Context, Result};
 use cellblock::{
-    CellLimits, CodeModeService, Engine, ExecuteRequest, RuntimeResponse, SessionLimits,
+    CodeModeService, Engine, ExecuteRequest, RuntimeResponse, SessionLimits,
     WaitRequest, WasmBackend,
 };
 use clap::Args;
@@ -19,7 +20,6 @@ use report::Report;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use stored::StoreFile;
 use tools_file::ToolsFile;
 
@@ -34,18 +34,8 @@ pub struct Arguments {
     /// Tools that the script may call: a JSON file, see docs/cli.md.
     #[arg(long, value_name = "FILE")]
     tools: Option<PathBuf>,
-    /// Fuel, about one unit for each WebAssembly instruction.
-    #[arg(long, value_name = "N")]
-    fuel: Option<u64>,
-    /// Memory for JavaScript, such as 64MiB.
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<bytesize::ByteSize>,
-    /// Time until the script is stopped, waiting for tools included, such as 30s.
-    #[arg(long, value_name = "TIME")]
-    timeout: Option<humantime::Duration>,
-    /// Any other limit, such as `calls=100`; may be given more than once.
-    #[arg(long = "limit", value_name = "NAME=VALUE")]
-    limits: Vec<String>,
+    #[command(flatten)]
+    limits: LimitArguments,
     /// Stored values: read before, written after. A JSON object; made when missing.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
@@ -65,7 +55,7 @@ pub fn main(arguments: &Arguments) -> Exit {
     match run(arguments) {
         Ok(exit) => exit,
         Err(error) => {
-            report::complain(&format!("{error:#}"));
+            crate::complain(&format!("{error:#}"));
             Exit::Usage
         }
     }
@@ -75,7 +65,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
     let source = read_script(arguments)?;
     let tools = arguments.tools.as_deref().map(ToolsFile::read).transpose()?.unwrap_or_default();
     let store = arguments.store.clone().map(StoreFile::open).transpose()?;
-    let limits = limits(arguments)?;
+    let limits = arguments.limits.cell()?;
     if let Some(dir) = &arguments.out_dir {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot create --out-dir {}", dir.display()))?;
@@ -154,69 +144,4 @@ fn read_script(arguments: &Arguments) -> Result<String> {
             at + 1
         )
     })
-}
-
-fn limits(arguments: &Arguments) -> Result<CellLimits> {
-    let mut limits = CellLimits::default();
-    if let Some(fuel) = arguments.fuel {
-        limits.fuel = fuel;
-        limits.step_fuel = fuel;
-    }
-    if let Some(memory) = arguments.memory {
-        limits.memory_bytes = usize::try_from(memory.as_u64()).unwrap_or(usize::MAX);
-    }
-    if let Some(timeout) = arguments.timeout {
-        let timeout: Duration = timeout.into();
-        if timeout > limits.total_time {
-            bail!("--timeout must be at most {} s", limits.total_time.as_secs());
-        }
-        limits.total_time = timeout;
-        limits.running_time = timeout;
-    }
-    for limit in &arguments.limits {
-        set_limit(&mut limits, limit)?;
-    }
-    if let Err(why) = limits.check() {
-        bail!("{why}");
-    }
-    Ok(limits)
-}
-
-/// Sets a limit given as `NAME=VALUE`: sizes as in `--memory`, times as in `--timeout`.
-fn set_limit(limits: &mut CellLimits, limit: &str) -> Result<()> {
-    let (name, value) = limit
-        .split_once('=')
-        .with_context(|| format!("--limit {limit} must have the form NAME=VALUE"))?;
-    let size = || -> Result<usize> {
-        let size: bytesize::ByteSize = value
-            .parse()
-            .map_err(|_| anyhow::anyhow!("--limit {name}: {value} is no number or size"))?;
-        Ok(usize::try_from(size.as_u64()).unwrap_or(usize::MAX))
-    };
-    let time = || -> Result<Duration> {
-        let time: humantime::Duration =
-            value.parse().with_context(|| format!("--limit {name}: {value} is no time"))?;
-        Ok(time.into())
-    };
-    match name {
-        "fuel" => limits.fuel = size()? as u64,
-        "step_fuel" => limits.step_fuel = size()? as u64,
-        "running_time" => limits.running_time = time()?,
-        "total_time" => limits.total_time = time()?,
-        "memory_bytes" => limits.memory_bytes = size()?,
-        "stack_bytes" => limits.stack_bytes = size()?,
-        "output_bytes" => limits.output_bytes = size()?,
-        "output_items" => limits.output_items = size()?,
-        "calls" => limits.calls = size()? as u64,
-        "calls_in_flight" => limits.calls_in_flight = size()?,
-        "input_bytes" => limits.input_bytes = size()?,
-        "result_bytes" => limits.result_bytes = size()?,
-        "timers" => limits.timers = size()?,
-        "stored_bytes" => limits.stored_bytes = size()?,
-        "stored_keys" => limits.stored_keys = size()?,
-        "source_bytes" => limits.source_bytes = size()?,
-        "cancel_grace" => limits.cancel_grace = time()?,
-        _ => bail!("--limit {name}: there is no such limit; docs/cli.md lists them"),
-    }
-    Ok(())
 }

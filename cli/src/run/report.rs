@@ -23,11 +23,6 @@ pub struct Report<'a> {
     files: Vec<PathBuf>,
 }
 
-/// An error that is not the script's.
-pub fn complain(text: &str) {
-    eprintln!("cellblock: {text}");
-}
-
 /// A notification of the script's.
 pub fn notice(text: &str) {
     eprintln!("notify: {text}");

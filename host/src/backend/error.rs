@@ -39,6 +39,15 @@ pub enum CodeModeError {
     /// No sandbox can be had; the text says why.
     #[error("failed to initialize code mode runtime: {0}")]
     Unavailable(String),
+    /// The cell ran in a host process that has ended since.
+    #[error("cell {0} belongs to a stale code-mode host generation")]
+    StaleGeneration(CellId),
+    /// The host process did not answer in time, and its connection was given up.
+    #[error("code-mode host timed out waiting for {0} response")]
+    TimedOut(&'static str),
+    /// What a host process answered to the request, or why it could not be asked.
+    #[error("{0}")]
+    Host(String),
     /// The cell's task ended without an answer: a bug, or the runtime was shut down.
     #[error("exec runtime ended unexpectedly")]
     EndedUnexpectedly,

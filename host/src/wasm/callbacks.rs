@@ -5,7 +5,8 @@
 //! alone, and every call ends exactly once.
 
 use super::imports::Outbox;
-use super::turns::Turn;
+use crate::json;
+use crate::turns::Turn;
 use crate::backend as report;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
 use serde_json::Value;
@@ -277,14 +278,11 @@ impl Callbacks {
     }
 }
 
-/// Nesting that a result may have: what serde_json reads back.
-const MAX_DEPTH: usize = 127;
-
 /// A result as JSON text, within its limits.
 fn to_json(value: Value, limit: usize) -> Result<String, String> {
-    if !is_shallow(&value) {
-        dismantle(value);
-        return Err(format!("tool result is nested more than {MAX_DEPTH} levels deep"));
+    if !json::is_shallow(&value, json::MAX_DEPTH) {
+        json::dismantle(value);
+        return Err(format!("tool result is nested more than {} levels deep", json::MAX_DEPTH));
     }
     let json = value.to_string();
     if json.len() > limit {
@@ -295,42 +293,4 @@ fn to_json(value: Value, limit: usize) -> Result<String, String> {
         ));
     }
     Ok(json)
-}
-
-/// Looks at the nesting without recursion: a hostile tool may nest without end.
-fn is_shallow(value: &Value) -> bool {
-    let mut level = vec![value];
-    for _ in 0..=MAX_DEPTH {
-        let mut below = Vec::new();
-        for value in level {
-            match value {
-                Value::Array(items) => below.extend(items.iter().filter(|item| is_nested(item))),
-                Value::Object(members) => {
-                    below.extend(members.values().filter(|member| is_nested(member)));
-                }
-                _ => {}
-            }
-        }
-        if below.is_empty() {
-            return true;
-        }
-        level = below;
-    }
-    false
-}
-
-fn is_nested(value: &Value) -> bool {
-    value.is_array() || value.is_object()
-}
-
-/// Drops a value without recursion, which nesting without end would overflow.
-fn dismantle(value: Value) {
-    let mut rest = vec![value];
-    while let Some(value) = rest.pop() {
-        match value {
-            Value::Array(items) => rest.extend(items),
-            Value::Object(members) => rest.extend(members.into_iter().map(|(_, member)| member)),
-            _ => {}
-        }
-    }
 }

@@ -14,7 +14,7 @@ mod imports;
 mod registry;
 mod sandbox;
 mod session;
-mod turns;
+
 
 pub use engine::{Engine, EngineConfig, EngineError};
 

@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use super::registry::Registry;
-use super::turns::Turns;
+use crate::turns::Turns;
 use crate::clock::{Clock, Random};
 use crate::limits::{CellLimits, SessionLimits};
 use crate::tools::{ToolDefinition, normalize_identifier};

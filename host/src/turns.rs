@@ -8,22 +8,22 @@ use tokio::sync::watch;
 type Worker = (u64, Arc<dyn CodeModeTurnHost>);
 
 /// Workers of a session, oldest first. Cells watch it, and dispatch to the newest.
-pub(super) struct Turns(watch::Sender<Vec<Worker>>);
+pub(crate) struct Turns(watch::Sender<Vec<Worker>>);
 
 /// A cell's view of the workers.
-pub(super) struct Turn(watch::Receiver<Vec<Worker>>);
+pub(crate) struct Turn(watch::Receiver<Vec<Worker>>);
 
 impl Turns {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(Vec::new()))
     }
 
-    pub(super) fn watch(&self) -> Turn {
+    pub(crate) fn watch(&self) -> Turn {
         Turn(self.0.subscribe())
     }
 
     /// Starts a worker; its guard ends it.
-    pub(super) fn start(&self, host: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker {
+    pub(crate) fn start(&self, host: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker {
         let mut number = 0;
         self.0.send_modify(|workers| {
             number = workers.last().map_or(0, |(last, _)| last + 1);
@@ -38,12 +38,12 @@ impl Turns {
 
 impl Turn {
     /// The host that serves now.
-    pub(super) fn host(&self) -> Option<Arc<dyn CodeModeTurnHost>> {
+    pub(crate) fn host(&self) -> Option<Arc<dyn CodeModeTurnHost>> {
         self.0.borrow().last().map(|(_, host)| Arc::clone(host))
     }
 
     /// Returns when a worker has started or ended.
-    pub(super) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             // The session is gone, and with it every future worker.
             std::future::pending::<()>().await;

@@ -1,0 +1,367 @@
+//! The cells of a session as its client knows them, and what they ask of this side.
+//!
+//! A [`Remote`] is a session on one connection. It runs nested calls and
+//! notifications as tasks, and sees to it that every cell closes exactly once:
+//! after its calls have returned and its notifications are through.
+
+use super::link::Failure;
+use crate::backend::{
+    BoxFuture, CellId, CellInfo, CellState, CodeModeNestedToolCall, CodeModeTurnHost, RuntimeResponse,
+};
+use crate::limits::CellLimits;
+use crate::protocol::MAX_DELEGATE_CALLS;
+use crate::turns::{Turn, Turns};
+use futures_util::FutureExt;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long calls that were dropped have to notice.
+const ABORT_GRACE: Duration = Duration::from_millis(100);
+
+/// How long the notifications of a cell that ended by itself may take.
+const NOTIFICATION_GRACE: Duration = Duration::from_mins(1);
+
+/// What an observation comes to.
+pub(super) type Observed = Result<RuntimeResponse, Failure>;
+
+/// Who looks at a cell.
+#[derive(Debug, Default)]
+pub(super) enum Observer {
+    /// Nobody.
+    #[default]
+    None,
+    /// A caller waits.
+    Watching,
+    /// A caller has gone away; what it waited for is still to come, or has come.
+    Left(JoinHandle<Observed>, Asked),
+}
+
+/// What an observation was asked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The execution itself: it cannot be asked again.
+    Execute,
+    /// A wait, cancelled when its caller went away.
+    Wait,
+}
+
+/// A cell on the host.
+#[derive(Debug)]
+pub(super) struct Cell {
+    /// Its id on this side.
+    pub(super) id: CellId,
+    /// Its id on the host, once it was admitted.
+    host_id: OnceLock<CellId>,
+    started: Instant,
+    observer: Mutex<Observer>,
+    terminating: Mutex<bool>,
+    calls: TaskTracker,
+    notifications: TaskTracker,
+    in_flight: AtomicUsize,
+    /// Asks calls to end.
+    cancelled: CancellationToken,
+    /// Asks notifications to end.
+    abandoned: CancellationToken,
+    /// Ends what did not end when asked.
+    aborted: CancellationToken,
+    /// When the notification before the next one has been delivered.
+    last_notification: Mutex<Option<oneshot::Receiver<()>>>,
+    closing: Mutex<bool>,
+    /// Nothing of the cell runs on this side any more.
+    pub(super) closed: CancellationToken,
+}
+
+impl Cell {
+    pub(super) fn new(id: CellId) -> Self {
+        Self {
+            id,
+            host_id: OnceLock::new(),
+            started: Instant::now(),
+            observer: Mutex::default(),
+            terminating: Mutex::default(),
+            calls: TaskTracker::new(),
+            notifications: TaskTracker::new(),
+            in_flight: AtomicUsize::new(0),
+            cancelled: CancellationToken::new(),
+            abandoned: CancellationToken::new(),
+            aborted: CancellationToken::new(),
+            last_notification: Mutex::default(),
+            closing: Mutex::default(),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    /// Its id on the host; `None` until it was admitted.
+    pub(super) fn host_id(&self) -> Option<&CellId> {
+        self.host_id.get()
+    }
+
+    pub(super) fn observer(&self) -> MutexGuard<'_, Observer> {
+        lock(&self.observer)
+    }
+
+    /// Claims the termination; false when somebody else has.
+    pub(super) fn claim_termination(&self) -> bool {
+        !std::mem::replace(&mut *lock(&self.terminating), true)
+    }
+
+    /// Takes the claim back: the termination was not carried out.
+    pub(super) fn unclaim_termination(&self) {
+        *lock(&self.terminating) = false;
+    }
+
+    pub(super) fn info(&self) -> CellInfo {
+        let calls_in_flight = self.in_flight.load(Ordering::Relaxed);
+        let state = if self.closed.is_cancelled() {
+            CellState::Finished
+        } else if *lock(&self.closing) {
+            CellState::Ending
+        } else if calls_in_flight > 0 {
+            CellState::Waiting
+        } else {
+            CellState::Running
+        };
+        CellInfo { cell_id: self.id.clone(), state, age: self.started.elapsed(), calls_in_flight }
+    }
+}
+
+/// A session on one connection.
+pub(super) struct Remote {
+    /// Its id on the host.
+    pub(super) session_id: OnceLock<String>,
+    turns: Arc<Turns>,
+    /// Cells by what their messages carry: their id on the host, or their execution's.
+    cells: Mutex<HashMap<String, Arc<Cell>>>,
+    delegates: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Remote {
+    pub(super) fn new(turns: Arc<Turns>) -> Self {
+        Self {
+            session_id: OnceLock::new(),
+            turns,
+            cells: Mutex::default(),
+            delegates: Arc::new(Semaphore::new(MAX_DELEGATE_CALLS)),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Its id on the host; empty until it is open.
+    pub(super) fn session_id(&self) -> &str {
+        self.session_id.get().map_or("", String::as_str)
+    }
+
+    /// A cell was announced: messages that carry `key` are its.
+    pub(super) fn announce(&self, key: String, cell: &Arc<Cell>) {
+        lock(&self.cells).insert(key, Arc::clone(cell));
+    }
+
+    /// A cell was admitted under an id of the host's.
+    pub(super) fn admitted(cell: &Cell, host_id: CellId) {
+        // A host that names a cell twice is believed the first time.
+        let _ = cell.host_id.set(host_id);
+    }
+
+    fn cell(&self, key: &str) -> Option<Arc<Cell>> {
+        lock(&self.cells).get(key).cloned()
+    }
+
+    /// Runs a nested call; its result goes to `reply`, its token is the answer.
+    pub(super) fn invoke(
+        &self,
+        key: &str,
+        mut call: CodeModeNestedToolCall,
+        reply: Reply<Value>,
+    ) -> CancellationToken {
+        let cell = self.cell(key);
+        let token =
+            cell.as_ref().map_or_else(CancellationToken::new, |cell| cell.cancelled.child_token());
+        let permit = Arc::clone(&self.delegates).try_acquire_owned();
+        let (Some(cell), Ok(permit)) = (cell, permit) else {
+            self.tasks.spawn(reply(Err("code mode nested tool call cancelled".to_owned())));
+            return token;
+        };
+        call.cell_id = cell.id.clone();
+        cell.in_flight.fetch_add(1, Ordering::Relaxed);
+        let (turn, cancellation) = (self.turns.watch(), token.clone());
+        let tracked = Arc::clone(&cell);
+        cell.calls.spawn(async move {
+            let result = tokio::select! {
+                biased;
+                result = run_call(turn, call, cancellation) => result,
+                () = tracked.aborted.cancelled() => {
+                    Err("code mode nested tool call cancelled".to_owned())
+                }
+            };
+            tracked.in_flight.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+            reply(result).await;
+        });
+        token
+    }
+
+    /// Delivers a notification after those before it.
+    pub(super) fn notify(
+        &self,
+        key: &str,
+        call_id: String,
+        text: String,
+        reply: Reply<()>,
+    ) -> CancellationToken {
+        let cell = self.cell(key);
+        let token =
+            cell.as_ref().map_or_else(CancellationToken::new, |cell| cell.abandoned.child_token());
+        let permit = Arc::clone(&self.delegates).try_acquire_owned();
+        let (Some(cell), Ok(permit)) = (cell, permit) else {
+            self.tasks.spawn(reply(Err("code mode notification cancelled".to_owned())));
+            return token;
+        };
+        let (done, next) = oneshot::channel();
+        let previous = lock(&cell.last_notification).replace(next);
+        let (turn, cancellation) = (self.turns.watch(), token.clone());
+        let tracked = Arc::clone(&cell);
+        cell.notifications.spawn(async move {
+            if let Some(previous) = previous {
+                // Its sender is dropped when that notification is through.
+                let _ = previous.await;
+            }
+            let delivery = run_notification(turn, &tracked.id, call_id, text, cancellation);
+            let result = tokio::select! {
+                biased;
+                result = delivery => result,
+                () = tracked.aborted.cancelled() => {
+                    Err("code mode notification cancelled".to_owned())
+                }
+            };
+            drop((done, permit));
+            reply(result).await;
+        });
+        token
+    }
+
+    /// The host has closed a cell: its calls are asked to end, and when they have, the
+    /// turn's host hears of it.
+    pub(super) fn close(&self, key: &str) {
+        if let Some(cell) = lock(&self.cells).remove(key) {
+            self.close_cell(cell, false);
+        }
+    }
+
+    /// The connection is gone, and with it every cell.
+    pub(super) fn lost(&self) {
+        for (_, cell) in std::mem::take(&mut *lock(&self.cells)) {
+            self.close_cell(cell, true);
+        }
+    }
+
+    /// A cell that was announced was not admitted after all.
+    pub(super) fn refused(&self, key: &str) {
+        if let Some(cell) = lock(&self.cells).remove(key) {
+            cell.closed.cancel();
+        }
+    }
+
+    fn close_cell(&self, cell: Arc<Cell>, lost: bool) {
+        if std::mem::replace(&mut *lock(&cell.closing), true) {
+            return;
+        }
+        let turn = self.turns.watch();
+        cell.cancelled.cancel();
+        if lost || *lock(&cell.terminating) {
+            cell.abandoned.cancel();
+        }
+        cell.calls.close();
+        cell.notifications.close();
+        self.tasks.spawn(async move {
+            let grace = CellLimits::default().cancel_grace;
+            if timeout(grace, cell.calls.wait()).await.is_err() {
+                cell.aborted.cancel();
+                // A call that blocks its thread cannot be ended, only left.
+                let _ = timeout(ABORT_GRACE, cell.calls.wait()).await;
+            }
+            // What a cell had to say is heard to the end, unless it was ended.
+            let patience = if cell.abandoned.is_cancelled() { grace } else { NOTIFICATION_GRACE };
+            if timeout(patience, cell.notifications.wait()).await.is_err() {
+                cell.abandoned.cancel();
+                cell.aborted.cancel();
+                let _ = timeout(ABORT_GRACE, cell.notifications.wait()).await;
+            }
+            if let Some(host) = turn.host() {
+                // A host that panics here loses the message and nothing else.
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| host.cell_closed(&cell.id)));
+            }
+            cell.closed.cancel();
+        });
+    }
+}
+
+/// Where a result goes.
+pub(super) type Reply<T> = Box<dyn FnOnce(Result<T, String>) -> BoxFuture<'static, ()> + Send>;
+
+/// The host that serves, when there is one.
+async fn serving(mut turn: Turn) -> Arc<dyn CodeModeTurnHost> {
+    loop {
+        if let Some(host) = turn.host() {
+            return host;
+        }
+        turn.changed().await;
+    }
+}
+
+async fn run_call(
+    turn: Turn,
+    call: CodeModeNestedToolCall,
+    cancellation: CancellationToken,
+) -> Result<Value, String> {
+    let host = tokio::select! {
+        biased;
+        host = serving(turn) => host,
+        () = cancellation.cancelled() => {
+            return Err("code mode nested tool call cancelled".to_owned());
+        }
+    };
+    let cell = call.cell_id.clone();
+    let running = async move { host.invoke_tool(call, cancellation).await };
+    AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("a tool panicked in cell {cell}");
+        Err("code mode tool task panicked".to_owned())
+    })
+}
+
+async fn run_notification(
+    turn: Turn,
+    cell: &CellId,
+    call_id: String,
+    text: String,
+    cancellation: CancellationToken,
+) -> Result<(), String> {
+    let host = tokio::select! {
+        biased;
+        host = serving(turn) => host,
+        () = cancellation.cancelled() => return Err("code mode notification cancelled".to_owned()),
+    };
+    let running = async { host.notify(call_id, cell.clone(), text, cancellation).await };
+    let result = AssertUnwindSafe(running)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err("code mode notification task panicked".to_owned()));
+    if let Err(error) = &result {
+        tracing::warn!("failed to deliver code mode notification for cell {cell}: {error}");
+    }
+    result
+}
+
+/// Locks what nothing panics under.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
