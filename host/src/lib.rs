@@ -102,7 +102,7 @@ mod wasm;
 pub use backend::*;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 #[cfg(feature = "process")]
-pub use process::{HostAddress, HostCommand, HostProcess, ProcessBackend};
+pub use process::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
 pub use service::CodeModeService;
 pub use stored::StoredValues;

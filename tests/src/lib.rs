@@ -8,6 +8,7 @@
 
 pub mod backends;
 pub mod contract;
+pub mod differing;
 pub mod guest;
 pub mod vectors;
 

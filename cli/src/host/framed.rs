@@ -36,7 +36,7 @@ const OUTGOING: usize = 128;
 /// Request ids and session ids that are remembered, so that a second use is found.
 const REMEMBERED: usize = 4_096;
 /// Nesting of a nested call's input that still fits into a message.
-const INPUT_DEPTH: usize = 120;
+const INPUT_DEPTH: usize = 123;
 /// Names that a client may list in its hello.
 const HELLO_ITEMS: usize = 1_024;
 

@@ -8,14 +8,13 @@ use super::link::Failure;
 use crate::backend::{
     BoxFuture, CellId, CellInfo, CellState, CodeModeNestedToolCall, CodeModeTurnHost, RuntimeResponse,
 };
-use crate::limits::CellLimits;
 use crate::protocol::MAX_DELEGATE_CALLS;
 use crate::turns::{Turn, Turns};
 use futures_util::FutureExt;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
@@ -27,8 +26,8 @@ use tokio_util::task::TaskTracker;
 /// How long calls that were dropped have to notice.
 const ABORT_GRACE: Duration = Duration::from_millis(100);
 
-/// How long the notifications of a cell that ended by itself may take.
-const NOTIFICATION_GRACE: Duration = Duration::from_mins(1);
+/// How long the notifications of a cell that ended by itself may still take.
+const NOTIFICATION_GRACE: Duration = Duration::from_secs(10);
 
 /// What an observation comes to.
 pub(super) type Observed = Result<RuntimeResponse, Failure>;
@@ -109,14 +108,21 @@ impl Cell {
         lock(&self.observer)
     }
 
-    /// Claims the termination; false when somebody else has.
+    /// Claims the termination; false when somebody else has. Notifications that are
+    /// still being delivered are asked to end.
     pub(super) fn claim_termination(&self) -> bool {
+        self.abandoned.cancel();
         !std::mem::replace(&mut *lock(&self.terminating), true)
     }
 
     /// Takes the claim back: the termination was not carried out.
     pub(super) fn unclaim_termination(&self) {
         *lock(&self.terminating) = false;
+    }
+
+    /// Whether a call or a notification of the cell still runs on this side.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.calls.is_empty() || !self.notifications.is_empty()
     }
 
     pub(super) fn info(&self) -> CellInfo {
@@ -142,17 +148,21 @@ pub(super) struct Remote {
     /// Cells by what their messages carry: their id on the host, or their execution's.
     cells: Mutex<HashMap<String, Arc<Cell>>>,
     delegates: Arc<Semaphore>,
+    cancel_grace: Duration,
     tasks: TaskTracker,
+    lost: AtomicBool,
 }
 
 impl Remote {
-    pub(super) fn new(turns: Arc<Turns>) -> Self {
+    pub(super) fn new(turns: Arc<Turns>, cancel_grace: Duration) -> Self {
         Self {
             session_id: OnceLock::new(),
             turns,
             cells: Mutex::default(),
             delegates: Arc::new(Semaphore::new(MAX_DELEGATE_CALLS)),
+            cancel_grace,
             tasks: TaskTracker::new(),
+            lost: AtomicBool::new(false),
         }
     }
 
@@ -164,6 +174,9 @@ impl Remote {
     /// A cell was announced: messages that carry `key` are its.
     pub(super) fn announce(&self, key: String, cell: &Arc<Cell>) {
         lock(&self.cells).insert(key, Arc::clone(cell));
+        if self.lost.load(Ordering::Acquire) {
+            self.lost();
+        }
     }
 
     /// A cell was admitted under an id of the host's.
@@ -257,8 +270,15 @@ impl Remote {
         }
     }
 
+    /// The host does not know a cell any more.
+    pub(super) fn forgotten(&self, cell: &Arc<Cell>) {
+        lock(&self.cells).retain(|_, each| !Arc::ptr_eq(each, cell));
+        self.close_cell(Arc::clone(cell), false);
+    }
+
     /// The connection is gone, and with it every cell.
     pub(super) fn lost(&self) {
+        self.lost.store(true, Ordering::Release);
         for (_, cell) in std::mem::take(&mut *lock(&self.cells)) {
             self.close_cell(cell, true);
         }
@@ -272,18 +292,17 @@ impl Remote {
     }
 
     fn close_cell(&self, cell: Arc<Cell>, lost: bool) {
-        if std::mem::replace(&mut *lock(&cell.closing), true) {
-            return;
-        }
-        let turn = self.turns.watch();
         cell.cancelled.cancel();
         if lost || *lock(&cell.terminating) {
             cell.abandoned.cancel();
         }
+        if std::mem::replace(&mut *lock(&cell.closing), true) {
+            return;
+        }
+        let (turn, grace) = (self.turns.watch(), self.cancel_grace);
         cell.calls.close();
         cell.notifications.close();
         self.tasks.spawn(async move {
-            let grace = CellLimits::default().cancel_grace;
             if timeout(grace, cell.calls.wait()).await.is_err() {
                 cell.aborted.cancel();
                 // A call that blocks its thread cannot be ended, only left.

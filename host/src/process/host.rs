@@ -2,8 +2,7 @@
 
 use super::child::{self, HostCommand};
 use super::framed::FramedLink;
-use super::link::Link;
-use crate::backend::CodeModeError;
+use super::link::{Failure, Link};
 use crate::process::cells::lock;
 use std::fmt;
 use std::path::PathBuf;
@@ -84,7 +83,7 @@ impl HostProcess {
     }
 
     /// The connection, opened when there is none.
-    pub(super) async fn link(&self) -> Result<(u64, Arc<dyn Link>), CodeModeError> {
+    pub(super) async fn link(&self) -> Result<(u64, Arc<dyn Link>), Failure> {
         let slot = {
             let mut slot = lock(&self.0.slot);
             if slot.is_over() {
@@ -93,7 +92,7 @@ impl HostProcess {
             slot.clone()
         };
         let opened = slot.link.get_or_try_init(|| connect(&self.0.address)).await;
-        let link = opened.map_err(CodeModeError::Unavailable)?;
+        let link = opened.map_err(Failure::Unavailable)?;
         Ok((slot.number, Arc::clone(link)))
     }
 }

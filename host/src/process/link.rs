@@ -13,6 +13,8 @@ pub(super) enum Failure {
     Refused(String),
     /// The connection is gone, for this reason.
     Gone(String),
+    /// There never was one, for this reason.
+    Unavailable(String),
 }
 
 /// What a host answers when a wait was cancelled.

@@ -22,7 +22,7 @@ use crate::backend::{
     CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
     WaitRequest, WaitToPendingOutcome,
 };
-use crate::limits::yield_timeout;
+use crate::limits::{CellLimits, yield_timeout};
 use crate::protocol::ExecutionLimits;
 use crate::stored::StoredValues;
 use crate::turns::Turns;
@@ -31,14 +31,33 @@ use link::{CANCELLED, Failure, Link, WaitId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long an answer may take to travel, beyond the time it was asked to take.
 const TRANSPORT: Duration = Duration::from_mins(1);
+
+/// Limits of a session on a host process. All others are the host's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessLimits {
+    /// As [`SessionLimits::max_yield_time_ms`](crate::SessionLimits::max_yield_time_ms).
+    pub max_yield_time_ms: Option<u64>,
+    /// Bytes of memory for JavaScript; `None` for what the host allows. Hosts other
+    /// than this project's may take it and not keep it.
+    pub max_heap_size_bytes: Option<u64>,
+    /// As [`CellLimits::cancel_grace`](crate::CellLimits::cancel_grace): kept on this side.
+    pub cancel_grace: Duration,
+}
+
+impl Default for ProcessLimits {
+    fn default() -> Self {
+        let cancel_grace = CellLimits::default().cancel_grace;
+        Self { max_yield_time_ms: None, max_heap_size_bytes: None, cancel_grace }
+    }
+}
 
 /// Runs cells in a host process.
 ///
@@ -62,12 +81,17 @@ const TRANSPORT: Duration = Duration::from_mins(1);
 /// # }
 /// ```
 pub struct ProcessBackend {
-    host: HostProcess,
-    limits: ExecutionLimits,
-    turns: Arc<Turns>,
+    session: Arc<Session>,
     cells: Mutex<Cells>,
-    session: Mutex<Session>,
     closed: AtomicBool,
+}
+
+/// What the session is, wherever it runs.
+struct Session {
+    host: HostProcess,
+    limits: ProcessLimits,
+    turns: Arc<Turns>,
+    newest: Mutex<Newest>,
 }
 
 /// The session's cells, oldest first, and the last id of the newest generation.
@@ -79,16 +103,16 @@ struct Cells {
     last_id: u64,
 }
 
-/// A cell, and the session that it runs in.
+/// A cell, and where it runs, once that is known.
 #[derive(Clone)]
 struct Place {
     cell: Arc<Cell>,
-    connected: Arc<OnceCell<Connected>>,
+    connected: Arc<OnceLock<Connected>>,
 }
 
 /// The session in the newest generation.
 #[derive(Clone, Default)]
-struct Session {
+struct Newest {
     generation: u64,
     connected: Arc<OnceCell<Connected>>,
 }
@@ -100,42 +124,51 @@ struct Connected {
     remote: Arc<Remote>,
 }
 
+impl Session {
+    /// The session on the newest connection, opened when there is none.
+    async fn connected(&self) -> Result<Connected, Failure> {
+        let (generation, link) = self.host.link().await?;
+        let slot = {
+            let mut newest = lock(&self.newest);
+            if newest.generation != generation {
+                *newest = Newest { generation, connected: Arc::default() };
+            }
+            Arc::clone(&newest.connected)
+        };
+        let open = || async {
+            let ProcessLimits { max_yield_time_ms, max_heap_size_bytes, cancel_grace } = self.limits;
+            let remote = Arc::new(Remote::new(Arc::clone(&self.turns), cancel_grace));
+            let limits = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
+            link.open(Arc::clone(&remote), limits).await?;
+            Ok(Connected { link: Arc::clone(&link), remote })
+        };
+        slot.get_or_try_init(open).await.cloned()
+    }
+
+    /// The session that is open, if one is.
+    fn open(&self) -> Option<Connected> {
+        lock(&self.newest).connected.get().cloned()
+    }
+}
+
 impl ProcessBackend {
     /// A session on a host, with the host's limits.
     pub fn new(host: &HostProcess) -> Self {
-        Self::with_limits(host, ExecutionLimits::default())
+        Self::with_limits(host, ProcessLimits::default())
     }
 
     /// A session on a host, with limits of its own. A host that takes none refuses
     /// its programs.
-    pub fn with_limits(host: &HostProcess, limits: ExecutionLimits) -> Self {
-        Self {
-            host: host.clone(),
-            limits,
-            turns: Arc::new(Turns::new()),
-            cells: Mutex::default(),
-            session: Mutex::default(),
-            closed: AtomicBool::new(false),
-        }
+    pub fn with_limits(host: &HostProcess, limits: ProcessLimits) -> Self {
+        let (host, turns) = (host.clone(), Arc::new(Turns::new()));
+        let session = Arc::new(Session { host, limits, turns, newest: Mutex::default() });
+        Self { session, cells: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
-    /// The session on the newest connection, opened when there is none.
-    async fn connected(&self) -> Result<Arc<OnceCell<Connected>>, CodeModeError> {
-        let (generation, link) = self.host.link().await?;
-        let slot = {
-            let mut session = lock(&self.session);
-            if session.generation != generation {
-                *session = Session { generation, connected: Arc::default() };
-            }
-            Arc::clone(&session.connected)
-        };
-        let open = || async {
-            let remote = Arc::new(Remote::new(Arc::clone(&self.turns)));
-            link.open(Arc::clone(&remote), self.limits).await.map_err(failed)?;
-            Ok(Connected { link: Arc::clone(&link), remote })
-        };
-        slot.get_or_try_init(open).await?;
-        Ok(slot)
+    /// When a cell that is asked answers at the latest. A century is as good as never.
+    fn yield_time(&self, asked_ms: Option<u64>) -> Duration {
+        let max = self.session.limits.max_yield_time_ms;
+        yield_timeout(asked_ms, max).min(Duration::from_hours(100 * 365 * 24))
     }
 
     fn find(&self, id: &CellId) -> Option<Place> {
@@ -145,8 +178,7 @@ impl ProcessBackend {
     /// What is said of a cell that is not on the list.
     fn missing(&self, id: &CellId) -> Result<RuntimeResponse, CodeModeError> {
         let (generation, number) = parse(id);
-        let newest = self.host.generation();
-        if generation < newest && lock(&self.session).generation != 0 {
+        if generation < self.session.host.generation() {
             return Err(CodeModeError::StaleGeneration(id.clone()));
         }
         let cells = lock(&self.cells);
@@ -161,33 +193,59 @@ impl ProcessBackend {
         lock(&self.cells).live.remove(id);
     }
 
-    /// Hears what a cell answers, and sees to its end when that was the last.
-    async fn heard(&self, place: &Place, observed: Observed) -> Result<WaitOutcome, CodeModeError> {
+    /// Hears what a cell answers, and sees to its end when that was the last. What still
+    /// runs of it on this side may take until `deadline`; then the cell yields once more.
+    async fn heard(
+        &self,
+        place: &Place,
+        observed: Observed,
+        deadline: Instant,
+    ) -> Result<WaitOutcome, CodeModeError> {
         let cell = &place.cell;
         match observed {
             Ok(mut response) => {
                 if !matches!(response, RuntimeResponse::Yielded { .. }) {
+                    if cell.is_busy() && timeout_at(deadline, ended(place)).await.is_err() {
+                        let last = tokio::spawn(std::future::ready(Ok(response)));
+                        *cell.observer() = Observer::Left(last, Asked::Wait);
+                        return Ok(WaitOutcome::LiveCell(nothing_yet(cell)));
+                    }
                     ended(place).await;
                     self.forget(&cell.id);
                 }
                 rename(&mut response, &cell.id);
                 Ok(WaitOutcome::LiveCell(response))
             }
-            Err(Failure::Refused(text)) => Err(self.refused(cell, &text)),
+            Err(Failure::Refused(text)) => Err(Self::refused(cell, &text)),
             Err(Failure::Gone(reason)) => {
                 ended(place).await;
                 self.forget(&cell.id);
                 Err(CodeModeError::Host(reason))
             }
+            Err(Failure::Unavailable(reason)) => {
+                self.forget(&cell.id);
+                Err(CodeModeError::Unavailable(reason))
+            }
         }
     }
 
+    /// Hears what an execution comes to: refused, it has no cell.
+    async fn heard_first(
+        &self,
+        place: &Place,
+        observed: Observed,
+        deadline: Instant,
+    ) -> Result<WaitOutcome, CodeModeError> {
+        let heard = self.heard(place, observed, deadline).await;
+        if heard.is_err() {
+            self.forget(&place.cell.id);
+        }
+        heard
+    }
+
     /// A refusal of the host's, in this side's words.
-    fn refused(&self, cell: &Cell, text: &str) -> CodeModeError {
-        let Some(host_id) = cell.host_id() else {
-            self.forget(&cell.id);
-            return error_of(text);
-        };
+    fn refused(cell: &Cell, text: &str) -> CodeModeError {
+        let Some(host_id) = cell.host_id() else { return error_of(text) };
         for error in [CodeModeError::AlreadyObserved, CodeModeError::AlreadyTerminating] {
             if error(host_id.clone()).to_string() == text {
                 return error(cell.id.clone());
@@ -214,9 +272,10 @@ impl ProcessBackend {
     }
 }
 
-/// Returns when nothing of a cell runs on this side any more.
+/// Returns when nothing of a cell runs on this side any more. One that was never
+/// admitted never did.
 async fn ended(place: &Place) {
-    if let Some(connected) = place.connected.get()
+    if let (Some(connected), Some(_)) = (place.connected.get(), place.cell.host_id())
         && timeout(TRANSPORT, place.cell.closed.cancelled()).await.is_err()
     {
         connected.link.fail("code-mode host did not close a cell that has ended");
@@ -263,11 +322,11 @@ impl Drop for Observation {
 
 impl CodeModeBackend for ProcessBackend {
     fn availability(&self) -> Result<(), CodeModeError> {
-        self.host.availability().map_err(CodeModeError::Unavailable)
+        self.session.host.availability().map_err(CodeModeError::Unavailable)
     }
 
     fn allocate_cell_id(&self) -> Result<CellId, CodeModeError> {
-        let generation = self.host.generation();
+        let generation = self.session.host.generation();
         let mut cells = lock(&self.cells);
         if cells.generation < generation {
             (cells.generation, cells.last_id) = (generation, 0);
@@ -290,13 +349,10 @@ impl CodeModeBackend for ProcessBackend {
             if !stored_values.is_empty() {
                 return Err(CodeModeError::Unsupported("stored values from outside its session"));
             }
-            let connected = self.connected().await?;
-            let Some(Connected { link, remote }) = connected.get() else {
-                return Err(CodeModeError::EndedUnexpectedly);
-            };
+            let deadline = Instant::now() + self.yield_time(request.yield_time_ms);
             let cell = Arc::new(Cell::new(cell_id.clone()));
             *cell.observer() = Observer::Watching;
-            let place = Place { cell: Arc::clone(&cell), connected: Arc::clone(&connected) };
+            let place = Place { cell: Arc::clone(&cell), connected: Arc::default() };
             {
                 let mut cells = lock(&self.cells);
                 if cells.live.contains_key(&cell_id) {
@@ -304,13 +360,19 @@ impl CodeModeBackend for ProcessBackend {
                 }
                 cells.admitted += 1;
                 let number = cells.admitted;
-                cells.live.insert(cell_id.clone(), (number, place.clone()));
+                cells.live.insert(cell_id, (number, place.clone()));
             }
-            let answer = link.execute(Arc::clone(remote), cell, request);
+            let (session, slot) = (Arc::clone(&self.session), Arc::clone(&place.connected));
+            // A task of its own: a caller that goes away does not take the cell along.
+            let answer = async move {
+                let connected = session.connected().await?;
+                let Connected { link, remote } = slot.get_or_init(|| connected);
+                link.execute(Arc::clone(remote), cell, request).await
+            };
             let observed = self.observe(&place, tokio::spawn(answer), Asked::Execute, None).await;
             // An execute that was admitted is never cancelled.
             let observed = observed.unwrap_or_else(|| Err(Failure::Refused(CANCELLED.to_owned())));
-            self.heard(&place, observed).await.map(Into::into)
+            self.heard_first(&place, observed, deadline).await.map(Into::into)
         })
     }
 
@@ -328,17 +390,21 @@ impl CodeModeBackend for ProcessBackend {
                     }
                     std::mem::replace(&mut *observer, Observer::Watching)
                 };
-                let own = yield_timeout(Some(yield_time_ms), self.limits.max_yield_time_ms);
+                let own = self.yield_time(Some(yield_time_ms));
+                let deadline = Instant::now() + own;
                 if let Observer::Left(waiting, asked) = left {
                     // What an earlier caller asked for comes first. Nobody can hurry it.
                     let observation = self.observe(&place, waiting, asked, None);
-                    match timeout(own, observation).await {
+                    match timeout_at(deadline, observation).await {
                         Err(_) => return Ok(WaitOutcome::LiveCell(nothing_yet(&place.cell))),
-                        Ok(Some(observed)) => return self.heard(&place, observed).await,
+                        Ok(Some(observed)) if asked == Asked::Execute => {
+                            return self.heard_first(&place, observed, deadline).await;
+                        }
+                        Ok(Some(observed)) => return self.heard(&place, observed, deadline).await,
                         Ok(None) => continue,
                     }
                 }
-                return self.wait_anew(&place, yield_time_ms, own).await;
+                return self.wait_anew(&place, yield_time_ms, deadline).await;
             }
         })
     }
@@ -383,21 +449,25 @@ impl CodeModeBackend for ProcessBackend {
     }
 
     fn start_turn_worker(&self, host: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker {
-        self.turns.start(host)
+        self.session.turns.start(host)
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.closed.store(true, Ordering::Relaxed);
-            let connected = lock(&self.session).connected.get().cloned();
-            if let Some(Connected { link, remote }) = connected {
+            let places: Vec<_> =
+                lock(&self.cells).live.values().map(|(_, place)| place.clone()).collect();
+            // Each cell is terminated, so that what it had to say can still be fetched.
+            let terminated = places.iter().filter(|place| Self::terminate_unheard(place));
+            for place in terminated.collect::<Vec<_>>() {
+                ended(place).await;
+            }
+            if let Some(Connected { link, remote }) = self.session.open() {
                 if timeout(TRANSPORT, link.close(&remote)).await.is_err() {
                     link.fail("code-mode host timed out waiting for shutdown response");
                 }
                 remote.lost();
             }
-            let places: Vec<_> =
-                lock(&self.cells).live.values().map(|(_, place)| place.clone()).collect();
             for place in places {
                 ended(&place).await;
             }
@@ -411,7 +481,7 @@ impl ProcessBackend {
         &self,
         place: &Place,
         yield_time_ms: u64,
-        own: Duration,
+        deadline: Instant,
     ) -> Result<WaitOutcome, CodeModeError> {
         let cell = &place.cell;
         let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
@@ -427,7 +497,7 @@ impl ProcessBackend {
         };
         let observation =
             self.observe(place, tokio::spawn(answer), Asked::Wait, Some(waiting.id));
-        match timeout(own.saturating_add(TRANSPORT), observation).await {
+        match timeout_at(deadline + TRANSPORT, observation).await {
             Err(_) => {
                 let error = CodeModeError::TimedOut("wait");
                 connected.link.fail(&error.to_string());
@@ -436,13 +506,35 @@ impl ProcessBackend {
                 Err(error)
             }
             Ok(Some(Err(Failure::Refused(text)))) if text == MISSING => {
-                connected.remote.close(host_id.as_ref());
+                connected.remote.forgotten(cell);
                 self.forget(&cell.id);
                 self.missing(&cell.id).map(WaitOutcome::MissingCell)
             }
-            Ok(Some(observed)) => self.heard(place, observed).await,
+            Ok(Some(observed)) => self.heard(place, observed, deadline).await,
             Ok(None) => Err(CodeModeError::Host(CANCELLED.to_owned())),
         }
+    }
+
+    /// Ends a cell for nobody in particular: whoever asks next hears it. False when
+    /// somebody else sees to its end.
+    fn terminate_unheard(place: &Place) -> bool {
+        let cell = &place.cell;
+        let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
+            return false;
+        };
+        let mut observer = cell.observer();
+        if !matches!(*observer, Observer::None) || !cell.claim_termination() {
+            return false;
+        }
+        let answer = connected.link.terminate(&connected.remote, host_id.clone());
+        let answer = async move {
+            match answer.await? {
+                WaitOutcome::LiveCell(response) => Ok(response),
+                WaitOutcome::MissingCell(_) => Err(Failure::Refused(MISSING.to_owned())),
+            }
+        };
+        *observer = Observer::Left(tokio::spawn(answer), Asked::Wait);
+        true
     }
 
     /// Ends a cell. What was on its way to a caller that has gone is part of the answer.
@@ -451,6 +543,7 @@ impl ProcessBackend {
         let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
             return Err(CodeModeError::Unsupported("termination of a cell that is not yet admitted"));
         };
+        let deadline = Instant::now() + TRANSPORT;
         let mut earlier = Vec::new();
         let come = {
             let mut observer = cell.observer();
@@ -465,7 +558,7 @@ impl ProcessBackend {
             match waiting.await.unwrap_or_else(|_| Err(lost())) {
                 Ok(RuntimeResponse::Yielded { content_items, .. }) => earlier = content_items,
                 Err(Failure::Refused(text)) if text == CANCELLED => {}
-                end => return self.heard(place, end).await,
+                end => return self.heard(place, end, deadline).await,
             }
         }
         let answer = connected.link.terminate(&connected.remote, host_id.clone());
@@ -489,7 +582,7 @@ impl ProcessBackend {
             Ok(WaitOutcome::LiveCell(response)) => Ok(response),
             Err(failure) => Err(failure),
         };
-        let mut heard = self.heard(place, observed).await?;
+        let mut heard = self.heard(place, observed, deadline).await?;
         if let WaitOutcome::LiveCell(response) = &mut heard {
             response.prepend(earlier);
         }
@@ -499,7 +592,7 @@ impl ProcessBackend {
 
 impl Drop for ProcessBackend {
     fn drop(&mut self) {
-        let connected = lock(&self.session).connected.get().cloned();
+        let connected = self.session.open();
         if let (Some(Connected { link, remote }), Ok(runtime)) =
             (connected, tokio::runtime::Handle::try_current())
         {
@@ -515,7 +608,7 @@ impl Drop for ProcessBackend {
 impl fmt::Debug for ProcessBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessBackend")
-            .field("host", &self.host)
+            .field("host", &self.session.host)
             .field("cells", &self.cells())
             .finish_non_exhaustive()
     }
@@ -549,14 +642,6 @@ fn parse(id: &CellId) -> (u64, Option<u64>) {
     match of_generation.and_then(|(generation, id)| Some((generation.parse().ok()?, id))) {
         Some((generation, id)) => (generation, id.parse().ok()),
         None => (1, id.parse().ok()),
-    }
-}
-
-/// What went wrong before there was a cell.
-fn failed(failure: Failure) -> CodeModeError {
-    match failure {
-        Failure::Refused(text) => error_of(&text),
-        Failure::Gone(reason) => CodeModeError::Host(reason),
     }
 }
 

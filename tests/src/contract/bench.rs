@@ -25,6 +25,9 @@ const TOOLS: [&str; 10] =
 /// How long `linger` takes to return after it was cancelled.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// How long what can happen in another process may take to.
+const ELSEWHERE: Duration = Duration::from_millis(150);
+
 /// A session and its host.
 pub struct Bench {
     /// The session.
@@ -32,6 +35,7 @@ pub struct Bench {
     /// The host that serves it.
     pub host: Arc<Host>,
     worker: Option<CodeModeTurnWorker>,
+    backends: Backends,
 }
 
 impl Bench {
@@ -45,7 +49,7 @@ impl Bench {
         let service = CodeModeService::new(backends.session(limits));
         let host = Arc::new(Host::default());
         let worker = Some(service.start_turn_worker(Arc::clone(&host) as _));
-        Self { service, host, worker }
+        Self { service, host, worker, backends }
     }
 
     /// Ends the turn's worker.
@@ -112,8 +116,11 @@ impl Bench {
         self.settle().await;
     }
 
-    /// Lets every task that can run do so.
+    /// Lets every task that can run do so. In another process that takes a while.
     pub async fn settle(&self) {
+        if !self.backends.share_the_clock() {
+            tokio::time::sleep(ELSEWHERE).await;
+        }
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }

@@ -195,6 +195,6 @@ pub async fn results_that_nest_or_grow_without_end_reject_their_promise(backends
     let source = "await tools.huge().catch((e) => text(e)); await tools.huge()";
     let response = bench.execute(source).await;
     let error = error_of(&response).expect("the second is not caught");
-    assert!(error.starts_with("tool result is too large: 67108866 bytes of JSON"), "{error}");
+    assert!(error.starts_with("tool result is too large: "), "{error}");
     assert_eq!(super::bench::texts_of(&response), [error]);
 }

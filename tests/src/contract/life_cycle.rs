@@ -158,7 +158,9 @@ pub async fn only_the_first_termination_claims_a_buffered_completion(backends: B
     let (first, second) =
         tokio::join!(bench.service.terminate("1".into()), bench.service.terminate("1".into()));
     assert_completed(&live(first.expect("answered")), &["done"]);
-    assert!(matches!(second, Ok(WaitOutcome::MissingCell(_))), "{second:?}");
+    // It comes while the first is still answered, or after that.
+    let late = matches!(second, Ok(WaitOutcome::MissingCell(_)));
+    assert!(late || second == Err(CodeModeError::AlreadyTerminating("1".into())), "{second:?}");
 }
 
 /// Dropping the session ends its cells without waiting for them.

@@ -15,6 +15,9 @@ mod bench;
 
 pub use bench::Bench;
 
+use crate::backends::Backends;
+use std::pin::Pin;
+
 /// Makes a test of every rule, for one kind of backend. `paused` rules run on
 /// tokio's paused clock; `real` ones let a program spin, so time must pass.
 #[macro_export]
@@ -38,11 +41,41 @@ macro_rules! contract_tests {
     };
 }
 
-/// Every rule there is, as tests of `$backend`.
+/// A rule, by its name.
+#[derive(Clone, Copy)]
+pub struct Rule {
+    /// Name of the function that is the rule.
+    pub name: &'static str,
+    /// The rule, for one kind of backend.
+    pub run: fn(Backends) -> Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// Makes a list of [`Rule`]s.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! rule_list {
+    ($backend:expr; $($file:ident { $($clock:ident $rule:ident,)* })*) => {
+        vec![$($($crate::contract::Rule {
+            name: stringify!($rule),
+            run: |backends| Box::pin($crate::contract::$file::$rule(backends)),
+        },)*)*]
+    };
+}
+
+/// Every rule there is, for backends that are not in this process: see
+/// [`differing`](crate::differing::differing).
+pub fn rules() -> Vec<Rule> {
+    crate::every_rule!(rule_list, ())
+}
+
+/// Every rule there is, as tests of `$backend`, or as what another macro makes of them.
 #[macro_export]
 macro_rules! every_rule {
     ($backend:expr) => {
-        $crate::contract_tests! { $backend;
+        $crate::every_rule!(contract_tests, $backend);
+    };
+    ($callback:ident, $backend:expr) => {
+        $crate::$callback! { $backend;
             surface {
                 paused synchronous_exit_returns_successfully,
                 paused exit_cannot_be_caught_and_runs_no_finally,

@@ -1,0 +1,79 @@
+//! The contract's rules against a backend in another process.
+//!
+//! Time there cannot be paused, so rules wait for real, many at once. A rule that
+//! fails in company is tried again alone: two busy cores are no difference.
+
+use crate::backends::Backends;
+use crate::contract::{Rule, rules};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Rules that are tried at one time.
+const AT_ONCE: usize = 12;
+
+/// Times that a rule is tried alone when it failed.
+const ALONE: usize = 2;
+
+/// A rule that takes longer is named in the test's output.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Whether a rule holds.
+fn holds(rule: Rule, backends: Backends) -> bool {
+    let began = Instant::now();
+    let tried = std::thread::Builder::new().name(rule.name.to_owned()).spawn(move || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on((rule.run)(backends));
+    });
+    let holds = tried.expect("a thread").join().is_ok();
+    if began.elapsed() > SLOW {
+        println!("{} took {:.0?}", rule.name, began.elapsed());
+    }
+    holds
+}
+
+/// Names of the rules that a backend does not keep.
+///
+/// # Panics
+/// When there are no threads to be had.
+pub fn differing(backends: Backends) -> BTreeSet<&'static str> {
+    let waiting = Mutex::new(VecDeque::from(rules()));
+    let failed = Mutex::new(Vec::new());
+    let take = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(rule) = take() {
+                    if !holds(rule, backends) {
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let still = failed.into_iter().filter(|rule| !(0..ALONE).any(|_| holds(*rule, backends)));
+    still.map(|rule| rule.name).collect()
+}
+
+/// Asserts that a backend differs in just what a list says, a TOML table of the
+/// rules and the reasons.
+///
+/// # Panics
+/// When it differs in more or in less, or the list names what is no rule.
+pub fn assert_differs(backends: Backends, list: &str) {
+    let listed: BTreeMap<String, String> = toml::from_str(list).expect("a list of differences");
+    let names: BTreeSet<_> = rules().iter().map(|rule| rule.name).collect();
+    let unknown: Vec<_> = listed.keys().filter(|name| !names.contains(name.as_str())).collect();
+    assert!(unknown.is_empty(), "no such rules: {unknown:?}");
+    let differing = differing(backends);
+    let more: Vec<_> = differing.iter().filter(|name| !listed.contains_key(**name)).collect();
+    let fewer: Vec<_> =
+        listed.keys().filter(|name| !differing.contains(name.as_str())).collect();
+    assert!(more.is_empty(), "rules that do not hold: {more:#?}");
+    assert!(fewer.is_empty(), "rules that hold, though they are listed: {fewer:#?}");
+}
