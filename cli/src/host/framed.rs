@@ -241,7 +241,12 @@ impl Connection {
         let full = {
             let mut table = self.table();
             ensure!(table.used_requests.insert(id), "the request id {id} was used twice");
-            let full = table.requests.len() >= REQUESTS;
+            // What ends cells is always taken.
+            let ends = matches!(
+                request,
+                OperationRequest::Terminate { .. } | OperationRequest::Shutdown { .. }
+            );
+            let full = !ends && table.requests.len() >= REQUESTS;
             if !full {
                 table.requests.insert(id, token.clone());
             }

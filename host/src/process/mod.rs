@@ -101,6 +101,8 @@ struct Cells {
     admitted: u64,
     generation: u64,
     last_id: u64,
+    /// The newest generation that cells of lost ones were looked for in.
+    swept: u64,
 }
 
 /// A cell, and where it runs, once that is known.
@@ -172,7 +174,25 @@ impl ProcessBackend {
     }
 
     fn find(&self, id: &CellId) -> Option<Place> {
+        self.sweep();
         lock(&self.cells).live.get(id).map(|(_, place)| place.clone())
+    }
+
+    /// Takes cells of lost generations off the list, unless something of them was not
+    /// fetched yet.
+    fn sweep(&self) {
+        let generation = self.session.host.generation();
+        let mut cells = lock(&self.cells);
+        if cells.swept < generation {
+            cells.swept = generation;
+            cells.live.retain(|_, (_, place)| {
+                let lost = place
+                    .connected
+                    .get()
+                    .is_some_and(|connected| connected.link.gone().is_cancelled());
+                !lost || !matches!(*place.cell.observer(), Observer::None)
+            });
+        }
     }
 
     /// What is said of a cell that is not on the list.
@@ -349,6 +369,7 @@ impl CodeModeBackend for ProcessBackend {
             if !stored_values.is_empty() {
                 return Err(CodeModeError::Unsupported("stored values from outside its session"));
             }
+            self.sweep();
             let deadline = Instant::now() + self.yield_time(request.yield_time_ms);
             let cell = Arc::new(Cell::new(cell_id.clone()));
             *cell.observer() = Observer::Watching;
@@ -442,6 +463,7 @@ impl CodeModeBackend for ProcessBackend {
     }
 
     fn cells(&self) -> Vec<CellInfo> {
+        self.sweep();
         let cells = lock(&self.cells);
         let mut list: Vec<_> = cells.live.values().collect();
         list.sort_by_key(|(number, _)| *number);

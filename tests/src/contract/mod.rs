@@ -13,7 +13,7 @@ pub mod surface;
 
 mod bench;
 
-pub use bench::Bench;
+pub use bench::{Bench, Host};
 
 use crate::backends::Backends;
 use std::pin::Pin;
