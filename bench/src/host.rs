@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use cellblock::{
-    CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, Engine,
+    CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, Engine,
     ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition, WasmBackend,
 };
 use serde_json::{Value, json};
@@ -25,8 +25,12 @@ struct Host {
 impl Bench {
     /// A session with `tools` tools and these limits.
     pub fn new(tools: usize, limits: SessionLimits) -> anyhow::Result<Self> {
-        let backend = WasmBackend::with_limits(&Engine::shared()?, limits);
-        let service = CodeModeService::new(Arc::new(backend));
+        Ok(Self::on(Arc::new(WasmBackend::with_limits(&Engine::shared()?, limits)), tools))
+    }
+
+    /// A session on a backend with `tools` tools.
+    pub fn on(backend: Arc<dyn CodeModeBackend>, tools: usize) -> Self {
+        let service = CodeModeService::new(backend);
         let row = |id| json!({ "id": id, "name": format!("user number {id}"), "tags": ["a", "b"] });
         let big = Value::Array((0..1800).map(row).collect());
         let worker = service.start_turn_worker(Arc::new(Host { big }));
@@ -37,7 +41,7 @@ impl Bench {
             .take(tools)
             .map(|name| ToolDefinition::function(name, "A description of some length. ".repeat(10)))
             .collect();
-        Ok(Self { service, tools, _worker: worker })
+        Self { service, tools, _worker: worker }
     }
 
     /// A request with the session's tools.

@@ -8,7 +8,8 @@ use rquickjs::{Context, Runtime};
 use std::path::Path;
 use std::time::Instant;
 
-const NAMES: [&str; 7] =
+/// The workloads, as files of `tests/workloads`.
+pub const NAMES: [&str; 7] =
     ["fib27", "json1mb", "loop5e6", "objects", "regex", "sort200k", "strbuild"];
 /// Runs of each, interleaved; the fastest counts.
 const RUNS: usize = 5;
@@ -19,11 +20,7 @@ pub fn workloads(figures: &mut Figures) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let mut product = 1.0;
     for name in NAMES {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/workloads/{name}.js"));
-        let source = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let expression = source.trim_end().trim_end_matches(';');
+        let expression = &expression(name)?;
         let (mut ours, mut native) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..RUNS {
             let started = Instant::now();
@@ -42,6 +39,14 @@ pub fn workloads(figures: &mut Figures) -> Result<()> {
     let mean = f64::powf(product, 1.0 / 7.0);
     figures.add("workloads, metered / native, geometric mean", mean, "×", Some(1.65));
     Ok(())
+}
+
+/// A workload's source: an expression whose value is a checksum.
+pub fn expression(name: &str) -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/workloads/{name}.js"));
+    let source = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(source.trim_end().trim_end_matches(';').to_owned())
 }
 
 fn in_native(expression: &str) -> Result<String> {

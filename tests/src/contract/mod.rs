@@ -44,6 +44,8 @@ macro_rules! contract_tests {
 /// A rule, by its name.
 #[derive(Clone, Copy)]
 pub struct Rule {
+    /// The part of the contract that it is of.
+    pub part: &'static str,
     /// Name of the function that is the rule.
     pub name: &'static str,
     /// The rule, for one kind of backend.
@@ -56,6 +58,7 @@ pub struct Rule {
 macro_rules! rule_list {
     ($backend:expr; $($file:ident { $($clock:ident $rule:ident,)* })*) => {
         vec![$($($crate::contract::Rule {
+            part: stringify!($file),
             name: stringify!($rule),
             run: |backends| Box::pin($crate::contract::$file::$rule(backends)),
         },)*)*]
@@ -63,7 +66,7 @@ macro_rules! rule_list {
 }
 
 /// Every rule there is, for backends that are not in this process: see
-/// [`differing`](crate::differing::differing).
+/// [`differing`](crate::differing).
 pub fn rules() -> Vec<Rule> {
     crate::every_rule!(rule_list, ())
 }
