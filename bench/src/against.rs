@@ -38,10 +38,7 @@ impl Candidate {
 /// Measures both; `ours` is the program `cellblock`.
 pub fn against(figures: &mut Figures, ours: &Path, theirs: &Path) -> Result<()> {
     if !ours.is_file() {
-        bail!(
-            "{} is not there: `cargo build --release -p cellblock-cli` makes it",
-            ours.display()
-        );
+        bail!("{} is not there: `cargo build --release -p cellblock-cli` makes it", ours.display());
     }
     let candidate = |name, path: &Path, arguments: &[&str]| -> Result<Candidate> {
         let path = path.canonicalize().with_context(|| format!("no host {}", path.display()))?;
@@ -66,7 +63,13 @@ pub fn against(figures: &mut Figures, ours: &Path, theirs: &Path) -> Result<()> 
 }
 
 /// Adds a figure of both, and how many times as much theirs is.
-fn add(figures: &mut Figures, candidates: &[Candidate; 2], what: &str, both: [f64; 2], unit: &'static str) {
+fn add(
+    figures: &mut Figures,
+    candidates: &[Candidate; 2],
+    what: &str,
+    both: [f64; 2],
+    unit: &'static str,
+) {
     for (candidate, value) in candidates.iter().zip(both) {
         figures.add(format!("{what}, {}", candidate.name), value, unit, None);
     }

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use cellblock::{
-    CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, Engine,
-    ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition, WasmBackend,
+    CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
+    Engine, ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition, WasmBackend,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! Codex comes from npm, at the version that is pinned here. Where npm cannot be had,
 //! the test says so and does nothing.
 
+#![allow(clippy::print_stdout, reason = "a test that cannot be run says so")]
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -20,7 +22,7 @@ use tokio::process::Command;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cellblock");
 const PACKAGE: &str = "@openai/codex@0.169.0";
 /// Longer than a download or a conversation takes.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What the model says, call by call: a tool and its input.
 fn conversation() -> Vec<(&'static str, Value)> {
@@ -91,7 +93,8 @@ async fn install(dir: &Path) -> Option<PathBuf> {
         println!("NOTICE: npm cannot install {PACKAGE}, so Codex was not tried: {why}");
         return None;
     }
-    let vendor = dir.join("node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin");
+    let vendor =
+        dir.join("node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin");
     let host = vendor.join("codex-code-mode-host");
     std::fs::remove_file(&host).expect("Codex brings a host");
     std::os::unix::fs::symlink(PROGRAM, host).expect("ours takes its place");

@@ -101,9 +101,9 @@ mod wasm;
 
 pub use backend::*;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
+pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
 #[cfg(feature = "process")]
 pub use process::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
-pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
 pub use service::CodeModeService;
 pub use stored::StoredValues;
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};

@@ -2,6 +2,8 @@
 //! path of a program that serves framed JSON with `--listen stdio`, such as Codex's
 //! `codex-code-mode-host`.
 
+#![allow(clippy::print_stdout, reason = "a test that cannot be run says so")]
+
 use cellblock_tests::backends::Backends;
 use cellblock_tests::differing::assert_differs;
 use std::path::Path;

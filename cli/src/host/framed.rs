@@ -271,8 +271,11 @@ impl Connection {
                     Ok((admitted, session)) => {
                         let cell_id = admitted.cell_id.clone();
                         let started = OperationValue::ExecutionStarted { cell_id };
-                        self.send(&HostMessage::Response { id, result: Outcome::Ok { value: started } })
-                            .await;
+                        self.send(&HostMessage::Response {
+                            id,
+                            result: Outcome::Ok { value: started },
+                        })
+                        .await;
                         let connection = Arc::clone(self);
                         self.tasks.spawn(async move {
                             connection.execute(id, &session_id, &session, admitted).await;
@@ -281,18 +284,16 @@ impl Connection {
                     Err(refusal) => self.respond(id, Err(refusal)).await,
                 }
             }
-            OperationRequest::Wait { session_id, request } => {
-                match self.session(&session_id) {
-                    Ok(session) => {
-                        session.look(&request.cell_id);
-                        let connection = Arc::clone(self);
-                        self.tasks.spawn(async move {
-                            connection.wait(id, &session_id, &session, request, token).await;
-                        });
-                    }
-                    Err(refusal) => self.respond(id, Err(refusal)).await,
+            OperationRequest::Wait { session_id, request } => match self.session(&session_id) {
+                Ok(session) => {
+                    session.look(&request.cell_id);
+                    let connection = Arc::clone(self);
+                    self.tasks.spawn(async move {
+                        connection.wait(id, &session_id, &session, request, token).await;
+                    });
                 }
-            }
+                Err(refusal) => self.respond(id, Err(refusal)).await,
+            },
             OperationRequest::Terminate { session_id, cell_id } => {
                 match self.session(&session_id) {
                     Ok(session) => {
@@ -408,13 +409,15 @@ impl Connection {
     /// Says that a cell is closed, when the answer just sent was its last.
     async fn told(&self, session_id: &str, session: &Session, cell_id: CellId) {
         if session.told(&cell_id) {
-            self.send(&HostMessage::CellClosed { session_id: session_id.to_owned(), cell_id }).await;
+            self.send(&HostMessage::CellClosed { session_id: session_id.to_owned(), cell_id })
+                .await;
         }
     }
 
     async fn close(&self, session_id: &str, open: &Open) {
         for cell_id in open.session.close().await {
-            self.send(&HostMessage::CellClosed { session_id: session_id.to_owned(), cell_id }).await;
+            self.send(&HostMessage::CellClosed { session_id: session_id.to_owned(), cell_id })
+                .await;
         }
     }
 
@@ -462,7 +465,8 @@ impl Connection {
             table.delegates.insert(id, reply);
             id
         };
-        let request = HostMessage::DelegateRequest { id, session_id: session_id.to_owned(), request };
+        let request =
+            HostMessage::DelegateRequest { id, session_id: session_id.to_owned(), request };
         let frame = match frame::encode(&request) {
             Ok(frame) => frame,
             Err(error) => {
@@ -566,7 +570,11 @@ fn depth(value: &Value) -> usize {
 }
 
 /// Writes what is queued, until nothing can come any more or the client stops reading.
-async fn write<O>(mut queue: mpsc::Receiver<Bytes>, mut sink: O, gone: CancellationToken) -> Result<()>
+async fn write<O>(
+    mut queue: mpsc::Receiver<Bytes>,
+    mut sink: O,
+    gone: CancellationToken,
+) -> Result<()>
 where
     O: Sink<Bytes> + Unpin,
     O::Error: Display,

@@ -50,11 +50,8 @@ pub async fn serve(
     host: Arc<Host>,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
 ) -> Result<()> {
-    let connection = Arc::new(Connection {
-        host,
-        sessions: Arc::default(),
-        tasks: TaskTracker::new(),
-    });
+    let connection =
+        Arc::new(Connection { host, sessions: Arc::default(), tasks: TaskTracker::new() });
     let service = CodeModeHostServer::from_arc(Arc::clone(&connection))
         .max_decoding_message_size(MAX_BYTES)
         .max_encoding_message_size(MAX_BYTES);
@@ -454,7 +451,7 @@ impl CodeModeHost for Connection {
             retired.cancel();
             outcome
         });
-        answer(waiting.await.unwrap_or_else(|_| Err(ended_unexpectedly()))?)
+        Ok(answer(waiting.await.unwrap_or_else(|_| Err(ended_unexpectedly()))?))
     }
 
     async fn cancel_wait(
@@ -490,12 +487,12 @@ impl CodeModeHost for Connection {
             open.told(&cell_id).await;
             outcome.map_err(Status::failed_precondition)
         });
-        answer(terminating.await.unwrap_or_else(|_| Err(ended_unexpectedly()))?)
+        Ok(answer(terminating.await.unwrap_or_else(|_| Err(ended_unexpectedly()))?))
     }
 }
 
-fn answer(outcome: TimedWaitOutcome) -> Result<Response<grpc::WaitResponse>, Status> {
-    Ok(Response::new(cellblock::WaitOutcome::from(outcome).into()))
+fn answer(outcome: TimedWaitOutcome) -> Response<grpc::WaitResponse> {
+    Response::new(cellblock::WaitOutcome::from(outcome).into())
 }
 
 fn ended_unexpectedly() -> Status {
@@ -528,9 +525,9 @@ impl CodeModeTurnHost for Peer {
             let execution = state.executions.get_mut(&call.cell_id).ok_or_else(cancelled)?;
             execution.calls += 1;
             let (sequence, execution_id) = (execution.calls, execution.id.clone());
-            let subscription = state.subscription(&call.tool_name).ok_or_else(|| {
-                format!("no client serves the tool `{}`", call.tool_name)
-            })?;
+            let subscription = state
+                .subscription(&call.tool_name)
+                .ok_or_else(|| format!("no client serves the tool `{}`", call.tool_name))?;
             state.calls.insert(id.clone(), reply);
             let message = grpc::ToolCall {
                 session_id: open.id.clone(),
@@ -601,7 +598,10 @@ impl CodeModeTurnHost for Peer {
 
 impl State {
     /// The next subscription that wants a tool's calls, in turn.
-    fn subscription(&mut self, tool: &ToolName) -> Option<mpsc::Sender<Result<grpc::ToolCall, Status>>> {
+    fn subscription(
+        &mut self,
+        tool: &ToolName,
+    ) -> Option<mpsc::Sender<Result<grpc::ToolCall, Status>>> {
         let count = self.subscriptions.len();
         let wants = |each: &Subscription| {
             let named = |name: &ToolName| {

@@ -237,7 +237,8 @@ async fn serve_websocket(host: Arc<Host>, socket: WebSocket) -> Result<()> {
             Err(error) => Some(Err(error.into())),
         })
     });
-    let sink = sink.with(|frame: Bytes| future::ready(Ok::<_, axum::Error>(Message::Binary(frame))));
+    let sink =
+        sink.with(|frame: Bytes| future::ready(Ok::<_, axum::Error>(Message::Binary(frame))));
     framed::serve(host, frames, sink).await
 }
 
@@ -301,7 +302,8 @@ mod tests {
         let address = "127.0.0.1:0".parse().unwrap();
         assert_eq!(parse("grpc://127.0.0.1:0"), Ok(Listen::Grpc(address)));
         assert_eq!(parse("ws://127.0.0.1:0"), Ok(Listen::WebSocket(address)));
-        for url in ["", "grpc+stdio", "stdio://x", "unix://x", "ws://localhost:1", "http://1.2.3.4:5"]
+        for url in
+            ["", "grpc+stdio", "stdio://x", "unix://x", "ws://localhost:1", "http://1.2.3.4:5"]
         {
             assert!(parse(url).is_err(), "{url}");
         }

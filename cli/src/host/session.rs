@@ -40,7 +40,8 @@ impl Host {
     pub fn open(&self, asked: ExecutionLimits) -> Result<Arc<Session>, String> {
         let mut limits = self.limits.clone();
         if let Some(max) = asked.max_yield_time_ms {
-            limits.max_yield_time_ms = Some(limits.max_yield_time_ms.map_or(max, |own| own.min(max)));
+            limits.max_yield_time_ms =
+                Some(limits.max_yield_time_ms.map_or(max, |own| own.min(max)));
         }
         if let Some(bytes) = asked.max_heap_size_bytes {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -11,8 +11,8 @@ use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
 use cellblock::{
-    CodeModeService, Engine, ExecuteRequest, RuntimeResponse, SessionLimits,
-    WaitRequest, WasmBackend,
+    CodeModeService, Engine, ExecuteRequest, RuntimeResponse, SessionLimits, WaitRequest,
+    WasmBackend,
 };
 use clap::Args;
 use host::Host;

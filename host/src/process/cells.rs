@@ -6,7 +6,8 @@
 
 use super::link::Failure;
 use crate::backend::{
-    BoxFuture, CellId, CellInfo, CellState, CodeModeNestedToolCall, CodeModeTurnHost, RuntimeResponse,
+    BoxFuture, CellId, CellInfo, CellState, CodeModeNestedToolCall, CodeModeTurnHost,
+    RuntimeResponse,
 };
 use crate::protocol::MAX_DELEGATE_CALLS;
 use crate::turns::{Turn, Turns};
@@ -239,7 +240,7 @@ impl Remote {
             self.tasks.spawn(reply(Err("code mode notification cancelled".to_owned())));
             return token;
         };
-        let (done, next) = oneshot::channel();
+        let (delivered, next) = oneshot::channel();
         let previous = lock(&cell.last_notification).replace(next);
         let (turn, cancellation) = (self.turns.watch(), token.clone());
         let tracked = Arc::clone(&cell);
@@ -256,7 +257,7 @@ impl Remote {
                     Err("code mode notification cancelled".to_owned())
                 }
             };
-            drop((done, permit));
+            drop((delivered, permit));
             reply(result).await;
         });
         token

@@ -302,8 +302,10 @@ impl State {
                 self.delegate(id, &remote, request)
             }
             HostMessage::DelegateCancel { id } => {
-                // One that was answered meanwhile is not there any more.
-                if let Some(token) = lock(&self.table).delegates.get(&id) {
+                // One that was answered meanwhile is not there any more, and of one that
+                // is taken out here no answer is sent.
+                let cancelled = lock(&self.table).delegates.remove(&id);
+                if let Some(token) = cancelled {
                     token.cancel();
                 }
                 Ok(())
@@ -397,8 +399,7 @@ impl State {
         result: Result<DelegateValue, String>,
     ) -> crate::BoxFuture<'static, ()> {
         Box::pin(async move {
-            let cancelled = lock(&self.table).delegates.remove(&id);
-            if cancelled.is_none_or(|token| token.is_cancelled()) {
+            if lock(&self.table).delegates.remove(&id).is_none() {
                 return;
             }
             let respond = |result| ClientMessage::DelegateResponse { id, result };

@@ -11,10 +11,10 @@ use crate::backend::{
     CellId, CodeModeNestedToolCall, ExecuteRequest, RuntimeResponse, WaitOutcome,
 };
 use crate::json;
+use crate::protocol::ExecutionLimits;
 use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::grpc::code_mode_host_client::CodeModeHostClient;
 use crate::protocol::grpc::{self, execute_event, session_event};
-use crate::protocol::ExecutionLimits;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -136,7 +136,8 @@ impl Link for GrpcLink {
                 session_id: session_id.clone(),
                 tool_names: Vec::new(),
             };
-            let calls = state.or_gone(client.subscribe_to_tool_calls(subscribe)).await?.into_inner();
+            let calls =
+                state.or_gone(client.subscribe_to_tool_calls(subscribe)).await?.into_inner();
             let ended = state.gone.child_token();
             lock(&state.sessions).insert(session_id, (Arc::clone(&remote), ended.clone()));
             tokio::spawn(session(Arc::clone(&state), remote, events, calls, ended));
@@ -255,7 +256,9 @@ impl State {
         let mut text = status.message().to_owned();
         text.truncate(text.floor_char_boundary(MAX_ERROR));
         match status.code() {
-            Code::Cancelled if status.message().is_empty() => Failure::Refused(CANCELLED.to_owned()),
+            Code::Cancelled if status.message().is_empty() => {
+                Failure::Refused(CANCELLED.to_owned())
+            }
             Code::Unavailable | Code::Unknown | Code::Internal => {
                 self.fail(&format!("code-mode host connection failed: {text}"));
                 self.failure()
@@ -310,7 +313,9 @@ impl State {
                 // The envelope is two identifiers and a few bytes.
                 if output.len() > MAX_BYTES - 4_096 {
                     let size = output.len();
-                    failed(format!("tool result is too large: {size} bytes of JSON, and the IPC frame limit is {MAX_BYTES}"))
+                    failed(format!(
+                        "tool result is too large: {size} bytes of JSON, and the IPC frame limit is {MAX_BYTES}"
+                    ))
                 } else {
                     let output_json = Bytes::from(output);
                     Outcome::Succeeded(grpc::ToolCallSucceeded { output_json })
@@ -370,10 +375,14 @@ type Running = Arc<Mutex<HashMap<String, CancellationToken>>>;
 fn heard(remote: &Remote, running: &Running, event: grpc::SessionEvent) {
     use session_event::Event;
     match event.event {
-        Some(Event::ToolCallCancelled(grpc::ToolCallCancelled { invocation_id: id })
-        | Event::NotificationCancelled(grpc::NotificationCancelled { notification_id: id })) => {
-            // One that has ended meanwhile is not there any more.
-            if let Some(token) = lock(running).get(&id) {
+        Some(
+            Event::ToolCallCancelled(grpc::ToolCallCancelled { invocation_id: id })
+            | Event::NotificationCancelled(grpc::NotificationCancelled { notification_id: id }),
+        ) => {
+            // One that has ended meanwhile is not there any more, and of one that is
+            // taken out here no answer is sent.
+            let cancelled = lock(running).remove(&id);
+            if let Some(token) = cancelled {
                 token.cancel();
             }
         }
@@ -423,8 +432,8 @@ fn called(
         (Arc::clone(running), id.clone(), Arc::clone(state), call.session_id);
     let reply = move |result| -> crate::BoxFuture<'static, ()> {
         Box::pin(async move {
-            let cancelled = lock(&done).remove(&ended);
-            if cancelled.is_some_and(|token| !token.is_cancelled()) {
+            let wanted = lock(&done).remove(&ended).is_some();
+            if wanted {
                 state.complete(&session, &ended, result).await;
             }
         })

@@ -138,7 +138,8 @@ async fn connect(address: &HostAddress) -> Result<Arc<dyn Link>, String> {
         HostAddress::GrpcChild(command) => {
             let child::Running { child, input, output } = command.spawn()?;
             let stream = tokio::io::join(output, input);
-            let link: Arc<dyn Link> = Arc::new(super::grpc::GrpcLink::start(stream, HANDSHAKE).await?);
+            let link: Arc<dyn Link> =
+                Arc::new(super::grpc::GrpcLink::start(stream, HANDSHAKE).await?);
             watch(child, &link);
             Ok(link)
         }

@@ -138,7 +138,8 @@ impl Session {
             Arc::clone(&newest.connected)
         };
         let open = || async {
-            let ProcessLimits { max_yield_time_ms, max_heap_size_bytes, cancel_grace } = self.limits;
+            let ProcessLimits { max_yield_time_ms, max_heap_size_bytes, cancel_grace } =
+                self.limits;
             let remote = Arc::new(Remote::new(Arc::clone(&self.turns), cancel_grace));
             let limits = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
             link.open(Arc::clone(&remote), limits).await?;
@@ -353,7 +354,11 @@ impl CodeModeBackend for ProcessBackend {
         }
         cells.last_id = cells.last_id.checked_add(1).ok_or(CodeModeError::CellIdsExhausted)?;
         let (generation, id) = (cells.generation, cells.last_id);
-        Ok(CellId::new(if generation == 1 { id.to_string() } else { format!("g{generation}:{id}") }))
+        Ok(CellId::new(if generation == 1 {
+            id.to_string()
+        } else {
+            format!("g{generation}:{id}")
+        }))
     }
 
     fn execute(
@@ -517,8 +522,7 @@ impl ProcessBackend {
                 WaitOutcome::MissingCell(_) => Err(Failure::Refused(MISSING.to_owned())),
             }
         };
-        let observation =
-            self.observe(place, tokio::spawn(answer), Asked::Wait, Some(waiting.id));
+        let observation = self.observe(place, tokio::spawn(answer), Asked::Wait, Some(waiting.id));
         match timeout_at(deadline + TRANSPORT, observation).await {
             Err(_) => {
                 let error = CodeModeError::TimedOut("wait");
@@ -563,7 +567,9 @@ impl ProcessBackend {
     async fn end(&self, place: &Place) -> Result<WaitOutcome, CodeModeError> {
         let cell = &place.cell;
         let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
-            return Err(CodeModeError::Unsupported("termination of a cell that is not yet admitted"));
+            return Err(CodeModeError::Unsupported(
+                "termination of a cell that is not yet admitted",
+            ));
         };
         let deadline = Instant::now() + TRANSPORT;
         let mut earlier = Vec::new();

@@ -48,9 +48,8 @@ impl From<ToolKind> for tools::ToolKind {
 
 impl From<&tools::ToolDefinition> for ToolDefinition {
     fn from(tool: &tools::ToolDefinition) -> Self {
-        let json = |schema: &Option<Value>| {
-            schema.as_ref().map(|schema| Bytes::from(schema.to_string()))
-        };
+        let json =
+            |schema: &Option<Value>| schema.as_ref().map(|schema| Bytes::from(schema.to_string()));
         Self {
             name: tool.name.clone(),
             tool_name: Some((&tool.tool_name).into()),

@@ -417,9 +417,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn same<T: Serialize + serde::de::DeserializeOwned>(json: Value) -> T {
+    fn same<T: Serialize + serde::de::DeserializeOwned>(json: &Value) -> T {
         let message: T = serde_json::from_value(json.clone()).unwrap();
-        assert_eq!(serde_json::to_value(&message).unwrap(), json);
+        assert_eq!(&serde_json::to_value(&message).unwrap(), json);
         message
     }
 
@@ -452,7 +452,7 @@ mod tests {
             json!({ "type": "delegate/response", "id": 1, "result": {
                     "status": "error", "message": "no" } }),
         ] {
-            same::<ClientMessage>(message);
+            same::<ClientMessage>(&message);
         }
         for message in [
             json!({ "type": "connection/ready", "selectedVersion": 1, "capabilities": [] }),
@@ -481,13 +481,13 @@ mod tests {
             json!({ "type": "delegate/cancel", "id": 4 }),
             json!({ "type": "cell/closed", "sessionId": "s", "cellId": "4" }),
         ] {
-            same::<HostMessage>(message);
+            same::<HostMessage>(&message);
         }
     }
 
     #[test]
     fn times_are_optional() {
-        let response: TimedResponse = same(json!({
+        let response: TimedResponse = same(&json!({
             "Result": { "cell_id": "1", "content_items": [], "error_text": null },
         }));
         assert_eq!(RuntimeResponse::from(response).cell_id(), &CellId::from("1"));

@@ -5,10 +5,10 @@
 //! alone, and every call ends exactly once.
 
 use super::imports::Outbox;
-use crate::json;
-use crate::turns::Turn;
 use crate::backend as report;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
+use crate::json;
+use crate::turns::Turn;
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -15,7 +15,6 @@ mod registry;
 mod sandbox;
 mod session;
 
-
 pub use engine::{Engine, EngineConfig, EngineError};
 
 use crate::backend::{

@@ -2,10 +2,10 @@
 
 use super::engine::Engine;
 use super::registry::Registry;
-use crate::turns::Turns;
 use crate::clock::{Clock, Random};
 use crate::limits::{CellLimits, SessionLimits};
 use crate::tools::{ToolDefinition, normalize_identifier};
+use crate::turns::Turns;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
