@@ -109,10 +109,14 @@ impl Cell {
         lock(&self.observer)
     }
 
-    /// Claims the termination; false when somebody else has. Notifications that are
-    /// still being delivered are asked to end.
-    pub(super) fn claim_termination(&self) -> bool {
+    /// Asks notifications that are still being delivered to end.
+    pub(super) fn abandon(&self) {
         self.abandoned.cancel();
+    }
+
+    /// Claims the termination; false when somebody else has.
+    pub(super) fn claim_termination(&self) -> bool {
+        self.abandon();
         !std::mem::replace(&mut *lock(&self.terminating), true)
     }
 

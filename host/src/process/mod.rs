@@ -485,7 +485,10 @@ impl CodeModeBackend for ProcessBackend {
             let places: Vec<_> =
                 lock(&self.cells).live.values().map(|(_, place)| place.clone()).collect();
             // Each cell is terminated, so that what it had to say can still be fetched.
-            let terminated = places.iter().filter(|place| Self::terminate_unheard(place));
+            let terminated = places.iter().filter(|place| {
+                place.cell.abandon();
+                Self::terminate_unheard(place)
+            });
             for place in terminated.collect::<Vec<_>>() {
                 ended(place).await;
             }
