@@ -1,13 +1,14 @@
 //! The one place that speaks to `QuickJS` in C.
 //!
-//! Everything unsafe about the engine is here, behind functions that take and
-//! give `rquickjs` values. Two rules hold throughout: strings that leave the
+//! Everything unsafe about the engine is here, and in `json` for the speed of it,
+//! behind functions that take and give `rquickjs` values. Two rules hold throughout: strings that leave the
 //! engine are UTF-8 with every lone surrogate replaced by U+FFFD, and an
 //! exception that the engine marks uncatchable stays so on its way out.
 
 use crate::bindings::cellblock::code_mode::types::Limit;
 use crate::error_text::frames_of;
 use crate::globals::{Args, Returned};
+use crate::json;
 use crate::state::{self, Stop};
 use crate::wasi;
 use rquickjs::{Context, Ctx, Function, Object, Persistent, Promise, Runtime, Value, qjs};
@@ -229,41 +230,72 @@ pub(crate) fn number_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<f64, 
     if failed { Err(Thrown::caught(ctx)) } else { Ok(number) }
 }
 
-/// `JSON.stringify(value)`; `None` where that gives `undefined`.
-pub(crate) fn stringify_json<'js>(
+/// `JSON.stringify(value, replacer, space)`, by the engine.
+pub(crate) fn stringify_json_slowly<'js>(
     ctx: &Ctx<'js>,
     value: &Value<'js>,
-) -> Result<Option<String>, Thrown<'js>> {
-    // SAFETY: the value is alive.
+    replacer: &Value<'js>,
+    space: &Value<'js>,
+) -> Returned<'js> {
+    // SAFETY: the values are alive.
     let json = unsafe {
         qjs::JS_JSONStringify(
             ctx.as_raw().as_ptr(),
             value.as_raw(),
-            qjs::JS_UNDEFINED,
-            qjs::JS_UNDEFINED,
+            replacer.as_raw(),
+            space.as_raw(),
         )
     };
-    let json = owned(ctx, json)?;
-    if json.is_undefined() {
-        return Ok(None);
-    }
-    string_of(ctx, &json).map(Some)
+    owned(ctx, json)
+}
+
+/// `JSON.parse(text)`, by the engine.
+pub(crate) fn parse_json_slowly<'js>(ctx: &Ctx<'js>, text: CText<'_>) -> Returned<'js> {
+    // SAFETY: the text ends with a NUL after its bytes, as the engine asks.
+    let value = unsafe {
+        qjs::JS_ParseJSON(
+            ctx.as_raw().as_ptr(),
+            text.0.as_ptr().cast(),
+            text.0.len() as _,
+            c"<input>".as_ptr(),
+        )
+    };
+    owned(ctx, value)
 }
 
 /// `JSON.parse(json)`
 pub(crate) fn parse_json<'js>(ctx: &Ctx<'js>, json: String) -> Returned<'js> {
-    let length = json.len();
-    let json = nul_terminated(json);
-    // SAFETY: `json` ends with a NUL after `length` bytes, as the engine asks.
-    let value = unsafe {
-        qjs::JS_ParseJSON(
-            ctx.as_raw().as_ptr(),
-            json.as_ptr().cast(),
-            length as _,
-            c"<json>".as_ptr(),
-        )
-    };
-    owned(ctx, value)
+    json::parse_text(ctx, &json).unwrap_or_else(|| {
+        let length = json.len();
+        let json = nul_terminated(json);
+        parse_json_slowly(ctx, CText(&json[..length]))
+    })
+}
+
+/// Bytes that a NUL follows.
+#[derive(Clone, Copy)]
+pub(crate) struct CText<'a>(&'a [u8]);
+
+/// Hands over a string as UTF-8, `""` where it has lone surrogates, and as the engine
+/// has it.
+pub(crate) fn with_utf8<'js, R>(
+    ctx: &Ctx<'js>,
+    string: &Value<'js>,
+    take: impl FnOnce(&str, CText<'_>) -> R,
+) -> Result<R, Thrown<'js>> {
+    let mut length = 0;
+    // SAFETY: the value is alive; the engine gives `length` bytes and a NUL, or null.
+    unsafe {
+        let raw = ctx.as_raw().as_ptr();
+        let start = qjs::JS_ToCStringLen2(raw, &raw mut length, string.as_raw(), false);
+        if start.is_null() {
+            return Err(Thrown::caught(ctx));
+        }
+        let bytes = std::slice::from_raw_parts(start.cast::<u8>(), length as usize);
+        let taken = take(std::str::from_utf8(bytes).unwrap_or_default(), CText(bytes));
+        qjs::JS_FreeCString(raw, start);
+        Ok(taken)
+    }
 }
 
 /// A JavaScript string.
@@ -363,6 +395,17 @@ pub(crate) type Native = unsafe extern "C" fn(
 /// A helper: a function without name or length that is no constructor.
 /// The engine keeps `magic` in sixteen bits.
 pub(crate) fn new_function<'js>(ctx: &Ctx<'js>, native: Native, magic: i16) -> Returned<'js> {
+    new_built_in(ctx, native, magic, c"", 0)
+}
+
+/// A helper that stands for a built-in, with its name and length.
+pub(crate) fn new_built_in<'js>(
+    ctx: &Ctx<'js>,
+    native: Native,
+    magic: i16,
+    name: &CStr,
+    length: c_int,
+) -> Returned<'js> {
     // SAFETY: the engine calls a `generic_magic` function with the magic it was
     // created with, so the type it is passed as is the type it is called as.
     let value = unsafe {
@@ -370,8 +413,8 @@ pub(crate) fn new_function<'js>(ctx: &Ctx<'js>, native: Native, magic: i16) -> R
         qjs::JS_NewCFunction2(
             ctx.as_raw().as_ptr(),
             native,
-            c"".as_ptr(),
-            0,
+            name.as_ptr(),
+            length,
             qjs::JSCFunctionEnum_JS_CFUNC_generic_magic,
             c_int::from(magic),
         )

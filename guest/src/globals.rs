@@ -8,6 +8,7 @@ use crate::bindings::cellblock::code_mode::tools;
 use crate::calls;
 use crate::engine::{self, Property, Thrown};
 use crate::error_text;
+use crate::json;
 use crate::media;
 use crate::state;
 use crate::stored;
@@ -62,6 +63,8 @@ const INNER: &[Helper] = &[
     random,
     get_all_tools,
     set_all_tools,
+    json::parse,
+    json::stringify,
 ];
 
 /// Own properties of the global object that stay. `Intl` and `Temporal` are on
@@ -154,6 +157,17 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
             engine::define(ctx, random, "name", &name, Property::Hidden)?;
         }
         engine::define(ctx, math, "random", &random, Property::Hidden)?;
+    }
+    let json = engine::get(ctx, &globals, c"JSON")?;
+    if let Some(object) = json.as_object() {
+        let parse = engine::get(ctx, object, c"parse")?.into_function();
+        json::keep(ctx, parse.ok_or_else(|| Thrown::text("no JSON.parse"))?);
+        for (at, name, length) in [(6, c"parse", 2), (7, c"stringify", 3)] {
+            let magic = (HELPERS.len() + at) as i16;
+            let function = engine::new_built_in(ctx, helper, magic, name, length)?;
+            let name = name.to_str().unwrap_or_default();
+            engine::define(ctx, object, name, &function, Property::Hidden)?;
+        }
     }
     engine::define_accessor(ctx, &globals, "ALL_TOOLS", &inner(4)?, &inner(5)?, Property::Plain)
 }

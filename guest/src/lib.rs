@@ -13,6 +13,7 @@ mod cell;
 mod engine;
 mod error_text;
 mod globals;
+mod json;
 mod media;
 mod source;
 mod state;

@@ -7,6 +7,7 @@ use crate::bindings::cellblock::code_mode::output::{self, ContentItem, Image, Im
 use crate::engine::{self, Thrown};
 use crate::error_text::exception_text;
 use crate::globals::{Args, Returned};
+use crate::json;
 use rquickjs::{Ctx, Object, Value};
 use std::ffi::CStr;
 
@@ -153,7 +154,7 @@ fn read_block<'js>(
     value: &Value<'js>,
 ) -> Result<Given<'js>, Thrown<'js>> {
     let expects = || Thrown::text(medium.expects);
-    let json = as_text(ctx, engine::stringify_json(ctx, value))?.ok_or_else(expects)?;
+    let json = as_text(ctx, json::to_text(ctx, value))?.ok_or_else(expects)?;
     let block = engine::parse_json(ctx, json)?;
     let block = block.as_object().filter(|block| !block.is_array()).ok_or_else(expects)?;
     let kind = text_member(ctx, block, c"type").ok_or_else(expects)?;

@@ -4,6 +4,7 @@ use crate::bindings::cellblock::code_mode::output::{self, ContentItem};
 use crate::engine::{self, Thrown};
 use crate::error_text::exception_text;
 use crate::globals::{Args, Returned};
+use crate::json;
 use rquickjs::{Ctx, Type, Value};
 
 /// `text(value)`
@@ -55,7 +56,7 @@ pub(crate) fn json_text<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Strin
 /// `JSON.stringify(value)`, untouched by what the script did to `JSON`. What it
 /// throws becomes a string.
 fn stringify<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Option<String>, Thrown<'js>> {
-    engine::stringify_json(ctx, value).map_err(|thrown| match thrown {
+    json::to_text(ctx, value).map_err(|thrown| match thrown {
         Thrown::Value(exception) => Thrown::text(exception_text(ctx, &exception)),
         other => other,
     })
