@@ -27,6 +27,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Measure how cost grows, and draw the pictures of docs/plots.
+    Plots,
     /// Generate the Rust of the gRPC protocol from its definition.
     Proto {
         /// Change nothing; fail when the committed code is not what the definition makes.
@@ -58,22 +60,23 @@ fn main() -> Result<()> {
         Chore::Guest { check: false } => guest::rebuild(),
         Chore::Guest { check: true } => guest::check(),
         Chore::Proto { check } => proto::proto(check),
-        Chore::Soak { seconds } => soak(seconds),
+        Chore::Plots => bench("curves", &[]),
+        Chore::Soak { seconds } => bench("soak", &["--seconds", &seconds.to_string()]),
         Chore::Vectors { against, record, arguments } => {
             vectors::vectors(&against, &arguments, record)
         }
     }
 }
 
-/// The soak itself is a program of the bench, so that chores stay small to build.
-fn soak(seconds: u64) -> Result<()> {
+/// Runs a program of the bench: what measures is there, so that chores stay small to build.
+fn bench(program: &str, arguments: &[&str]) -> Result<()> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["run", "--release", "--quiet", "-p", "cellblock-bench", "--bin", "soak", "--"])
-        .args(["--seconds", &seconds.to_string()])
+        .args(["run", "--release", "--quiet", "-p", "cellblock-bench", "--bin", program, "--"])
+        .args(arguments)
         .current_dir(root())
         .status()
         .context("cannot run cargo")?;
-    if status.success() { Ok(()) } else { bail!("the soak failed") }
+    if status.success() { Ok(()) } else { bail!("{program} failed") }
 }
 
 /// The root of the workspace.

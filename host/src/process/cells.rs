@@ -225,6 +225,10 @@ impl Remote {
             drop(permit);
             reply(result).await;
         });
+        // The runtime keeps the task that was spawned last for this thread, and wakes no
+        // other for it. A tool that blocks would then hold up the connection, if this
+        // thread is the one that listens to it; so the call is not the last.
+        tokio::spawn(std::future::ready(()));
         token
     }
 
@@ -290,6 +294,7 @@ impl Remote {
     }
 
     /// A cell that was announced was not admitted after all.
+    #[cfg(feature = "grpc")]
     pub(super) fn refused(&self, key: &str) {
         if let Some(cell) = lock(&self.cells).remove(key) {
             cell.closed.cancel();
