@@ -23,7 +23,12 @@ pub fn start(figures: &mut Figures) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut config = EngineConfig::default();
     config.cache_dir = Some(dir.path().join("cache"));
-    for (name, target) in [("engine, compiling", None), ("engine, from the cache", Some(10.0))] {
+    for (name, cells, target) in [
+        ("engine, compiling", config.max_cells, None),
+        ("engine for 10,240 cells, from the cache", config.max_cells, Some(10.0)),
+        ("engine for 128 cells, from the cache", 128, Some(10.0)),
+    ] {
+        config.max_cells = cells;
         let started = Instant::now();
         Engine::new(&config)?;
         figures.add(name, started.elapsed().as_secs_f64() * 1e3, "ms", target);

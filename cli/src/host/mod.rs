@@ -11,7 +11,7 @@ mod session;
 use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
-use cellblock::{Engine, SessionLimits};
+use cellblock::{Engine, EngineConfig, SessionLimits};
 use clap::Args;
 use listen::Listen;
 use session::Host;
@@ -49,7 +49,9 @@ fn run(arguments: Arguments) -> Result<Exit> {
         max_yield_time_ms: None,
         cell: arguments.limits.cell()?,
     };
-    let engine = Engine::shared().context("no sandbox on this machine")?;
+    let mut config = EngineConfig::default();
+    config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
+    let engine = Engine::new(&config).context("no sandbox on this machine")?;
     let host = Arc::new(Host::new(engine, limits, arguments.max_cells));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {

@@ -11,8 +11,8 @@ use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
 use cellblock::{
-    CodeModeService, Engine, ExecuteRequest, RuntimeResponse, SessionLimits, WaitRequest,
-    WasmBackend,
+    CodeModeService, Engine, EngineConfig, ExecuteRequest, RuntimeResponse, SessionLimits,
+    WaitRequest, WasmBackend,
 };
 use clap::Args;
 use host::Host;
@@ -71,7 +71,9 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             .with_context(|| format!("cannot create --out-dir {}", dir.display()))?;
     }
     let mut report = Report::new(&source, arguments);
-    let engine = Engine::shared().context("no sandbox on this machine")?;
+    let mut config = EngineConfig::default();
+    config.max_cells = 1;
+    let engine = Engine::new(&config).context("no sandbox on this machine")?;
     tokio::runtime::Runtime::new().context("cannot start the event loop")?.block_on(async {
         let session = SessionLimits { cell: limits, ..SessionLimits::default() };
         let backend = WasmBackend::with_limits(&engine, session);

@@ -10,7 +10,6 @@ use crate::backend::LimitKind;
 use crate::limits::CellLimits;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, StoreContextMut,
@@ -28,11 +27,6 @@ const WASM_STACK_BYTES: usize = 14 * CellLimits::MAX_STACK_BYTES;
 /// What host functions may use of the same stack.
 const HOST_STACK_BYTES: usize = 2 * MIB;
 
-/// Cells that may be within a step at one time, spinning ones included; others wait for
-/// their turn. Each has a stack, and guarding one costs three microseconds of the
-/// engine's start.
-const STEPS: u32 = 1_536;
-
 /// Memory that a freed slot keeps mapped, so that the next cell finds its pages
 /// there: the pages that a small program touches, rounded up.
 const KEEP_RESIDENT_BYTES: usize = 4 * MIB;
@@ -41,8 +35,10 @@ const KEEP_RESIDENT_BYTES: usize = 4 * MIB;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineConfig {
-    /// Sandboxes that may exist at one time, over all sessions. Address space is
-    /// reserved for each, 4 GiB, but no memory.
+    /// Sandboxes that may exist at one time, over all sessions; 10,240 by default.
+    /// Address space is reserved for each, 4 GiB, but no memory. Guarding its stack
+    /// takes three microseconds when the engine is made: ask for fewer where a
+    /// process is short-lived.
     pub max_cells: u32,
     /// Where compiled code is kept; `None` compiles anew in every process. It
     /// must be a place that only this user can write, or it is not used.
@@ -74,7 +70,6 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     guest: CellPre<Imports>,
     pooled: bool,
-    steps: Semaphore,
 }
 
 impl Engine {
@@ -91,8 +86,7 @@ impl Engine {
             .and_then(|()| linker.instantiate_pre(&component))
             .and_then(CellPre::new)
             .map_err(|error| EngineError::Setup(format!("{error:#}")))?;
-        let steps = Semaphore::new(config.max_cells.min(STEPS) as usize);
-        Ok(Self(Arc::new(Inner { guest: pre, pooled, steps })))
+        Ok(Self(Arc::new(Inner { guest: pre, pooled })))
     }
 
     /// The engine of this process, made on first use with the default set-up.
@@ -108,12 +102,6 @@ impl Engine {
     /// to start: the address space for the pool was not to be had.
     pub fn is_pooled(&self) -> bool {
         self.0.pooled
-    }
-
-    /// Leave to be within a step, while it is held.
-    pub(super) async fn step(&self) -> Option<SemaphorePermit<'_>> {
-        // Never closed, so there is always leave to be had.
-        self.0.steps.acquire().await.ok()
     }
 
     pub(super) fn guest(&self) -> &CellPre<Imports> {
@@ -177,8 +165,8 @@ fn pool(max_cells: u32) -> PoolingAllocationConfig {
         .total_core_instances(max_cells.saturating_mul(4))
         .total_memories(max_cells)
         .total_tables(max_cells.saturating_mul(2))
-        // A parked cell needs no stack.
-        .total_stacks(max_cells.min(STEPS))
+        // A store keeps the stack of its last step, a parked one too.
+        .total_stacks(max_cells)
         .max_memory_size(CellLimits::MAX_MEMORY_BYTES + CellLimits::MAX_MEMORY_BYTES / 8)
         .max_core_instances_per_component(4)
         .max_memories_per_component(1)

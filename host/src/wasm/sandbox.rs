@@ -57,7 +57,6 @@ pub(super) enum Finished {
 
 /// A guest that is at rest.
 pub(super) struct Sandbox {
-    engine: Engine,
     store: Store<Imports>,
     guest: Cell,
     fuel_left: u64,
@@ -72,28 +71,21 @@ impl Sandbox {
         store.limiter(|imports| imports);
         store.set_fuel(SLICE_FUEL)?;
         store.fuel_async_yield_interval(Some(SLICE_FUEL))?;
-        let guest = {
-            let _leave = engine.step().await;
-            pre.instantiate_async(&mut store).await?
-        };
-        Ok(Self { engine: engine.clone(), store, guest, fuel_left })
+        let guest = pre.instantiate_async(&mut store).await?;
+        Ok(Self { store, guest, fuel_left })
     }
 
     /// Starts the program.
     pub(super) async fn execute(&mut self, request: types::ExecuteRequest) -> Step {
         let granted = self.fuel_up();
-        let leave = self.engine.step().await;
         let step = self.guest.call_execute(&mut self.store, &request).await;
-        drop(leave);
         self.conclude(granted, step)
     }
 
     /// Delivers events.
     pub(super) async fn wait(&mut self, events: Vec<types::Event>) -> Step {
         let granted = self.fuel_up();
-        let leave = self.engine.step().await;
         let step = self.guest.call_wait(&mut self.store, &events).await;
-        drop(leave);
         self.conclude(granted, step)
     }
 
