@@ -17,9 +17,10 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::pipe;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::bytes::{Bytes, BytesMut};
 use tokio_util::codec::{BytesCodec, FramedRead, FramedWrite};
@@ -101,7 +102,7 @@ pub async fn serve(listen: Listen, host: Arc<Host>) -> Result<()> {
             loop {
                 let (place, accepted) = accept(&places, listener.accept()).await?;
                 let Some((socket, _)) = accepted else { continue };
-                socket.set_nodelay(true)?;
+                set_up(&socket);
                 let host = Arc::clone(&host);
                 tokio::spawn(client(place, grpc::serve(host, socket)));
             }
@@ -109,8 +110,7 @@ pub async fn serve(listen: Listen, host: Arc<Host>) -> Result<()> {
         Listen::WebSocket(address) => {
             let listener = bind(address, "ws").await?;
             let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
-                // Without it, answers wait for acknowledgements.
-                let _ = socket.set_nodelay(true);
+                set_up(socket);
             });
             let sockets = Sockets { host, places: Arc::new(Semaphore::new(CONNECTIONS)) };
             let router = axum::Router::new()
@@ -131,6 +131,23 @@ where
     let frames = FramedRead::new(input, frame::decoder())
         .map(|frame| frame.map(BytesMut::freeze).context("cannot read from the client"));
     framed::serve(host, frames, FramedWrite::new(output, BytesCodec::new())).await
+}
+
+/// Prepares a connection: answers do not wait for acknowledgements, and a client whose
+/// machine is gone is found out in two minutes.
+fn set_up(socket: &TcpStream) {
+    use rustix::net::sockopt;
+    let prepared = || -> std::io::Result<()> {
+        socket.set_nodelay(true)?;
+        sockopt::set_socket_keepalive(socket, true)?;
+        sockopt::set_tcp_keepidle(socket, Duration::from_mins(1))?;
+        sockopt::set_tcp_keepintvl(socket, Duration::from_secs(20))?;
+        Ok(sockopt::set_tcp_keepcnt(socket, 3)?)
+    };
+    if let Err(error) = prepared() {
+        // It serves all the same.
+        tracing::warn!("a connection could not be set up: {error}");
+    }
 }
 
 /// Listens on a TCP port, and says on standard output which it is.

@@ -20,17 +20,8 @@ const SHOWN_PATH: usize = 512;
 
 /// What a child keeps of this process's environment: where it finds programs, its
 /// cache and its temporary files, and how it logs. No secrets of its parent's.
-const KEPT: [&str; 9] = [
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "LANG",
-    "LC_ALL",
-    "XDG_CACHE_HOME",
-    "CELLBLOCK_CACHE",
-    "CELLBLOCK_LOG",
-    "RUST_LOG",
-];
+const KEPT: [&str; 8] =
+    ["PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "XDG_CACHE_HOME", "CELLBLOCK_LOG", "RUST_LOG"];
 
 /// A program that serves as a host on its standard streams, and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
