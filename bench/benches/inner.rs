@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use cellblock::{
     CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, Engine, ExecuteRequest,
-    ExecuteToPendingOutcome, SessionLimits, ToolDefinition, WasmBackend,
+    ExecuteToPendingOutcome, SessionLimits, ToolDefinition, ToolResult, WasmBackend,
 };
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::{Value, json};
@@ -24,8 +24,8 @@ impl CodeModeTurnHost for Echo {
         &self,
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
-    ) -> Result<Value, String> {
-        Ok(call.input.unwrap_or(Value::Null))
+    ) -> Result<ToolResult, String> {
+        Ok(call.input.unwrap_or(Value::Null).into())
     }
 }
 

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use cellblock::{
     CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
-    Engine, ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition, WasmBackend,
+    Engine, ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition, ToolResult,
+    WasmBackend,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub struct Bench {
 }
 
 struct Host {
-    big: Value,
+    big: ToolResult,
 }
 
 impl Bench {
@@ -33,7 +34,9 @@ impl Bench {
         let service = CodeModeService::new(backend);
         let row = |id| json!({ "id": id, "name": format!("user number {id}"), "tags": ["a", "b"] });
         let big = Value::Array((0..1800).map(row).collect());
-        let worker = service.start_turn_worker(Arc::new(Host { big }));
+        let worker = service.start_turn_worker(Arc::new(Host {
+            big: ToolResult::from_json(big.to_string()).unwrap_or(Value::Null.into()),
+        }));
         let named = ["echo", "nap", "big", "hang"].map(str::to_owned).into_iter();
         let filler = (0..).map(|number| format!("tool_number_{number}"));
         let tools = named
@@ -65,13 +68,13 @@ impl CodeModeTurnHost for Host {
         &self,
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         match call.tool_name.name.as_str() {
             "nap" => tokio::time::sleep(Duration::from_millis(1)).await,
             "big" => return Ok(self.big.clone()),
             "hang" => cancellation.cancelled().await,
             _ => {}
         }
-        Ok(call.input.unwrap_or(Value::Null))
+        Ok(call.input.unwrap_or(Value::Null).into())
     }
 }

@@ -25,7 +25,7 @@
 //!
 //! ```
 //! use cellblock::*;
-//! use serde_json::{Value, json};
+//! use serde_json::json;
 //! use std::sync::Arc;
 //! use tokio_util::sync::CancellationToken;
 //!
@@ -37,9 +37,9 @@
 //!         &self,
 //!         call: CodeModeNestedToolCall,
 //!         _cancellation: CancellationToken,
-//!     ) -> Result<Value, String> {
+//!     ) -> Result<ToolResult, String> {
 //!         let city = call.input.ok_or("which city?")?;
-//!         Ok(json!({ "city": city, "degrees": 21 }))
+//!         Ok(json!({ "city": city, "degrees": 21 }).into())
 //!     }
 //! }
 //!

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
-    ExecuteRequest, RuntimeResponse, ToolDefinition, WaitOutcome, WaitRequest,
+    ExecuteRequest, RuntimeResponse, ToolDefinition, ToolResult, WaitOutcome, WaitRequest,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -108,20 +108,20 @@ impl CodeModeTurnHost for Tools {
         &self,
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         let input = call.input.unwrap_or(Value::Null);
         match call.tool_name.name.as_str() {
-            "echo" => Ok(input),
+            "echo" => Ok(input.into()),
             "fail" => Err(format!("tool failed: {input}")),
             "slow" => {
                 tokio::time::sleep(Duration::from_millis(30)).await;
-                Ok(input)
+                Ok(input.into())
             }
-            "num" => Ok(json!(42)),
-            "str" => Ok(json!("plain text")),
-            "arr" => Ok(json!([1, "two", null, { "k": true }])),
-            "nul" => Ok(Value::Null),
-            other => Ok(json!({ "tool": other, "input": input })),
+            "num" => Ok(json!(42).into()),
+            "str" => Ok(json!("plain text").into()),
+            "arr" => Ok(json!([1, "two", null, { "k": true }]).into()),
+            "nul" => Ok(Value::Null.into()),
+            other => Ok(json!({ "tool": other, "input": input }).into()),
         }
     }
 

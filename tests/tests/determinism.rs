@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use cellblock::{
     Clock, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, ContentItem, Engine,
     EngineConfig, ExecuteRequest, Random, RuntimeResponse, SessionLimits, ToolDefinition,
-    WasmBackend,
+    ToolResult, WasmBackend,
 };
 use cellblock_tests::repository;
 use serde_json::Value;
@@ -46,9 +46,9 @@ impl CodeModeTurnHost for InOrder {
         &self,
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         let _turn = self.0.lock().await;
-        Ok(call.input.unwrap_or(Value::Null))
+        Ok(call.input.unwrap_or(Value::Null).into())
     }
 }
 

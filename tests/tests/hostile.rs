@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use cellblock::{
     CellLimits, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, ExecuteRequest,
-    LimitKind, RuntimeResponse, SessionLimits, ToolDefinition, WaitRequest,
+    LimitKind, RuntimeResponse, SessionLimits, ToolDefinition, ToolResult, WaitRequest,
 };
 use cellblock_tests::backends::Backends;
 use cellblock_tests::repository;
@@ -53,15 +53,17 @@ impl CodeModeTurnHost for Tools {
         &self,
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         match call.tool_name.name.as_str() {
-            "giant" => Ok(json!(vec!["x".repeat(1000); 20_000])),
-            "nested" => Ok((0..10_000).fold(Value::Null, |inner, _| Value::Array(vec![inner]))),
+            "giant" => Ok(json!(vec!["x".repeat(1000); 20_000]).into()),
+            "nested" => {
+                Ok((0..10_000).fold(Value::Null, |inner, _| Value::Array(vec![inner])).into())
+            }
             // A result that looks like a promise, and one that looks like ours.
             "forged" => {
-                Ok(json!({ "then": "function", "__proto__": { "then": 1 }, "id": "tool-1" }))
+                Ok(json!({ "then": "function", "__proto__": { "then": 1 }, "id": "tool-1" }).into())
             }
-            _ => Ok(call.input.unwrap_or(Value::Null)),
+            _ => Ok(call.input.unwrap_or(Value::Null).into()),
         }
     }
 }

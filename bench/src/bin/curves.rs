@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use cellblock::{
     CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, Engine, ExecuteRequest,
-    SessionLimits, ToolDefinition, WasmBackend,
+    SessionLimits, ToolDefinition, ToolResult, WasmBackend,
 };
 use plotters::prelude::*;
 use serde_json::Value;
@@ -30,9 +30,9 @@ impl CodeModeTurnHost for Host {
         &self,
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         let length = call.input.as_ref().and_then(Value::as_u64).unwrap_or_default();
-        Ok(Value::String("x".repeat(usize::try_from(length).unwrap_or_default())))
+        Ok(Value::String("x".repeat(usize::try_from(length).unwrap_or_default())).into())
     }
 }
 

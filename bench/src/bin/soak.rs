@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use cellblock::{
     CellLimits, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, Engine, ExecuteRequest,
-    RuntimeResponse, SessionLimits, ToolDefinition, WaitRequest, WasmBackend,
+    RuntimeResponse, SessionLimits, ToolDefinition, ToolResult, WaitRequest, WasmBackend,
 };
 use clap::Parser;
 use serde_json::Value;
@@ -49,9 +49,9 @@ impl CodeModeTurnHost for Tools {
         &self,
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         tokio::task::yield_now().await;
-        Ok(call.input.unwrap_or(Value::Null))
+        Ok(call.input.unwrap_or(Value::Null).into())
     }
 }
 

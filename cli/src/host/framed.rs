@@ -13,7 +13,7 @@ use cellblock::protocol::{
     MAX_DELEGATE_CALLS, OperationRequest, OperationValue, Outcome, RejectionReason, VERSION,
 };
 use cellblock::{
-    CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, WaitRequest,
+    CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, ToolResult, WaitRequest,
 };
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde_json::Value;
@@ -525,7 +525,7 @@ impl CodeModeTurnHost for Peer {
         &self,
         invocation: CodeModeNestedToolCall,
         cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         const CANCELLED: &str = "code mode nested tool call cancelled";
         if invocation.input.as_ref().is_some_and(|input| depth(input) > INPUT_DEPTH) {
             return Err(format!("tool input is nested more than {INPUT_DEPTH} levels deep"));
@@ -533,7 +533,7 @@ impl CodeModeTurnHost for Peer {
         let request = DelegateRequest::InvokeTool { invocation };
         let connection = &self.connection;
         match connection.delegate(&self.session_id, request, cancellation, CANCELLED).await? {
-            DelegateValue::ToolResult { result } => Ok(result),
+            DelegateValue::ToolResult { result } => Ok(result.into()),
             DelegateValue::NotificationDelivered {} => {
                 Err("the client answered a tool call as if it were a notification".to_owned())
             }

@@ -12,13 +12,13 @@ use cellblock::protocol::{
     ExecutionLimits, MAX_DELEGATE_CALLS, MAX_IDENTIFIER_BYTES, TimedWaitOutcome,
 };
 use cellblock::{
-    CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, RuntimeResponse, ToolName,
+    CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, RuntimeResponse,
+    ToolName, ToolResult,
 };
 use futures_util::Stream;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use serde_json::Value;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -98,7 +98,7 @@ struct State {
     retired: HashMap<String, CancellationToken>,
     subscriptions: Vec<Subscription>,
     next_subscription: usize,
-    calls: HashMap<String, oneshot::Sender<Result<Value, String>>>,
+    calls: HashMap<String, oneshot::Sender<Result<ToolResult, String>>>,
 }
 
 struct Execution {
@@ -330,8 +330,9 @@ impl CodeModeHost for Connection {
         identifier("invocation_id", &id)?;
         let result = match request.outcome {
             Some(Outcome::Succeeded(grpc::ToolCallSucceeded { output_json })) => {
-                serde_json::from_slice(&output_json)
-                    .map_err(|error| format!("the tool's result is no JSON: {error}"))
+                String::from_utf8(output_json.into())
+                    .map_err(|error| format!("the tool's result is no text: {error}"))
+                    .and_then(ToolResult::from_json)
             }
             Some(Outcome::Failed(grpc::ToolCallFailed { message })) => Err(message),
             None => return Err(Status::invalid_argument("outcome is missing")),
@@ -511,7 +512,7 @@ impl CodeModeTurnHost for Peer {
         &self,
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         let cancelled = || "code mode nested tool call cancelled".to_owned();
         let open = self.open.upgrade().ok_or_else(cancelled)?;
         let id = unique();

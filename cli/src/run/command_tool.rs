@@ -1,6 +1,7 @@
 //! Runs one tool: a child process in a group of its own, which ends with the call.
 
 use super::tools_file::{Output, Tool};
+use cellblock::ToolResult;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use std::process::Stdio;
@@ -18,7 +19,7 @@ pub async fn run(
     tool: &Tool,
     input: Option<Value>,
     cancellation: &CancellationToken,
-) -> Result<Value, String> {
+) -> Result<ToolResult, String> {
     let input = input.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     let arguments = arguments(tool, &input)?;
     let group = Group::spawn(tool, &arguments)?;
@@ -88,7 +89,7 @@ impl Group {
         Ok(Self { child, leader })
     }
 
-    async fn converse(mut self, tool: &Tool, input: String) -> Result<Value, String> {
+    async fn converse(mut self, tool: &Tool, input: String) -> Result<ToolResult, String> {
         let stdin = self.child.stdin.take();
         let stdout = self.child.stdout.take();
         let stderr = self.child.stderr.take();
@@ -123,15 +124,13 @@ impl Drop for Group {
     }
 }
 
-fn result(tool: &Tool, out: &[u8]) -> Result<Value, String> {
+fn result(tool: &Tool, out: &[u8]) -> Result<ToolResult, String> {
     let text = String::from_utf8_lossy(out);
+    let string = |text: &str| ToolResult::from(Value::from(text));
     match tool.output {
-        Output::Text => Ok(Value::String(text.into_owned())),
-        Output::Json => serde_json::from_str(&text)
-            .map_err(|error| format!("{}: its output is not JSON: {error}", tool.name)),
-        Output::Auto => {
-            Ok(serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned())))
-        }
+        Output::Text => Ok(string(&text)),
+        Output::Json => ToolResult::from_json(text).map_err(|why| format!("{}: {why}", tool.name)),
+        Output::Auto => Ok(ToolResult::from_json(&*text).unwrap_or_else(|_| string(&text))),
     }
 }
 

@@ -3,9 +3,8 @@
 use super::command_tool;
 use super::tools_file::{Tool, ToolsFile};
 use async_trait::async_trait;
-use cellblock::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
+use cellblock::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -82,7 +81,7 @@ impl CodeModeTurnHost for Host {
         &self,
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         let name = &call.tool_name.name;
         let tool = self.tools.get(name).ok_or_else(|| format!("there is no tool {name:?}"))?;
         self.count(name, 1);

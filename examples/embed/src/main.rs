@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, ContentItem, ExecuteRequest,
-    RuntimeResponse, ToolDefinition, WaitRequest, WasmBackend,
+    RuntimeResponse, ToolDefinition, ToolResult, WaitRequest, WasmBackend,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +28,11 @@ impl CodeModeTurnHost for Turn {
         &self,
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         // A real host looks the tool up, asks for approval, and runs it.
         let work = tokio::time::sleep(Duration::from_millis(50));
         tokio::select! {
-            () = work => Ok(json!({ "tool": call.tool_name.name, "served_in_turn": self.number })),
+            () = work => Ok(json!({ "tool": call.tool_name.name, "served_in_turn": self.number }).into()),
             () = cancellation.cancelled() => Err("cancelled".to_owned()),
         }
     }

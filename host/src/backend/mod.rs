@@ -16,7 +16,7 @@ pub use response::{
     ExecuteToPendingOutcome, ImageDetail, LimitKind, RuntimeResponse, WaitOutcome,
     WaitToPendingOutcome,
 };
-pub use turn::{CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker};
+pub use turn::{CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, ToolResult};
 
 use crate::stored::StoredValues;
 use std::future::Future;

@@ -1,6 +1,7 @@
 //! What a turn offers the cells.
 
 use super::CellId;
+use crate::json;
 use crate::tools::{ToolKind, ToolName};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,76 @@ pub struct CodeModeNestedToolCall {
     pub input: Option<Value>,
 }
 
+/// What a tool returned: a value, or JSON text that reaches the program as it is.
+///
+/// ```
+/// use cellblock::ToolResult;
+///
+/// let value = ToolResult::from(serde_json::json!({ "degrees": 21 }));
+/// let text = ToolResult::from_json(r#"{"degrees":21}"#).unwrap();
+/// assert_eq!(value.into_value(), text.into_value());
+/// assert!(ToolResult::from_json("{degrees: 21}").is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolResult(Form);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Form {
+    Value(Value),
+    /// Checked to be JSON that nests no deeper than can be read back.
+    Json(String),
+}
+
+impl ToolResult {
+    /// JSON text, for tools that have it: no value is made of it on its way.
+    ///
+    /// # Errors
+    /// A text that says why it is no JSON, or that it nests too deeply.
+    pub fn from_json(json: impl Into<String>) -> Result<Self, String> {
+        let json = json.into();
+        match serde_json::from_str::<serde::de::IgnoredAny>(&json) {
+            Ok(_) => Ok(Self(Form::Json(json))),
+            Err(error) => Err(format!("the tool's result is no JSON: {error}")),
+        }
+    }
+
+    /// The value.
+    pub fn into_value(self) -> Value {
+        match self.0 {
+            Form::Value(value) => value,
+            // It was checked, so it is read.
+            Form::Json(json) => serde_json::from_str(&json).unwrap_or_default(),
+        }
+    }
+
+    /// JSON text of at most `limit` bytes.
+    pub(crate) fn into_json(self, limit: usize) -> Result<String, String> {
+        let json = match self.0 {
+            Form::Value(value) if json::is_shallow(&value, json::MAX_DEPTH) => value.to_string(),
+            Form::Value(value) => {
+                json::dismantle(value);
+                let depth = json::MAX_DEPTH;
+                return Err(format!("tool result is nested more than {depth} levels deep"));
+            }
+            Form::Json(json) => json,
+        };
+        if json.len() > limit {
+            let size = json.len();
+            return Err(format!(
+                "tool result is too large: {size} bytes of JSON, and the limit is {limit}; ask \
+                 the tool for less"
+            ));
+        }
+        Ok(json)
+    }
+}
+
+impl From<Value> for ToolResult {
+    fn from(value: Value) -> Self {
+        Self(Form::Value(value))
+    }
+}
+
 /// The host's side of a turn: it runs tools and takes notifications.
 ///
 /// Each nested call and notification runs as a task of its own, so many run at
@@ -34,12 +105,12 @@ pub struct CodeModeNestedToolCall {
 /// call's future is dropped where it awaits.
 #[async_trait]
 pub trait CodeModeTurnHost: Send + Sync + 'static {
-    /// Runs a tool. The value resolves the promise; the error rejects it, as a string.
+    /// Runs a tool. The result resolves the promise; the error rejects it, as a string.
     async fn invoke_tool(
         &self,
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
-    ) -> Result<Value, String>;
+    ) -> Result<ToolResult, String>;
 
     /// Delivers what a cell sent with `notify`. `call_id` is the request's
     /// `tool_call_id`. One cell's notifications come one after the other. An

@@ -7,12 +7,11 @@
 use super::link::Failure;
 use crate::backend::{
     BoxFuture, CellId, CellInfo, CellState, CodeModeNestedToolCall, CodeModeTurnHost,
-    RuntimeResponse,
+    RuntimeResponse, ToolResult,
 };
 use crate::protocol::MAX_DELEGATE_CALLS;
 use crate::turns::{Turn, Turns};
 use futures_util::FutureExt;
-use serde_json::Value;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -199,7 +198,7 @@ impl Remote {
         &self,
         key: &str,
         mut call: CodeModeNestedToolCall,
-        reply: Reply<Value>,
+        reply: Reply<ToolResult>,
     ) -> CancellationToken {
         let cell = self.cell(key);
         let token =
@@ -351,7 +350,7 @@ async fn run_call(
     turn: Turn,
     call: CodeModeNestedToolCall,
     cancellation: CancellationToken,
-) -> Result<Value, String> {
+) -> Result<ToolResult, String> {
     let host = tokio::select! {
         biased;
         host = serving(turn) => host,

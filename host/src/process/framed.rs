@@ -5,7 +5,9 @@
 
 use super::cells::{Cell, Remote, lock};
 use super::link::{Answer, Failure, Link, WaitId, Waiting};
-use crate::backend::{CellId, ExecuteRequest, RuntimeResponse, WaitOutcome, WaitRequest};
+use crate::backend::{
+    CellId, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome, WaitRequest,
+};
 use crate::json;
 use crate::protocol::frame::{self, FrameError};
 use crate::protocol::{
@@ -13,7 +15,6 @@ use crate::protocol::{
     OperationRequest, OperationValue, Outcome, TimedResponse, VERSION,
 };
 use futures_util::StreamExt;
-use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -374,7 +375,7 @@ impl State {
         let token = match request {
             DelegateRequest::InvokeTool { invocation } => {
                 let key = invocation.cell_id.to_string();
-                let reply = move |result: Result<Value, String>| {
+                let reply = move |result: Result<ToolResult, String>| {
                     state.reply(id, result.and_then(tool_result))
                 };
                 remote.invoke(&key, invocation, Box::new(reply))
@@ -420,8 +421,9 @@ impl State {
 }
 
 /// A tool's value as an answer; one that nests too deeply could not be read.
-fn tool_result(result: Value) -> Result<DelegateValue, String> {
+fn tool_result(result: ToolResult) -> Result<DelegateValue, String> {
     const DEPTH: usize = json::MAX_DEPTH - ENVELOPE_DEPTH;
+    let result = result.into_value();
     if json::is_shallow(&result, DEPTH) {
         return Ok(DelegateValue::ToolResult { result });
     }

@@ -8,15 +8,13 @@
 use super::cells::{Cell, Remote, lock};
 use super::link::{Answer, CANCELLED, Failure, Link, WaitId, Waiting};
 use crate::backend::{
-    CellId, CodeModeNestedToolCall, ExecuteRequest, RuntimeResponse, WaitOutcome,
+    CellId, CodeModeNestedToolCall, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome,
 };
-use crate::json;
 use crate::protocol::ExecutionLimits;
 use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::grpc::code_mode_host_client::CodeModeHostClient;
 use crate::protocol::grpc::{self, execute_event, session_event};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +31,9 @@ const MAX_ERROR: usize = 512;
 
 /// The authority that requests name; nothing is looked up.
 const AUTHORITY: &str = "http://code-mode-host";
+
+/// Bytes that a message may have around its JSON.
+const ENVELOPE: usize = 4_096;
 
 /// Bytes that may be under way before the other side must have read them.
 const WINDOW: u32 = 4 << 20;
@@ -300,28 +301,20 @@ impl State {
     }
 
     /// Answers a nested call. A value that cannot be sent fails that call alone.
-    async fn complete(&self, session_id: &str, invocation_id: &str, result: Result<Value, String>) {
+    async fn complete(
+        &self,
+        session_id: &str,
+        invocation_id: &str,
+        result: Result<ToolResult, String>,
+    ) {
         use grpc::complete_tool_call_request::Outcome;
-        let failed = |message: String| Outcome::Failed(grpc::ToolCallFailed { message });
-        let outcome = match result {
-            Ok(value) if !json::is_shallow(&value, json::MAX_DEPTH) => {
-                json::dismantle(value);
-                failed(format!("tool result is nested more than {} levels deep", json::MAX_DEPTH))
+        // The envelope is two identifiers and a few bytes.
+        let outcome = match result.and_then(|result| result.into_json(MAX_BYTES - ENVELOPE)) {
+            Ok(output) => {
+                let output_json = Bytes::from(output);
+                Outcome::Succeeded(grpc::ToolCallSucceeded { output_json })
             }
-            Ok(value) => {
-                let output = value.to_string();
-                // The envelope is two identifiers and a few bytes.
-                if output.len() > MAX_BYTES - 4_096 {
-                    let size = output.len();
-                    failed(format!(
-                        "tool result is too large: {size} bytes of JSON, and the IPC frame limit is {MAX_BYTES}"
-                    ))
-                } else {
-                    let output_json = Bytes::from(output);
-                    Outcome::Succeeded(grpc::ToolCallSucceeded { output_json })
-                }
-            }
-            Err(message) => failed(message),
+            Err(message) => Outcome::Failed(grpc::ToolCallFailed { message }),
         };
         let request = grpc::CompleteToolCallRequest {
             session_id: session_id.to_owned(),

@@ -7,9 +7,7 @@
 use super::imports::Outbox;
 use crate::backend as report;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
-use crate::json;
 use crate::turns::Turn;
-use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -218,7 +216,7 @@ impl Callbacks {
         let (token, limit) = (self.calls.clone(), self.result_bytes);
         let task = self.running.spawn(async move {
             let result = host.invoke_tool(call, token).await;
-            Done::Call((id, result.and_then(|value| to_json(value, limit))))
+            Done::Call((id, result.and_then(|result| result.into_json(limit))))
         });
         self.kinds.insert(task.id(), Kind::Call(id));
     }
@@ -276,21 +274,4 @@ impl Callbacks {
         }
         end
     }
-}
-
-/// A result as JSON text, within its limits.
-fn to_json(value: Value, limit: usize) -> Result<String, String> {
-    if !json::is_shallow(&value, json::MAX_DEPTH) {
-        json::dismantle(value);
-        return Err(format!("tool result is nested more than {} levels deep", json::MAX_DEPTH));
-    }
-    let json = value.to_string();
-    if json.len() > limit {
-        let size = json.len();
-        return Err(format!(
-            "tool result is too large: {size} bytes of JSON, and the limit is {limit}; ask the \
-             tool for less"
-        ));
-    }
-    Ok(json)
 }

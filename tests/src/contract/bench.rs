@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeError, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
     CodeModeTurnWorker, ContentItem, ExecuteRequest, RuntimeResponse, SessionLimits,
-    ToolDefinition, WaitOutcome, WaitRequest,
+    ToolDefinition, ToolResult, WaitOutcome, WaitRequest,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -168,7 +168,7 @@ impl CodeModeTurnHost for Host {
         &self,
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
-    ) -> Result<Value, String> {
+    ) -> Result<ToolResult, String> {
         let name = call.tool_name.name.clone();
         self.note(format!("call {name}"));
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call.clone());
@@ -189,10 +189,10 @@ impl CodeModeTurnHost for Host {
             "block" => std::thread::sleep(Duration::from_secs(2)),
             "panic" => panic!("a tool of the test panics"),
             "fail" => return Err(format!("failed: {input}")),
-            "huge" => return Ok(json!("x".repeat(64 << 20))),
+            "huge" => return Ok(json!("x".repeat(64 << 20)).into()),
             _ => {}
         }
-        Ok(input)
+        Ok(input.into())
     }
 
     async fn notify(
