@@ -277,9 +277,10 @@ impl Connection {
                         })
                         .await;
                         let connection = Arc::clone(self);
-                        self.tasks.spawn(async move {
+                        let requests = session.requests.clone();
+                        self.tasks.spawn(requests.track_future(async move {
                             connection.execute(id, &session_id, &session, admitted).await;
-                        });
+                        }));
                     }
                     Err(refusal) => self.respond(id, Err(refusal)).await,
                 }
@@ -288,9 +289,10 @@ impl Connection {
                 Ok(session) => {
                     session.look(&request.cell_id);
                     let connection = Arc::clone(self);
-                    self.tasks.spawn(async move {
+                    let requests = session.requests.clone();
+                    self.tasks.spawn(requests.track_future(async move {
                         connection.wait(id, &session_id, &session, request, token).await;
-                    });
+                    }));
                 }
                 Err(refusal) => self.respond(id, Err(refusal)).await,
             },
@@ -299,13 +301,14 @@ impl Connection {
                     Ok(session) => {
                         session.look(&cell_id);
                         let connection = Arc::clone(self);
-                        self.tasks.spawn(async move {
+                        let requests = session.requests.clone();
+                        self.tasks.spawn(requests.track_future(async move {
                             let outcome = session.terminate(cell_id.clone()).await;
                             let value =
                                 outcome.map(|outcome| OperationValue::WaitCompleted { outcome });
                             connection.respond(id, value).await;
                             connection.told(&session_id, &session, cell_id).await;
-                        });
+                        }));
                     }
                     Err(refusal) => self.respond(id, Err(refusal)).await,
                 }

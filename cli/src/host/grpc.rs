@@ -391,7 +391,8 @@ impl CodeModeHost for Connection {
         let _ = events.try_send(Ok(event(execute_event::Event::Started(started))));
         let abandoned = CancellationToken::new();
         let dropped = abandoned.clone();
-        self.tasks.spawn(async move {
+        let requests = open.session.requests.clone();
+        self.tasks.spawn(requests.track_future(async move {
             let running = open.session.run(admitted);
             let outcome = tokio::select! {
                 biased;
@@ -414,7 +415,7 @@ impl CodeModeHost for Connection {
                 Err(error) => Err(Status::failed_precondition(error)),
             };
             let _ = events.try_send(outcome);
-        });
+        }));
         Ok(Response::new(Messages::new(queue, move || dropped.cancel())))
     }
 
@@ -436,7 +437,8 @@ impl CodeModeHost for Connection {
         let cell_id = CellId::new(cell_id);
         open.session.look(&cell_id);
         // In a task of its own: a client that goes away must not lose the account.
-        let waiting = self.tasks.spawn(async move {
+        let requests = open.session.requests.clone();
+        let waiting = self.tasks.spawn(requests.track_future(async move {
             let request = cellblock::WaitRequest { cell_id: cell_id.clone(), yield_time_ms };
             let outcome = tokio::select! {
                 biased;
@@ -451,7 +453,7 @@ impl CodeModeHost for Connection {
             open.told(&cell_id).await;
             retired.cancel();
             outcome
-        });
+        }));
         Ok(answer(waiting.await.unwrap_or_else(|_| Err(ended_unexpectedly()))?))
     }
 
@@ -483,11 +485,12 @@ impl CodeModeHost for Connection {
         let open = self.session(&session_id)?;
         let cell_id = CellId::new(cell_id);
         open.session.look(&cell_id);
-        let terminating = self.tasks.spawn(async move {
+        let requests = open.session.requests.clone();
+        let terminating = self.tasks.spawn(requests.track_future(async move {
             let outcome = open.session.terminate(cell_id.clone()).await;
             open.told(&cell_id).await;
             outcome.map_err(Status::failed_precondition)
-        });
+        }));
         Ok(answer(terminating.await.unwrap_or_else(|_| Err(ended_unexpectedly()))?))
     }
 }
@@ -515,10 +518,23 @@ impl CodeModeTurnHost for Peer {
     ) -> Result<ToolResult, String> {
         let cancelled = || "code mode nested tool call cancelled".to_owned();
         let open = self.open.upgrade().ok_or_else(cancelled)?;
+        let subscription = open
+            .state()
+            .subscription(&call.tool_name)
+            .ok_or_else(|| format!("no client serves the tool `{}`", call.tool_name))?;
+        // A call has its number when it is sent: the client closes the cell once the last
+        // has come.
+        let place = tokio::select! {
+            biased;
+            place = subscription.reserve() => {
+                place.map_err(|_| "the client has ended its subscription".to_owned())?
+            }
+            () = cancellation.cancelled() => return Err(cancelled()),
+        };
         let id = unique();
         let (reply, answer) = oneshot::channel();
         let input = call.input.map(|input| Bytes::from(input.to_string()));
-        let (subscription, message) = {
+        {
             let mut state = open.state();
             if state.calls.len() >= MAX_DELEGATE_CALLS {
                 return Err("code-mode host has too many pending delegate calls".to_owned());
@@ -526,11 +542,8 @@ impl CodeModeTurnHost for Peer {
             let execution = state.executions.get_mut(&call.cell_id).ok_or_else(cancelled)?;
             execution.calls += 1;
             let (sequence, execution_id) = (execution.calls, execution.id.clone());
-            let subscription = state
-                .subscription(&call.tool_name)
-                .ok_or_else(|| format!("no client serves the tool `{}`", call.tool_name))?;
             state.calls.insert(id.clone(), reply);
-            let message = grpc::ToolCall {
+            place.send(Ok(grpc::ToolCall {
                 session_id: open.id.clone(),
                 execution_id,
                 cell_id: call.cell_id.to_string(),
@@ -540,15 +553,9 @@ impl CodeModeTurnHost for Peer {
                 tool_kind: grpc::ToolKind::from(call.tool_kind).into(),
                 input_json: input,
                 sequence,
-            };
-            (subscription, message)
-        };
-        let asked = async {
-            if subscription.send(Ok(message)).await.is_err() {
-                return Err("the client has ended its subscription".to_owned());
-            }
-            answer.await.unwrap_or_else(|_| Err(cancelled()))
-        };
+            }));
+        }
+        let asked = async { answer.await.unwrap_or_else(|_| Err(cancelled())) };
         tokio::select! {
             biased;
             answered = asked => {

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 
 /// Requests of one connection that may be under way.
 pub const REQUESTS: usize = 256;
@@ -53,6 +54,7 @@ impl Host {
             service: CodeModeService::new(Arc::new(backend)),
             permits: Arc::clone(&self.cells),
             cells: Mutex::default(),
+            requests: TaskTracker::new(),
         }))
     }
 }
@@ -62,6 +64,8 @@ pub struct Session {
     service: CodeModeService,
     permits: Arc<Semaphore>,
     cells: Mutex<HashMap<CellId, Entry>>,
+    /// Requests for the session's cells: it closes after they were answered.
+    pub requests: TaskTracker,
 }
 
 /// What is known of a cell.
@@ -187,6 +191,8 @@ impl Session {
     /// Ends every cell. Returns those whose closing was not told yet.
     pub async fn close(&self) -> Vec<CellId> {
         self.service.shutdown().await;
+        self.requests.close();
+        self.requests.wait().await;
         let mut cells: Vec<_> = self.cells().drain().map(|(cell_id, _)| cell_id).collect();
         cells.sort_by_key(|id| id.as_ref().parse::<u64>().unwrap_or_default());
         cells

@@ -115,7 +115,6 @@ impl Cell {
 
     /// Claims the termination; false when somebody else has.
     pub(super) fn claim_termination(&self) -> bool {
-        self.abandon();
         !std::mem::replace(&mut *lock(&self.terminating), true)
     }
 

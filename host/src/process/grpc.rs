@@ -335,20 +335,23 @@ async fn session(
     ended: CancellationToken,
 ) {
     let running: Running = Arc::default();
+    let mut closing = Closing::default();
     let broken = loop {
         tokio::select! {
             biased;
             () = ended.cancelled() => return,
             event = events.message() => match event {
-                Ok(Some(event)) => heard(&remote, &running, event),
+                Ok(Some(event)) => heard(&remote, &running, &mut closing, event),
                 Ok(None) => break "code-mode host ended a session".to_owned(),
                 Err(status) => break format!("code-mode host ended a session: {}", status.message()),
             },
             call = calls.message() => match call {
                 Ok(Some(call)) => {
+                    let (execution_id, sequence) = (call.execution_id.clone(), call.sequence);
                     if let Err(why) = called(&state, &remote, &running, call) {
                         break format!("code-mode host broke the protocol: {why}");
                     }
+                    closing.called(&remote, execution_id, sequence);
                 }
                 Ok(None) => break "code-mode host ended a session's calls".to_owned(),
                 Err(status) => {
@@ -362,10 +365,43 @@ async fn session(
     }
 }
 
+/// Executions whose calls came, and those that are closed but for calls on their way:
+/// the two streams of a session know nothing of each other's order.
+#[derive(Default)]
+struct Closing {
+    /// Number of the last call that came, by execution.
+    came: HashMap<String, u64>,
+    /// Number of the last call that was made, by execution.
+    made: HashMap<String, u64>,
+}
+
+impl Closing {
+    /// A call has come, and with it perhaps the last one of a closed cell.
+    fn called(&mut self, remote: &Remote, execution_id: String, sequence: u64) {
+        if self.made.get(&execution_id).is_some_and(|made| sequence >= *made) {
+            self.made.remove(&execution_id);
+            self.came.remove(&execution_id);
+            remote.close(&execution_id);
+        } else {
+            self.came.insert(execution_id, sequence);
+        }
+    }
+
+    /// A cell is closed, after so many calls.
+    fn closed(&mut self, remote: &Remote, execution_id: String, made: u64) {
+        if self.came.get(&execution_id).copied().unwrap_or(0) >= made {
+            self.came.remove(&execution_id);
+            remote.close(&execution_id);
+        } else {
+            self.made.insert(execution_id, made);
+        }
+    }
+}
+
 /// Calls and notifications that run, and what cancels them.
 type Running = Arc<Mutex<HashMap<String, CancellationToken>>>;
 
-fn heard(remote: &Remote, running: &Running, event: grpc::SessionEvent) {
+fn heard(remote: &Remote, running: &Running, closing: &mut Closing, event: grpc::SessionEvent) {
     use session_event::Event;
     match event.event {
         Some(
@@ -393,7 +429,9 @@ fn heard(remote: &Remote, running: &Running, event: grpc::SessionEvent) {
                 *entry = token;
             }
         }
-        Some(Event::CellClosed(closed)) => remote.close(&closed.execution_id),
+        Some(Event::CellClosed(closed)) => {
+            closing.closed(remote, closed.execution_id, closed.final_tool_call_sequence);
+        }
         // What a newer host says beside is nothing to an older client.
         Some(Event::Opened(_)) | None => {}
     }

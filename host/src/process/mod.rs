@@ -27,11 +27,12 @@ use crate::protocol::ExecutionLimits;
 use crate::stored::StoredValues;
 use crate::turns::Turns;
 use cells::{Asked, Cell, Observed, Observer, Remote, lock};
-use link::{CANCELLED, Failure, Link, WaitId};
+use link::{Answer, CANCELLED, Failure, Link, WaitId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
@@ -214,28 +215,23 @@ impl ProcessBackend {
         lock(&self.cells).live.remove(id);
     }
 
-    /// Hears what a cell answers, and sees to its end when that was the last. What still
-    /// runs of it on this side may take until `deadline`; then the cell yields once more.
-    async fn heard(
-        &self,
-        place: &Place,
-        observed: Observed,
-        deadline: Instant,
-    ) -> Result<WaitOutcome, CodeModeError> {
+    /// Hears what a cell answers. With its last answer it leaves the list.
+    async fn heard(&self, place: &Place, observed: Observed) -> Result<WaitOutcome, CodeModeError> {
         let cell = &place.cell;
         match observed {
             Ok(mut response) => {
-                if !matches!(response, RuntimeResponse::Yielded { .. }) {
-                    if cell.is_busy() && timeout_at(deadline, ended(place)).await.is_err() {
-                        let last = tokio::spawn(std::future::ready(Ok(response)));
-                        *cell.observer() = Observer::Left(last, Asked::Wait);
-                        return Ok(WaitOutcome::LiveCell(nothing_yet(cell)));
-                    }
-                    ended(place).await;
+                if is_last(&response) {
                     self.forget(&cell.id);
                 }
                 rename(&mut response, &cell.id);
                 Ok(WaitOutcome::LiveCell(response))
+            }
+            Err(Failure::Refused(text)) if text == MISSING => {
+                if let Some(connected) = place.connected.get() {
+                    connected.remote.forgotten(cell);
+                }
+                self.forget(&cell.id);
+                self.missing(&cell.id).map(WaitOutcome::MissingCell)
             }
             Err(Failure::Refused(text)) => Err(Self::refused(cell, &text)),
             Err(Failure::Gone(reason)) => {
@@ -255,9 +251,8 @@ impl ProcessBackend {
         &self,
         place: &Place,
         observed: Observed,
-        deadline: Instant,
     ) -> Result<WaitOutcome, CodeModeError> {
-        let heard = self.heard(place, observed, deadline).await;
+        let heard = self.heard(place, observed).await;
         if heard.is_err() {
             self.forget(&place.cell.id);
         }
@@ -275,19 +270,28 @@ impl ProcessBackend {
         error_of(text)
     }
 
-    /// Observes a cell for as long as it takes; `None` when the wait was cancelled.
+    /// Observes a cell for as long as it takes; `None` when the wait was cancelled. What
+    /// still runs on this side of a cell that has ended may take until `deadline`; then
+    /// the cell yields once more, and its end is left with it.
     async fn observe(
-        &self,
         place: &Place,
         waiting: JoinHandle<Observed>,
         asked: Asked,
         wait: Option<WaitId>,
+        deadline: Instant,
     ) -> Option<Observed> {
-        let mut observation =
-            Observation { place: place.clone(), waiting: Some(waiting), asked, wait };
-        let observed = observation.receive().await;
-        match observed {
+        let mut observation = Observation::new(place, waiting, asked, wait);
+        match observation.receive().await {
             Err(Failure::Refused(text)) if text == CANCELLED => None,
+            Ok(response) if is_last(&response) => {
+                let busy = place.cell.is_busy();
+                observation.hold(close(place.clone(), response));
+                if !busy {
+                    return Some(observation.receive().await);
+                }
+                let closed = timeout_at(deadline, observation.receive()).await;
+                Some(closed.unwrap_or_else(|_| Ok(nothing_yet(&place.cell))))
+            }
             observed => Some(observed),
         }
     }
@@ -303,6 +307,17 @@ async fn ended(place: &Place) {
     }
 }
 
+/// Whether a cell has ended with this response.
+fn is_last(response: &RuntimeResponse) -> bool {
+    !matches!(response, RuntimeResponse::Yielded { .. })
+}
+
+/// A cell's last response, once nothing of it runs on this side any more.
+async fn close(place: Place, response: RuntimeResponse) -> Observed {
+    ended(&place).await;
+    Ok(response)
+}
+
 /// A caller that looks at a cell. Dropped before it heard anything, it leaves what it
 /// waited for with the cell, so that whoever asks next hears it.
 struct Observation {
@@ -310,9 +325,38 @@ struct Observation {
     waiting: Option<JoinHandle<Observed>>,
     asked: Asked,
     wait: Option<WaitId>,
+    /// Whether the caller is the cell's observer; a terminator is beside it.
+    observes: bool,
 }
 
 impl Observation {
+    fn new(
+        place: &Place,
+        waiting: JoinHandle<Observed>,
+        asked: Asked,
+        wait: Option<WaitId>,
+    ) -> Self {
+        Self { place: place.clone(), waiting: Some(waiting), asked, wait, observes: true }
+    }
+
+    /// A termination, which any observer hears of, too.
+    fn terminating(place: &Place, waiting: JoinHandle<Observed>) -> Self {
+        let observes = false;
+        Self {
+            place: place.clone(),
+            waiting: Some(waiting),
+            asked: Asked::Wait,
+            wait: None,
+            observes,
+        }
+    }
+
+    /// Goes on with something else to wait for.
+    fn hold(&mut self, next: impl Future<Output = Observed> + Send + 'static) {
+        self.waiting = Some(tokio::spawn(next));
+        (self.asked, self.wait) = (Asked::Wait, None);
+    }
+
     async fn receive(&mut self) -> Observed {
         let Some(waiting) = self.waiting.as_mut() else { return Err(lost()) };
         let observed = waiting.await.unwrap_or_else(|_| Err(lost()));
@@ -328,10 +372,12 @@ fn lost() -> Failure {
 impl Drop for Observation {
     fn drop(&mut self) {
         let mut observer = self.place.cell.observer();
-        *observer = match self.waiting.take() {
-            Some(waiting) => Observer::Left(waiting, self.asked),
-            None => Observer::None,
-        };
+        if self.observes || matches!(*observer, Observer::None) {
+            *observer = match self.waiting.take() {
+                Some(waiting) => Observer::Left(waiting, self.asked),
+                None => Observer::None,
+            };
+        }
         drop(observer);
         if let (Some(wait), Some(connected)) = (self.wait.take(), self.place.connected.get())
             && matches!(*self.place.cell.observer(), Observer::Left(..))
@@ -395,10 +441,11 @@ impl CodeModeBackend for ProcessBackend {
                 let Connected { link, remote } = slot.get_or_init(|| connected);
                 link.execute(Arc::clone(remote), cell, request).await
             };
-            let observed = self.observe(&place, tokio::spawn(answer), Asked::Execute, None).await;
+            let answer = tokio::spawn(answer);
+            let observed = Self::observe(&place, answer, Asked::Execute, None, deadline).await;
             // An execute that was admitted is never cancelled.
             let observed = observed.unwrap_or_else(|| Err(Failure::Refused(CANCELLED.to_owned())));
-            self.heard_first(&place, observed, deadline).await.map(Into::into)
+            self.heard_first(&place, observed).await.map(Into::into)
         })
     }
 
@@ -420,13 +467,13 @@ impl CodeModeBackend for ProcessBackend {
                 let deadline = Instant::now() + own;
                 if let Observer::Left(waiting, asked) = left {
                     // What an earlier caller asked for comes first. Nobody can hurry it.
-                    let observation = self.observe(&place, waiting, asked, None);
+                    let observation = Self::observe(&place, waiting, asked, None, deadline);
                     match timeout_at(deadline, observation).await {
                         Err(_) => return Ok(WaitOutcome::LiveCell(nothing_yet(&place.cell))),
                         Ok(Some(observed)) if asked == Asked::Execute => {
-                            return self.heard_first(&place, observed, deadline).await;
+                            return self.heard_first(&place, observed).await;
                         }
-                        Ok(Some(observed)) => return self.heard(&place, observed, deadline).await,
+                        Ok(Some(observed)) => return self.heard(&place, observed).await,
                         Ok(None) => continue,
                     }
                 }
@@ -485,15 +532,17 @@ impl CodeModeBackend for ProcessBackend {
             let places: Vec<_> =
                 lock(&self.cells).live.values().map(|(_, place)| place.clone()).collect();
             // Each cell is terminated, so that what it had to say can still be fetched.
-            let terminated = places.iter().filter(|place| {
-                place.cell.abandon();
-                Self::terminate_unheard(place)
-            });
+            let terminated = places.iter().filter(|place| Self::terminate_unheard(place));
             for place in terminated.collect::<Vec<_>>() {
                 ended(place).await;
             }
             if let Some(Connected { link, remote }) = self.session.open() {
-                if timeout(TRANSPORT, link.close(&remote)).await.is_err() {
+                let closed = sent_first(link.close(&remote), || {
+                    for place in &places {
+                        place.cell.abandon();
+                    }
+                });
+                if timeout(TRANSPORT, closed).await.is_err() {
                     link.fail("code-mode host timed out waiting for shutdown response");
                 }
                 remote.lost();
@@ -525,7 +574,8 @@ impl ProcessBackend {
                 WaitOutcome::MissingCell(_) => Err(Failure::Refused(MISSING.to_owned())),
             }
         };
-        let observation = self.observe(place, tokio::spawn(answer), Asked::Wait, Some(waiting.id));
+        let answer = tokio::spawn(answer);
+        let observation = Self::observe(place, answer, Asked::Wait, Some(waiting.id), deadline);
         match timeout_at(deadline + TRANSPORT, observation).await {
             Err(_) => {
                 let error = CodeModeError::TimedOut("wait");
@@ -534,12 +584,7 @@ impl ProcessBackend {
                 self.forget(&cell.id);
                 Err(error)
             }
-            Ok(Some(Err(Failure::Refused(text)))) if text == MISSING => {
-                connected.remote.forgotten(cell);
-                self.forget(&cell.id);
-                self.missing(&cell.id).map(WaitOutcome::MissingCell)
-            }
-            Ok(Some(observed)) => self.heard(place, observed, deadline).await,
+            Ok(Some(observed)) => self.heard(place, observed).await,
             Ok(None) => Err(CodeModeError::Host(CANCELLED.to_owned())),
         }
     }
@@ -556,8 +601,9 @@ impl ProcessBackend {
             return false;
         }
         let answer = connected.link.terminate(&connected.remote, host_id.clone());
+        let ended = Arc::clone(cell);
         let answer = async move {
-            match answer.await? {
+            match sent_first(answer, || ended.abandon()).await? {
                 WaitOutcome::LiveCell(response) => Ok(response),
                 WaitOutcome::MissingCell(_) => Err(Failure::Refused(MISSING.to_owned())),
             }
@@ -566,7 +612,7 @@ impl ProcessBackend {
         true
     }
 
-    /// Ends a cell. What was on its way to a caller that has gone is part of the answer.
+    /// Ends a cell, in a task of its own: a caller that goes away leaves the answer.
     async fn end(&self, place: &Place) -> Result<WaitOutcome, CodeModeError> {
         let cell = &place.cell;
         let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
@@ -574,51 +620,72 @@ impl ProcessBackend {
                 "termination of a cell that is not yet admitted",
             ));
         };
-        let deadline = Instant::now() + TRANSPORT;
-        let mut earlier = Vec::new();
-        let come = {
-            let mut observer = cell.observer();
-            match &*observer {
-                Observer::Left(waiting, _) if waiting.is_finished() => {
-                    Some(std::mem::take(&mut *observer))
-                }
-                _ => None,
-            }
-        };
-        if let Some(Observer::Left(waiting, _)) = come {
-            match waiting.await.unwrap_or_else(|_| Err(lost())) {
-                Ok(RuntimeResponse::Yielded { content_items, .. }) => earlier = content_items,
-                Err(Failure::Refused(text)) if text == CANCELLED => {}
-                end => return self.heard(place, end, deadline).await,
-            }
-        }
         let answer = connected.link.terminate(&connected.remote, host_id.clone());
-        let Ok(answer) = timeout(TRANSPORT, answer).await else {
-            let error = CodeModeError::TimedOut("terminate");
-            connected.link.fail(&error.to_string());
-            return Err(error);
-        };
-        let observed = match answer {
-            Ok(WaitOutcome::MissingCell(_)) => {
-                // It ended meanwhile: whoever looked at it has, or will have, its result.
-                let left = std::mem::take(&mut *cell.observer());
-                match left {
-                    Observer::Left(waiting, _) => waiting.await.unwrap_or_else(|_| Err(lost())),
-                    watching => {
-                        *cell.observer() = watching;
-                        return self.missing(&cell.id).map(WaitOutcome::MissingCell);
-                    }
-                }
-            }
-            Ok(WaitOutcome::LiveCell(response)) => Ok(response),
-            Err(failure) => Err(failure),
-        };
-        let mut heard = self.heard(place, observed, deadline).await?;
-        if let WaitOutcome::LiveCell(response) = &mut heard {
-            response.prepend(earlier);
-        }
-        Ok(heard)
+        let ending = terminated(place.clone(), connected.clone(), answer);
+        let mut observation = Observation::terminating(place, tokio::spawn(ending));
+        let observed = observation.receive().await;
+        drop(observation);
+        self.heard(place, observed).await
     }
+}
+
+/// Sends a request, and only then does something else that the host may notice.
+async fn sent_first<T>(mut answer: Answer<T>, then: impl FnOnce()) -> Result<T, Failure> {
+    let sent = std::future::poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+    then();
+    match sent {
+        Poll::Ready(answered) => answered,
+        Poll::Pending => answer.await,
+    }
+}
+
+/// What a termination comes to. What was on its way to a caller that has gone is part
+/// of it.
+async fn terminated(place: Place, connected: Connected, answer: Answer<WaitOutcome>) -> Observed {
+    let cell = &place.cell;
+    let mut earlier = Vec::new();
+    let come = {
+        let mut observer = cell.observer();
+        match &*observer {
+            Observer::Left(waiting, _) if waiting.is_finished() => {
+                Some(std::mem::take(&mut *observer))
+            }
+            _ => None,
+        }
+    };
+    if let Some(Observer::Left(waiting, _)) = come {
+        match waiting.await.unwrap_or_else(|_| Err(lost())) {
+            Ok(RuntimeResponse::Yielded { content_items, .. }) => earlier = content_items,
+            Err(Failure::Refused(text)) if text == CANCELLED => {}
+            Ok(last) => return close(place, last).await,
+            Err(failure) => return Err(failure),
+        }
+    }
+    let answer = sent_first(answer, || cell.abandon());
+    let Ok(answer) = timeout(TRANSPORT, answer).await else {
+        let reason = CodeModeError::TimedOut("terminate").to_string();
+        connected.link.fail(&reason);
+        return Err(Failure::Gone(reason));
+    };
+    let mut response = match answer? {
+        WaitOutcome::LiveCell(response) => response,
+        WaitOutcome::MissingCell(_) => {
+            // It ended meanwhile: whoever looked at it has, or will have, its result.
+            let left = {
+                let mut observer = cell.observer();
+                match &*observer {
+                    Observer::Left(..) => std::mem::take(&mut *observer),
+                    _ => Observer::None,
+                }
+            };
+            let Observer::Left(waiting, _) = left else {
+                return Err(Failure::Refused(MISSING.to_owned()));
+            };
+            waiting.await.unwrap_or_else(|_| Err(lost()))?
+        }
+    };
+    response.prepend(earlier);
+    close(place, response).await
 }
 
 impl Drop for ProcessBackend {
