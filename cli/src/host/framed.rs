@@ -4,7 +4,7 @@
 //! What breaks the protocol ends the connection, and its sessions with it; other
 //! connections go on.
 
-use super::session::{Admitted, Host, REQUESTS, SHUTDOWN_GRACE, Session};
+use super::session::{Admitted, Host, REQUESTS, Remembered, SESSIONS, SHUTDOWN_GRACE, Session};
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
 use cellblock::protocol::frame::{self, FrameError};
@@ -17,7 +17,7 @@ use cellblock::{
 };
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,8 +33,6 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 const STALLED: Duration = Duration::from_secs(30);
 /// Frames that wait to be written.
 const OUTGOING: usize = 128;
-/// Request ids and session ids that are remembered, so that a second use is found.
-const REMEMBERED: usize = 4_096;
 /// Nesting of a nested call's input that still fits into a message.
 const INPUT_DEPTH: usize = 123;
 /// Names that a client may list in its hello.
@@ -174,34 +172,6 @@ struct Table {
 struct Open {
     session: Arc<Session>,
     _worker: CodeModeTurnWorker,
-}
-
-/// The newest of what was used, up to a bound.
-struct Remembered<T> {
-    order: VecDeque<T>,
-    set: HashSet<T>,
-}
-
-impl<T> Default for Remembered<T> {
-    fn default() -> Self {
-        Self { order: VecDeque::new(), set: HashSet::new() }
-    }
-}
-
-impl<T: Clone + Eq + std::hash::Hash> Remembered<T> {
-    /// Remembers; false when it is remembered already.
-    fn insert(&mut self, value: T) -> bool {
-        if !self.set.insert(value.clone()) {
-            return false;
-        }
-        if self.order.len() >= REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.set.remove(&oldest);
-        }
-        self.order.push_back(value);
-        true
-    }
 }
 
 impl Connection {
@@ -348,10 +318,10 @@ impl Connection {
         if table.sessions.contains_key(session_id) {
             return Err(format!("code-mode session ID `{session_id}` is already open"));
         }
-        if table.sessions.len() >= REMEMBERED {
+        if table.sessions.len() >= SESSIONS {
             return Err("code-mode host has too many open sessions".to_owned());
         }
-        if table.used_sessions.set.contains(session_id) {
+        if table.used_sessions.contains(session_id) {
             return Err(format!("code-mode session ID `{session_id}` was reused"));
         }
         let session = self.host.open(limits)?;

@@ -2,7 +2,7 @@
 //!
 //! Sessions belong to the connection that opened them: nobody else can name them.
 
-use super::session::{Host, SHUTDOWN_GRACE, Session};
+use super::session::{Host, Remembered, SESSIONS, SHUTDOWN_GRACE, Session};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use cellblock::protocol::frame::MAX_BYTES;
@@ -19,7 +19,7 @@ use futures_util::Stream;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context as TaskContext, Poll};
@@ -36,10 +36,6 @@ const OUTGOING: usize = 128;
 const FILTERS: usize = 64;
 /// Subscriptions of one session.
 const SUBSCRIPTIONS: usize = 128;
-/// Sessions of one connection.
-const SESSIONS: usize = 4_096;
-/// Execution and wait ids that are remembered, so that a second use is found.
-const REMEMBERED: usize = 4_096;
 /// Requests that may be under way on one connection, streams included.
 const STREAMS: u32 = 1_024;
 /// Bytes that may be under way before the other side must have read them.
@@ -93,9 +89,8 @@ struct Open {
 #[derive(Default)]
 struct State {
     executions: HashMap<CellId, Execution>,
-    used: Used,
-    waits: HashMap<String, CancellationToken>,
-    retired: HashMap<String, CancellationToken>,
+    used: Remembered<String>,
+    waits: HashMap<String, Waiting>,
     subscriptions: Vec<Subscription>,
     next_subscription: usize,
     calls: HashMap<String, oneshot::Sender<Result<ToolResult, String>>>,
@@ -112,25 +107,22 @@ struct Subscription {
     calls: mpsc::Sender<Result<grpc::ToolCall, Status>>,
 }
 
-/// Ids that were used, up to a bound.
-#[derive(Default)]
-struct Used {
-    order: VecDeque<String>,
-    set: HashSet<String>,
+/// A wait that is under way.
+#[derive(Clone, Default)]
+struct Waiting {
+    /// Gives it up.
+    cancelled: CancellationToken,
+    /// It has ended, however it went.
+    retired: CancellationToken,
 }
 
-impl Used {
-    fn insert(&mut self, id: &str) -> Result<(), Status> {
-        if !self.set.insert(id.to_owned()) {
-            return Err(Status::already_exists(format!("the id {id} was used before")));
+impl State {
+    /// Takes an execution's or a wait's id, which must be new.
+    fn use_id(&mut self, id: &str) -> Result<(), Status> {
+        if self.used.insert(id.to_owned()) {
+            return Ok(());
         }
-        if self.order.len() >= REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.set.remove(&oldest);
-        }
-        self.order.push_back(id.to_owned());
-        Ok(())
+        Err(Status::already_exists(format!("the id {id} was used before")))
     }
 }
 
@@ -377,7 +369,7 @@ impl CodeModeHost for Connection {
         };
         let admitted = {
             let mut state = open.state();
-            state.used.insert(&execution_id)?;
+            state.use_id(&execution_id)?;
             let admitted = open.session.admit(program).map_err(Status::resource_exhausted)?;
             let execution = Execution { id: execution_id.clone(), calls: 0 };
             state.executions.insert(admitted.cell_id.clone(), execution);
@@ -427,13 +419,11 @@ impl CodeModeHost for Connection {
             request.into_inner();
         let open = self.session(&session_id)?;
         identifier("wait_id", &wait_id)?;
-        let (cancelled, retired) = (CancellationToken::new(), CancellationToken::new());
-        {
+        let Waiting { cancelled, retired } = {
             let mut state = open.state();
-            state.used.insert(&wait_id)?;
-            state.waits.insert(wait_id.clone(), cancelled.clone());
-            state.retired.insert(wait_id.clone(), retired.clone());
-        }
+            state.use_id(&wait_id)?;
+            state.waits.entry(wait_id.clone()).or_default().clone()
+        };
         let cell_id = CellId::new(cell_id);
         open.session.look(&cell_id);
         // In a task of its own: a client that goes away must not lose the account.
@@ -445,11 +435,7 @@ impl CodeModeHost for Connection {
                 outcome = open.session.wait(request) => outcome.map_err(Status::failed_precondition),
                 () = cancelled.cancelled() => Err(Status::cancelled("code-mode request cancelled")),
             };
-            {
-                let mut state = open.state();
-                state.waits.remove(&wait_id);
-                state.retired.remove(&wait_id);
-            }
+            open.state().waits.remove(&wait_id);
             open.told(&cell_id).await;
             retired.cancel();
             outcome
@@ -464,14 +450,9 @@ impl CodeModeHost for Connection {
         let grpc::CancelWaitRequest { session_id, wait_id } = request.into_inner();
         let open = self.session(&session_id)?;
         identifier("wait_id", &wait_id)?;
-        let retired = {
-            let state = open.state();
-            if let Some(wait) = state.waits.get(&wait_id) {
-                wait.cancel();
-            }
-            state.retired.get(&wait_id).cloned()
-        };
-        if let Some(retired) = retired {
+        let waiting = open.state().waits.get(&wait_id).cloned();
+        if let Some(Waiting { cancelled, retired }) = waiting {
+            cancelled.cancel();
             retired.cancelled().await;
         }
         Ok(Response::new(grpc::CancelWaitResponse {}))

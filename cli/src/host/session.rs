@@ -9,7 +9,7 @@ use cellblock::{
     CellId, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, Engine, ExecuteRequest,
     RuntimeResponse, SessionLimits, WaitOutcome, WaitRequest, WasmBackend,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,6 +17,12 @@ use tokio_util::task::TaskTracker;
 
 /// Requests of one connection that may be under way.
 pub const REQUESTS: usize = 256;
+
+/// Sessions of one connection that may be open.
+pub const SESSIONS: usize = 4_096;
+
+/// Ids of one kind that are remembered.
+const REMEMBERED: usize = 4_096;
 
 /// Cells that a host runs at one time, unless it is told otherwise.
 pub const CELLS: usize = 128;
@@ -196,5 +202,42 @@ impl Session {
         let mut cells: Vec<_> = self.cells().drain().map(|(cell_id, _)| cell_id).collect();
         cells.sort_by_key(|id| id.as_ref().parse::<u64>().unwrap_or_default());
         cells
+    }
+}
+
+/// The newest ids that were used, up to a bound, so that a second use is found.
+pub struct Remembered<T> {
+    order: VecDeque<T>,
+    set: HashSet<T>,
+}
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self { order: VecDeque::new(), set: HashSet::new() }
+    }
+}
+
+impl<T: Clone + Eq + std::hash::Hash> Remembered<T> {
+    /// Remembers; false when it is remembered already.
+    pub fn insert(&mut self, value: T) -> bool {
+        if !self.set.insert(value.clone()) {
+            return false;
+        }
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.set.remove(&oldest);
+        }
+        self.order.push_back(value);
+        true
+    }
+
+    /// Whether it is remembered.
+    pub fn contains<Q>(&self, value: &Q) -> bool
+    where
+        T: std::borrow::Borrow<Q>,
+        Q: Eq + std::hash::Hash + ?Sized,
+    {
+        self.set.contains(value)
     }
 }

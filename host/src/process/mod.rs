@@ -568,13 +568,7 @@ impl ProcessBackend {
             return Ok(WaitOutcome::LiveCell(nothing_yet(cell)));
         };
         let waiting = connected.link.wait(&connected.remote, host_id.clone(), yield_time_ms);
-        let answer = async move {
-            match waiting.answer.await? {
-                WaitOutcome::LiveCell(response) => Ok(response),
-                WaitOutcome::MissingCell(_) => Err(Failure::Refused(MISSING.to_owned())),
-            }
-        };
-        let answer = tokio::spawn(answer);
+        let answer = tokio::spawn(async move { live(waiting.answer.await?) });
         let observation = Self::observe(place, answer, Asked::Wait, Some(waiting.id), deadline);
         match timeout_at(deadline + TRANSPORT, observation).await {
             Err(_) => {
@@ -602,12 +596,7 @@ impl ProcessBackend {
         }
         let answer = connected.link.terminate(&connected.remote, host_id.clone());
         let ended = Arc::clone(cell);
-        let answer = async move {
-            match sent_first(answer, || ended.abandon()).await? {
-                WaitOutcome::LiveCell(response) => Ok(response),
-                WaitOutcome::MissingCell(_) => Err(Failure::Refused(MISSING.to_owned())),
-            }
-        };
+        let answer = async move { live(sent_first(answer, || ended.abandon()).await?) };
         *observer = Observer::Left(tokio::spawn(answer), Asked::Wait);
         true
     }
@@ -714,6 +703,14 @@ impl fmt::Debug for ProcessBackend {
 
 /// Stands for the host's word that a cell is missing, which is told in this side's.
 const MISSING: &str = "exec cell not found";
+
+/// The response of a cell that the host knows.
+fn live(outcome: WaitOutcome) -> Observed {
+    match outcome {
+        WaitOutcome::LiveCell(response) => Ok(response),
+        WaitOutcome::MissingCell(_) => Err(Failure::Refused(MISSING.to_owned())),
+    }
+}
 
 /// A yield without output: the cell has not said anything since.
 fn nothing_yet(cell: &Cell) -> RuntimeResponse {
