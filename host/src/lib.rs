@@ -38,7 +38,7 @@
 //!         call: CodeModeNestedToolCall,
 //!         _cancellation: CancellationToken,
 //!     ) -> Result<ToolResult, String> {
-//!         let city = call.input.ok_or("which city?")?;
+//!         let city = call.input.ok_or("which city?")?.into_value();
 //!         Ok(json!({ "city": city, "degrees": 21 }).into())
 //!     }
 //! }

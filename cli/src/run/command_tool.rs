@@ -1,9 +1,10 @@
 //! Runs one tool: a child process in a group of its own, which ends with the call.
 
 use super::tools_file::{Output, Tool};
-use cellblock::ToolResult;
+use cellblock::{ToolInput, ToolResult};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
+use std::cell::OnceCell;
 use std::process::Stdio;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -17,14 +18,14 @@ const STDERR_BYTES: u64 = 64 << 10;
 /// Runs the tool's command with the input on its standard input.
 pub async fn run(
     tool: &Tool,
-    input: Option<Value>,
+    input: Option<ToolInput>,
     cancellation: &CancellationToken,
 ) -> Result<ToolResult, String> {
-    let input = input.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let input = input.unwrap_or_else(|| Value::Object(serde_json::Map::new()).into());
     let arguments = arguments(tool, &input)?;
     let group = Group::spawn(tool, &arguments)?;
     tokio::select! {
-        result = group.converse(tool, input.to_string()) => result,
+        result = group.converse(tool, input.into_json()) => result,
         () = cancellation.cancelled() => Err("code mode nested tool call cancelled".to_owned()),
         () = tokio::time::sleep(tool.timeout()) => {
             Err(format!("{}: no answer within {} ms", tool.name, tool.timeout().as_millis()))
@@ -33,7 +34,9 @@ pub async fn run(
 }
 
 /// The command line, with members of the input in place of `{key}`.
-fn arguments(tool: &Tool, input: &Value) -> Result<Vec<String>, String> {
+fn arguments(tool: &Tool, input: &ToolInput) -> Result<Vec<String>, String> {
+    // Values are made only for a command line that has a place for them.
+    let parsed = OnceCell::new();
     let mut arguments = Vec::new();
     for part in &tool.command {
         let key = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
@@ -49,7 +52,7 @@ fn arguments(tool: &Tool, input: &Value) -> Result<Vec<String>, String> {
                 Err(format!("{}: `{key}` must be a string, a number or a list of them", tool.name))
             }
         };
-        match input.get(key) {
+        match parsed.get_or_init(|| input.to_value()).get(key) {
             None => return Err(format!("{}: the input lacks `{key}`", tool.name)),
             Some(Value::Array(items)) => {
                 for item in items {
