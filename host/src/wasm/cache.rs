@@ -1,23 +1,41 @@
 //! Compiled code on disk.
 //!
-//! Compiled code is trusted input: whoever can write it can run anything in this
-//! process. So it is loaded only from a folder and a file that belong to this
-//! user and that nobody else may write, and its name says what it was made
-//! from: guest, wasmtime version and configuration. What does not fit is
-//! compiled again, and a cache that cannot be used costs time, never the run.
+//! Compiled code is trusted input: a user who can write it can run anything in this
+//! process. So it is loaded only from a folder and a regular file that belong to this
+//! user and that nobody else may write, and its name says what it was made from:
+//! guest, wasmtime version and configuration. A digest follows the code, because
+//! wasmtime does not check that the code is undamaged; the bytes that were checked are
+//! the bytes that are used. What does not fit is compiled again, and a cache that
+//! cannot be used costs time, never the run.
 
 use super::engine::{EngineError, GUEST};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use crate::clock::{Random, SystemRandom};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::Write;
-use std::os::fd::AsFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// Compiled guests that are kept: for some versions of Cellblock used side by side.
 const KEPT: usize = 8;
+/// Files of the folder that are looked at when it is tidied.
+const LISTED: usize = 4_096;
+/// Age from which a draft is what a process left behind that was killed: writing one
+/// takes milliseconds.
+const STALE_DRAFT: Duration = Duration::from_hours(1);
+/// Bytes of a cached file. The guest takes five million; what is far larger is not ours.
+const MAX_BYTES: u64 = 64 << 20;
+/// Bytes of the digest at the end of a file.
+const DIGEST_BYTES: usize = 32;
+/// How the names of drafts end.
+const DRAFT: &str = "tmp";
+/// How the names of compiled guests end.
+const CODE: &str = "cwasm";
 
 /// `$XDG_CACHE_HOME/cellblock`, or `.cache/cellblock` in the home folder.
 pub(super) fn default_dir() -> Option<PathBuf> {
@@ -33,16 +51,20 @@ pub(super) fn load_or_compile(
     engine: &Engine,
     dir: Option<&Path>,
 ) -> Result<Component, EngineError> {
-    let path = dir.map(|dir| dir.join(file_name(engine)));
-    if let Some(component) = path.as_deref().and_then(|path| load(engine, path)) {
-        return Ok(component);
+    let name = file_name(engine);
+    if let Some(dir) = dir {
+        match load(engine, dir, &name) {
+            Ok(Some(component)) => return Ok(component),
+            Ok(None) => {}
+            Err(reason) => tracing::warn!("{} is not used: {reason}", dir.join(&name).display()),
+        }
     }
     let component = Component::new(engine, GUEST)
         .map_err(|error| EngineError::Compile(format!("{error:#}")))?;
-    if let Some(path) = path
-        && let Err(reason) = store(&component, &path)
+    if let Some(dir) = dir
+        && let Err(reason) = store(&component, dir, &name)
     {
-        tracing::warn!("compiled code is not cached at {}: {reason}", path.display());
+        tracing::warn!("compiled code is not cached in {}: {reason}", dir.display());
     }
     Ok(component)
 }
@@ -56,78 +78,129 @@ fn file_name(engine: &Engine) -> String {
     let digest = hasher.0.finalize();
     let (half, _) = digest.split_at(16);
     format!(
-        "guest-{}.cwasm",
+        "guest-{}.{CODE}",
         half.iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
     )
 }
 
-fn load(engine: &Engine, path: &Path) -> Option<Component> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-    let trusted = is_ours(&rustix::fs::fstat(&file).ok()?, FileType::RegularFile)
-        && is_ours(&rustix::fs::stat(path.parent()?).ok()?, FileType::Directory);
-    if !trusted {
-        tracing::warn!("{} could be written by others, so it is not used", path.display());
-        return None;
+/// The component in the cache; `None` when there is none.
+fn load(engine: &Engine, dir: &Path, name: &str) -> Result<Option<Component>, String> {
+    let Some(dir) = open_dir(dir)? else { return Ok(None) };
+    // NONBLOCK: opening a FIFO waits for a writer without it.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    check_ours(&file, FileType::RegularFile)?;
+    let mut bytes = Vec::new();
+    File::from(file)
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(format!("it has more than {MAX_BYTES} bytes"));
     }
-    // The descriptor, not the path: what was checked is what is loaded.
-    let checked = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file.as_fd()));
-    let source = if Path::new(&checked).exists() { Path::new(&checked) } else { path };
+    let code = match bytes.split_last_chunk::<DIGEST_BYTES>() {
+        Some((code, digest)) if Sha256::digest(code).as_slice() == digest => code,
+        _ => return Err("it is damaged, and is made again".to_owned()),
+    };
     #[expect(unsafe_code, reason = "loading compiled code trusts it; see the module documentation")]
-    // SAFETY: only this user can write the file and the folder it is in, and
-    // `store` below is what writes there; wasmtime checks version and configuration.
-    let loaded = unsafe { Component::deserialize_file(engine, source) };
-    loaded.inspect_err(|error| tracing::debug!("cached code is not usable: {error:#}")).ok()
+    // SAFETY: only this user can write the file and the folder that it is in, `store`
+    // below is what writes there, and the digest says that these bytes, which nobody
+    // else can change any more, are what it wrote. Wasmtime checks version and
+    // configuration.
+    let loaded = unsafe { Component::deserialize(engine, code) };
+    loaded.map(Some).map_err(|error| format!("{error:#}"))
 }
 
-/// Ours, and nobody else's to write.
-fn is_ours(stat: &Stat, kind: FileType) -> bool {
+/// Opens the folder, after a check that it is ours; `None` when there is none.
+fn open_dir(dir: &Path) -> Result<Option<OwnedFd>, String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::openat(CWD, dir, flags, Mode::empty()) {
+        Ok(dir) => check_ours(&dir, FileType::Directory).map(|()| Some(dir)),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Checks that a file is of a kind, and ours, and that nobody else may write it.
+fn check_ours(file: impl AsFd, kind: FileType) -> Result<(), String> {
+    let stat = rustix::fs::fstat(file).map_err(|error| error.to_string())?;
     let others_write = Mode::WGRP | Mode::WOTH;
-    FileType::from_raw_mode(stat.st_mode) == kind
-        && stat.st_uid == rustix::process::geteuid().as_raw()
-        && !Mode::from_raw_mode(stat.st_mode).intersects(others_write)
+    if FileType::from_raw_mode(stat.st_mode) != kind {
+        Err(format!("it is not a {kind:?}"))
+    } else if stat.st_uid != rustix::process::geteuid().as_raw() {
+        Err("it belongs to another user".to_owned())
+    } else if Mode::from_raw_mode(stat.st_mode).intersects(others_write) {
+        Err("other users may write it".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
-fn store(component: &Component, path: &Path) -> Result<(), String> {
+fn store(component: &Component, dir: &Path, name: &str) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let dir = path.parent().ok_or("it has no folder")?;
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
     builder.create(dir).map_err(|error| text(&error))?;
-    let stat = rustix::fs::stat(dir).map_err(|error| text(&error))?;
-    if !is_ours(&stat, FileType::Directory) {
-        return Err("others could write the folder".to_owned());
-    }
+    let dir = open_dir(dir)?.ok_or("the folder is gone")?;
     let code = component.serialize().map_err(|error| text(&error))?;
+    let digest = Sha256::digest(&code);
     // Under a name of its own first: a reader finds all of it or nothing.
-    let draft = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut options = std::fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
-    let written = options
-        .open(&draft)
-        .and_then(|mut file| file.write_all(&code))
-        .and_then(|()| std::fs::rename(&draft, path));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&draft);
+    let draft = format!("{name}.{:016x}.{DRAFT}", SystemRandom::default().seed());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&dir, &draft, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|error| text(&error))?;
+    let mut file = File::from(file);
+    let written = file
+        .write_all(&code)
+        .and_then(|()| file.write_all(&digest))
+        .and_then(|()| Ok(rustix::fs::renameat(&dir, &draft, &dir, name)?));
+    let result = written.map_err(|error| {
+        let _ = rustix::fs::unlinkat(&dir, &draft, AtFlags::empty());
         text(&error)
-    })?;
-    prune(dir);
-    Ok(())
+    });
+    // Also when nothing could be written: old files may be why.
+    tidy(&dir);
+    result
 }
 
-/// Removes all but the newest files: every version of guest and wasmtime leaves one.
-fn prune(dir: &Path) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    let ours = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "cwasm");
-    let age = |path: PathBuf| Some((path.metadata().ok()?.modified().ok()?, path));
-    let mut files: Vec<_> =
-        entries.flatten().map(|entry| entry.path()).filter(ours).filter_map(age).collect();
-    files.sort();
-    files.reverse();
-    for (_, path) in files.into_iter().skip(KEPT) {
-        // Another process may have been quicker.
-        let _ = std::fs::remove_file(path);
+/// Removes all but the newest compiled guests, as every version of guest and wasmtime
+/// leaves one, and the drafts of processes that were killed.
+fn tidy(dir: &OwnedFd) {
+    let Ok(entries) = rustix::fs::Dir::read_from(dir) else { return };
+    let now = SystemTime::now();
+    let mut guests = Vec::new();
+    let mut remove = Vec::new();
+    for entry in entries.take(LISTED).flatten() {
+        let name = entry.file_name();
+        let Ok(text) = name.to_str() else { continue };
+        let Some((_, kind)) = text.rsplit_once('.').filter(|_| text.starts_with("guest-")) else {
+            continue;
+        };
+        let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let written = modified(&stat);
+        if kind == CODE {
+            guests.push((written, name.to_owned()));
+        } else if kind == DRAFT && now.duration_since(written).is_ok_and(|age| age > STALE_DRAFT) {
+            remove.push(name.to_owned());
+        }
     }
+    guests.sort();
+    guests.reverse();
+    remove.extend(guests.into_iter().skip(KEPT).map(|(_, name)| name));
+    for name in remove {
+        // Another process may have been quicker.
+        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+    }
+}
+
+fn modified(stat: &Stat) -> SystemTime {
+    let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or_default());
+    let nanoseconds = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or_default());
+    SystemTime::UNIX_EPOCH + seconds + nanoseconds
 }
 
 /// SHA-256 as a hasher, so that names do not depend on the standard library's.
