@@ -83,9 +83,13 @@ pub fn main(arguments: &Arguments) -> Exit {
 }
 
 fn run(arguments: &Arguments) -> Result<Exit> {
-    let limits = arguments.limits.cell()?;
+    let limits = arguments.limits.cell();
+    // The script first, whatever else is wrong: its writer may not expect a closed pipe.
+    let most =
+        limits.as_ref().map_or(CellLimits::default().source_bytes, |limits| limits.source_bytes);
+    let source = input::script(&arguments.script, most)?;
+    let limits = limits?;
     let tools = arguments.tools.as_deref().map(ToolsFile::read).transpose()?.unwrap_or_default();
-    let source = input::script(&arguments.script, limits.source_bytes)?;
     let values = StoredValues::new();
     let store =
         arguments.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;

@@ -219,7 +219,8 @@ impl Hasher for Sha256Hasher {
 #[cfg(test)]
 mod tests {
     use super::super::engine::{Engine as Sandboxes, EngineConfig};
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    use std::time::{Duration, SystemTime};
 
     fn engine_with(dir: &std::path::Path) -> Sandboxes {
         let config = EngineConfig { max_cells: 1, cache_dir: Some(dir.to_owned()) };
@@ -263,5 +264,84 @@ mod tests {
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
         engine_with(&dir);
         assert_eq!(file.metadata().unwrap().len(), 17);
+    }
+
+    #[test]
+    fn a_file_with_a_flipped_bit_is_never_loaded() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cellblock");
+        let wasmtime = engine_with(&dir).guest().engine().clone();
+        let file = files(&dir).remove(0);
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let good = std::fs::read(&file).unwrap();
+        assert!(super::load(&wasmtime, &dir, &name).unwrap().is_some());
+        // Everywhere: headers, code, metadata, digest.
+        for place in 0..64 {
+            let mut damaged = good.clone();
+            let at = place * (damaged.len() - 1) / 63;
+            damaged[at] ^= 1 << (place % 8);
+            std::fs::write(&file, damaged).unwrap();
+            assert!(super::load(&wasmtime, &dir, &name).is_err(), "byte {at}");
+        }
+        for length in [0, 1, super::DIGEST_BYTES, good.len() - 1] {
+            std::fs::write(&file, &good[..length]).unwrap();
+            assert!(super::load(&wasmtime, &dir, &name).is_err(), "{length} bytes");
+        }
+        // It is made again, and is the same.
+        engine_with(&dir);
+        assert_eq!(std::fs::read(&file).unwrap().len(), good.len());
+        assert!(super::load(&wasmtime, &dir, &name).unwrap().is_some());
+    }
+
+    /// None of them is waited for, read without end or written through.
+    #[test]
+    fn what_is_not_a_regular_file_is_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cellblock");
+        engine_with(&dir);
+        let file = files(&dir).remove(0);
+        let fifo = |path: &std::path::Path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+            assert!(made.success() && path.metadata().unwrap().file_type().is_fifo());
+        };
+        let victim = home.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        let makers: [&dyn Fn(&std::path::Path); 3] =
+            [&fifo, &|path| symlink("/dev/zero", path).unwrap(), &|path| {
+                symlink(&victim, path).unwrap()
+            }];
+        for make in makers {
+            std::fs::remove_file(&file).unwrap();
+            make(&file);
+            engine_with(&dir);
+            assert!(file.symlink_metadata().unwrap().is_file());
+        }
+        assert_eq!(std::fs::read(victim).unwrap(), b"precious");
+        // A folder cannot be replaced, and the run goes on without a cache.
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        engine_with(&dir);
+        assert_eq!(files(&dir), [file]);
+    }
+
+    #[test]
+    fn drafts_of_processes_that_were_killed_go() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cellblock");
+        std::fs::create_dir(&dir).unwrap();
+        let draft = |name: &str, age: Duration| {
+            let file = std::fs::File::create(dir.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        };
+        draft("guest-0.cwasm.1.tmp", super::STALE_DRAFT + Duration::from_mins(1));
+        draft("guest-0.cwasm.2.tmp", Duration::ZERO);
+        draft("somebody-elses.tmp", super::STALE_DRAFT * 2);
+        engine_with(&dir);
+        let names: Vec<_> = files(&dir)
+            .iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .filter(|name| !name.ends_with(".cwasm"))
+            .collect();
+        assert_eq!(names, ["guest-0.cwasm.2.tmp", "somebody-elses.tmp"]);
     }
 }
