@@ -192,6 +192,34 @@ fn limits_exit_with_3_and_are_named() {
     );
 }
 
+/// A limit that is new in the library is an option, and is in the manual.
+#[test]
+fn every_limit_is_an_option_and_in_the_manual() {
+    let limits = include_str!("../../../host/src/limits.rs");
+    let (_, fields) = limits.split_once("pub struct CellLimits {").unwrap();
+    let (fields, _) = fields.split_once("\n}").unwrap();
+    let mut fields: Vec<_> = fields
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'))
+        .map(|(name, _)| name)
+        .collect();
+    let manual = include_str!("../../../docs/cli.md");
+    let row = manual.lines().find(|line| line.starts_with("| `--limit NAME=VALUE`")).unwrap();
+    let mut named: Vec<_> = row.split('`').skip(5).step_by(2).collect();
+    fields.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(named, fields);
+    for name in fields {
+        let value = match name {
+            "running_time" | "total_time" | "cancel_grace" => "1s",
+            "stack_bytes" => "64KiB",
+            _ => "16MiB",
+        };
+        let output = Run::new().script("1", &["--limit", &format!("{name}={value}")]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", err(&output));
+    }
+}
+
 #[test]
 fn deep_recursion_can_be_caught() {
     let script =

@@ -10,12 +10,15 @@
 
 use super::engine::{EngineError, GUEST};
 use crate::clock::{Random, SystemRandom};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat, fcntl_add_seals,
+    memfd_create,
+};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use wasmtime::Engine;
@@ -32,6 +35,8 @@ const STALE_DRAFT: Duration = Duration::from_hours(1);
 const MAX_BYTES: u64 = 64 << 20;
 /// Bytes of the digest at the end of a file.
 const DIGEST_BYTES: usize = 32;
+/// Bytes that are copied and hashed at a time: they stay in the processor's cache.
+const BLOCK_BYTES: usize = 64 << 10;
 /// How the names of drafts end.
 const DRAFT: &str = "tmp";
 /// How the names of compiled guests end.
@@ -94,25 +99,49 @@ fn load(engine: &Engine, dir: &Path, name: &str) -> Result<Option<Component>, St
         Err(error) => return Err(error.to_string()),
     };
     check_ours(&file, FileType::RegularFile)?;
-    let mut bytes = Vec::new();
-    File::from(file)
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("it has more than {MAX_BYTES} bytes"));
-    }
-    let code = match bytes.split_last_chunk::<DIGEST_BYTES>() {
-        Some((code, digest)) if Sha256::digest(code).as_slice() == digest => code,
-        _ => return Err("it is damaged, and is made again".to_owned()),
-    };
+    let code = checked_copy(&mut File::from(file))?;
+    // Mapped by way of the descriptor's link, so that only pages that are used are read.
+    let link = format!("/proc/self/fd/{}", code.as_raw_fd());
     #[expect(unsafe_code, reason = "loading compiled code trusts it; see the module documentation")]
     // SAFETY: only this user can write the file and the folder that it is in, `store`
-    // below is what writes there, and the digest says that these bytes, which nobody
-    // else can change any more, are what it wrote. Wasmtime checks version and
-    // configuration.
-    let loaded = unsafe { Component::deserialize(engine, code) };
+    // below is what writes there, and the digest says that these bytes, which are sealed,
+    // are what it wrote. Wasmtime checks version and configuration.
+    let loaded = unsafe { Component::deserialize_file(engine, link) };
     loaded.map(Some).map_err(|error| format!("{error:#}"))
+}
+
+/// Copies the code into memory that nobody can change any more, and checks the digest
+/// of what was copied.
+fn checked_copy(file: &mut File) -> Result<File, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let damaged = || "it is damaged, and is made again".to_owned();
+    let length = file.metadata().map_err(|error| text(&error))?.len();
+    let mut rest = length.checked_sub(DIGEST_BYTES as u64).ok_or_else(damaged)?;
+    if length > MAX_BYTES {
+        return Err(format!("it has more than {MAX_BYTES} bytes"));
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let copy = memfd_create("cellblock-guest", flags).map_err(|error| text(&error))?;
+    let mut copy = File::from(copy);
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; BLOCK_BYTES];
+    while rest > 0 {
+        let some = usize::try_from(rest).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+        let block = &mut block[..some];
+        file.read_exact(block)
+            .and_then(|()| copy.write_all(block))
+            .map_err(|error| text(&error))?;
+        hasher.update(&*block);
+        rest -= some as u64;
+    }
+    let mut digest = [0; DIGEST_BYTES];
+    file.read_exact(&mut digest).map_err(|error| text(&error))?;
+    if hasher.finalize().as_slice() != digest {
+        return Err(damaged());
+    }
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(&copy, seals).map_err(|error| text(&error))?;
+    Ok(copy)
 }
 
 /// Opens the folder, after a check that it is ours; `None` when there is none.
