@@ -29,15 +29,12 @@ pub fn escape_controls(text: &str) -> Cow<'_, str> {
 fn is_control(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
-        // C0, DEL and C1.
-        '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => true,
         // Unicode's directional marks, embeddings, overrides and isolates.
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            true
-        }
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
         // Line and paragraph separators, which some terminals take for a new line.
-        '\u{2028}' | '\u{2029}' => true,
-        _ => false,
+        | '\u{2028}' | '\u{2029}' => true,
+        // C0, DEL and C1.
+        _ => c.is_control(),
     }
 }
 

@@ -120,7 +120,7 @@ impl Group {
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
-        let (_, out, err, status) = tokio::join!(
+        let ((), out, err, status) = tokio::join!(
             write,
             read(stdout, STDOUT_BYTES),
             read_start(stderr, STDERR_BYTES),

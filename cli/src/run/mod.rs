@@ -105,7 +105,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         let report = Report::new(printer.clone(), source.clone(), folder, arguments);
         let run = Run { limits, tools, values, store, commands: arguments.max_commands };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
-        let ended = run.to_its_end(&engine, source, report, &printer, &mut signals).await;
+        let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
             printer.error(format!("cellblock: {error:#}"));
             Exit::Usage
@@ -143,7 +143,7 @@ struct Run {
 
 impl Run {
     /// Runs the script, reports its end, and writes what it stored.
-    async fn to_its_end(
+    async fn until_the_end(
         self,
         engine: &Engine,
         source: String,

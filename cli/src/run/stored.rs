@@ -10,6 +10,7 @@ use rustix::fs::{Gid, Uid, fchown};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -148,7 +149,7 @@ fn text_of(values: &Values) -> Result<String> {
     let mut text = String::from("{");
     for (at, (key, value)) in values.iter().enumerate() {
         let comma = if at == 0 { "" } else { "," };
-        text += &format!("{comma}\n  {}: {}", serde_json::to_string(key)?, value.get());
+        write!(text, "{comma}\n  {}: {}", serde_json::to_string(key)?, value.get())?;
     }
     text += "\n}\n";
     Ok(text)

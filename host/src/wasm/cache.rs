@@ -228,7 +228,7 @@ fn tidy(dir: &OwnedFd) {
 
 fn modified(stat: &Stat) -> SystemTime {
     let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or_default());
-    let nanoseconds = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or_default());
+    let nanoseconds = Duration::from_nanos(stat.st_mtime_nsec);
     SystemTime::UNIX_EPOCH + seconds + nanoseconds
 }
 
@@ -335,10 +335,15 @@ mod tests {
         };
         let victim = home.path().join("victim");
         std::fs::write(&victim, "precious").unwrap();
-        let makers: [&dyn Fn(&std::path::Path); 3] =
-            [&fifo, &|path| symlink("/dev/zero", path).unwrap(), &|path| {
-                symlink(&victim, path).unwrap()
-            }];
+        let makers: [&dyn Fn(&std::path::Path); 3] = [
+            &fifo,
+            &|path| {
+                symlink("/dev/zero", path).unwrap();
+            },
+            &|path| {
+                symlink(&victim, path).unwrap();
+            },
+        ];
         for make in makers {
             std::fs::remove_file(&file).unwrap();
             make(&file);
@@ -369,7 +374,7 @@ mod tests {
         let names: Vec<_> = files(&dir)
             .iter()
             .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
-            .filter(|name| !name.ends_with(".cwasm"))
+            .filter(|name| name.contains(".tmp"))
             .collect();
         assert_eq!(names, ["guest-0.cwasm.2.tmp", "somebody-elses.tmp"]);
     }
