@@ -73,10 +73,7 @@ fn interrupt_terminate_and_hang_up_end_the_script_and_its_commands() {
         send(signal, running.child.id());
         let status = running.child.wait().unwrap();
         assert_eq!(status.code(), Some(code), "{signal}");
-        // When the command has ended, so have they all.
-        for process in &running.processes {
-            assert!(!is_alive(*process), "{signal}");
-        }
+        running.all_end();
         assert!(!running.run.folder.path().join("s.json").exists());
         let output = running.child.wait_with_output().unwrap();
         assert!(err(&output).contains("terminated"), "{signal}: {}", err(&output));
