@@ -105,7 +105,7 @@ pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
 #[cfg(feature = "process")]
 pub use process::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 pub use service::CodeModeService;
-pub use stored::StoredValues;
+pub use stored::{InvalidJson, StoredValues};
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
 pub use wasm::{Engine, EngineConfig, EngineError, WasmBackend};
 
