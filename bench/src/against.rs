@@ -7,10 +7,8 @@ use crate::figures::Figures;
 use crate::host::Bench;
 use crate::workloads;
 use anyhow::{Context, Result, bail, ensure};
-use cellblock::{
-    CodeModeBackend, ExecuteRequest, HostAddress, HostCommand, HostProcess, ProcessBackend,
-    RuntimeResponse,
-};
+use cellblock::{CodeModeBackend, ExecuteRequest, RuntimeResponse};
+use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! The `cellblock` program: runs model-written JavaScript in a sandbox.
 
-mod host;
 mod limits;
 mod run;
+mod serve;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -28,7 +28,7 @@ enum Command {
     /// Run one program.
     Run(run::Arguments),
     /// Serve code-mode sessions to another process, such as Codex.
-    Host(host::Arguments),
+    Host(serve::Arguments),
 }
 
 /// What the program's exit code says.
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         .init();
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
-        Command::Host(arguments) => host::main(arguments).into(),
+        Command::Host(arguments) => serve::main(arguments).into(),
     }
 }
 

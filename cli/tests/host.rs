@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use cellblock::protocol::frame;
 use cellblock::{
-    CodeModeError, CodeModeService, ContentItem, ExecuteRequest, HostAddress, HostCommand,
-    HostProcess, ProcessBackend, ProcessLimits, RuntimeResponse, WaitOutcome, WaitRequest,
+    CodeModeError, CodeModeService, ContentItem, ExecuteRequest, RuntimeResponse, WaitOutcome,
+    WaitRequest,
 };
+use cellblock_remote::protocol::frame;
+use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 use cellblock_tests::contract::Host as TestHost;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};

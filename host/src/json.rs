@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 /// Nesting that a value may have: what serde_json reads back.
-pub(crate) const MAX_DEPTH: usize = 127;
+pub const MAX_DEPTH: usize = 127;
 
 /// Whether a value nests at most `depth` levels deep. Looks without recursion: a
 /// hostile tool may nest without end.
-pub(crate) fn is_shallow(value: &Value, depth: usize) -> bool {
+pub fn is_shallow(value: &Value, depth: usize) -> bool {
     let mut level = vec![value];
     for _ in 0..=depth {
         let mut below = Vec::new();
@@ -33,7 +33,7 @@ fn is_nested(value: &Value) -> bool {
 }
 
 /// Drops a value without recursion, which nesting without end would overflow.
-pub(crate) fn dismantle(value: Value) {
+pub fn dismantle(value: Value) {
     let mut rest = vec![value];
     while let Some(value) = rest.pop() {
         match value {

@@ -1,9 +1,7 @@
 //! The backends under test, each behind the seam.
 
-use cellblock::{
-    CellLimits, CodeModeBackend, Engine, HostAddress, HostCommand, HostProcess, ProcessBackend,
-    ProcessLimits, SessionLimits, WasmBackend,
-};
+use cellblock::{CellLimits, CodeModeBackend, Engine, SessionLimits, WasmBackend};
+use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 use std::path::Path;
 use std::sync::Arc;
 

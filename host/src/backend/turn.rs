@@ -69,7 +69,10 @@ impl ToolResult {
     }
 
     /// JSON text of at most `limit` bytes.
-    pub(crate) fn into_json(self, limit: usize) -> Result<String, String> {
+    ///
+    /// # Errors
+    /// A text that rejects the call: the result is longer, or nests too deeply.
+    pub fn into_json(self, limit: usize) -> Result<String, String> {
         let json = match self.0 {
             Form::Value(value) if json::is_shallow(&value, json::MAX_DEPTH) => value.to_string(),
             Form::Value(value) => {

@@ -7,7 +7,7 @@
 use super::imports::Outbox;
 use crate::backend as report;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
-use crate::turns::Turn;
+use crate::turns::CurrentTurn;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -42,7 +42,7 @@ pub(super) struct Callbacks {
     tool_call_id: String,
     result_bytes: usize,
     outbox: Arc<Outbox>,
-    turn: Turn,
+    turn: CurrentTurn,
     calls: CancellationToken,
     notifications: CancellationToken,
     running: JoinSet<Done>,
@@ -60,7 +60,7 @@ impl Callbacks {
         tool_call_id: String,
         result_bytes: usize,
         outbox: Arc<Outbox>,
-        turn: Turn,
+        turn: CurrentTurn,
     ) -> Self {
         Self {
             cell_id,

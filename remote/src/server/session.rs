@@ -4,10 +4,10 @@
 //! against the host's limit until its end has been told, and its client hears that
 //! it is closed after everything else of it.
 
-use cellblock::protocol::{ExecutionLimits, TimedResponse, TimedWaitOutcome};
+use crate::protocol::{ExecutionLimits, TimedResponse, TimedWaitOutcome};
 use cellblock::{
-    CellId, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, Engine, ExecuteRequest,
-    RuntimeResponse, SessionLimits, WaitOutcome, WaitRequest, WasmBackend,
+    CellId, CodeModeBackend, CodeModeError, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
+    ExecuteRequest, RuntimeResponse, WaitOutcome, WaitRequest,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,32 +32,28 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// What all sessions of a host share.
 pub struct Host {
-    engine: Engine,
-    limits: SessionLimits,
+    open: OpenBackend,
     cells: Arc<Semaphore>,
 }
 
+/// Makes the backend of a new session, with the limits that its client asked for.
+pub type OpenBackend =
+    Box<dyn Fn(ExecutionLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError> + Send + Sync>;
+
 impl Host {
-    /// A host whose sessions have these limits, and which runs so many cells in all.
-    pub fn new(engine: Engine, limits: SessionLimits, cells: usize) -> Self {
-        Self { engine, limits, cells: Arc::new(Semaphore::new(cells)) }
+    /// A host that opens a backend for each session, and runs so many cells in all.
+    pub fn new(open: OpenBackend, cells: usize) -> Self {
+        Self { open, cells: Arc::new(Semaphore::new(cells)) }
     }
 
     /// A session with the host's limits, or narrower ones.
-    pub fn open(&self, asked: ExecutionLimits) -> Result<Arc<Session>, String> {
-        let mut limits = self.limits.clone();
-        if let Some(max) = asked.max_yield_time_ms {
-            limits.max_yield_time_ms =
-                Some(limits.max_yield_time_ms.map_or(max, |own| own.min(max)));
-        }
-        if let Some(bytes) = asked.max_heap_size_bytes {
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            limits.cell.memory_bytes = limits.cell.memory_bytes.min(bytes);
-        }
-        limits.cell.check()?;
-        let backend = WasmBackend::with_limits(&self.engine, limits);
+    pub(super) fn open(&self, asked: ExecutionLimits) -> Result<Arc<Session>, String> {
+        let backend = (self.open)(asked).map_err(|error| match error {
+            CodeModeError::InvalidRequest(why) => why,
+            other => other.to_string(),
+        })?;
         Ok(Arc::new(Session {
-            service: CodeModeService::new(Arc::new(backend)),
+            service: CodeModeService::new(backend),
             permits: Arc::clone(&self.cells),
             cells: Mutex::default(),
             requests: TaskTracker::new(),

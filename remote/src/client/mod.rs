@@ -5,29 +5,29 @@
 //! side, `link` what is needed of a connection, `framed` and `grpc` the two kinds,
 //! `child` a host that is started here.
 
-mod cells;
+mod address;
+mod cell;
 mod child;
+mod connection;
 mod framed;
-mod host;
-mod link;
 
-#[cfg(feature = "grpc")]
 mod grpc;
 
+pub use address::{HostAddress, HostProcess};
 pub use child::HostCommand;
-pub use host::{HostAddress, HostProcess};
 
-use crate::backend::{
+use crate::protocol::ExecutionLimits;
+use cell::{Asked, Cell, Observed, Observer, Remote, lock};
+use cellblock::CellLimits;
+use cellblock::StoredValues;
+use cellblock::support::TurnWorkers;
+use cellblock::support::yield_timeout;
+use cellblock::{
     BoxFuture, CellId, CellInfo, CellReport, CodeModeBackend, CodeModeError, CodeModeTurnHost,
     CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
     WaitRequest, WaitToPendingOutcome,
 };
-use crate::limits::{CellLimits, yield_timeout};
-use crate::protocol::ExecutionLimits;
-use crate::stored::StoredValues;
-use crate::turns::Turns;
-use cells::{Asked, Cell, Observed, Observer, Remote, lock};
-use link::{Answer, CANCELLED, Failure, Link, WaitId};
+use connection::{Answer, CANCELLED, Failure, Link, WaitId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,12 +44,12 @@ const TRANSPORT: Duration = Duration::from_mins(1);
 /// Limits of a session on a host process. All others are the host's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessLimits {
-    /// As [`SessionLimits::max_yield_time_ms`](crate::SessionLimits::max_yield_time_ms).
+    /// As [`SessionLimits::max_yield_time_ms`](cellblock::SessionLimits::max_yield_time_ms).
     pub max_yield_time_ms: Option<u64>,
     /// Bytes of memory for JavaScript; `None` for what the host allows. Hosts other
     /// than this project's may take it and not keep it.
     pub max_heap_size_bytes: Option<u64>,
-    /// As [`CellLimits::cancel_grace`](crate::CellLimits::cancel_grace): kept on this side.
+    /// As [`CellLimits::cancel_grace`](cellblock::CellLimits::cancel_grace): kept on this side.
     pub cancel_grace: Duration,
 }
 
@@ -91,7 +91,7 @@ pub struct ProcessBackend {
 struct Session {
     host: HostProcess,
     limits: ProcessLimits,
-    turns: Arc<Turns>,
+    turns: Arc<TurnWorkers>,
     newest: Mutex<Newest>,
 }
 
@@ -164,7 +164,7 @@ impl ProcessBackend {
     /// A session on a host, with limits of its own. A host that takes none refuses
     /// its programs.
     pub fn with_limits(host: &HostProcess, limits: ProcessLimits) -> Self {
-        let (host, turns) = (host.clone(), Arc::new(Turns::new()));
+        let (host, turns) = (host.clone(), Arc::new(TurnWorkers::new()));
         let session = Arc::new(Session { host, limits, turns, newest: Mutex::default() });
         Self { session, cells: Mutex::default(), closed: AtomicBool::new(false) }
     }

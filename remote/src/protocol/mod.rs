@@ -6,7 +6,6 @@
 pub mod frame;
 mod message;
 
-#[cfg(feature = "grpc")]
 pub mod grpc;
 
 pub use message::{

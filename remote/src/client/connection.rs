@@ -1,8 +1,8 @@
 //! What the backend needs of a connection to a host, whatever it speaks.
 
-use super::cells::{Cell, Remote};
-use crate::backend::{BoxFuture, CellId, ExecuteRequest, RuntimeResponse, WaitOutcome};
+use super::cell::{Cell, Remote};
 use crate::protocol::ExecutionLimits;
+use cellblock::{BoxFuture, CellId, ExecuteRequest, RuntimeResponse, WaitOutcome};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,6 @@ pub(super) enum WaitId {
     /// A request's id.
     Framed(i64),
     /// Chosen by this client.
-    #[cfg(feature = "grpc")]
     Grpc(String),
 }
 

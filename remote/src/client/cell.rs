@@ -4,13 +4,13 @@
 //! notifications as tasks, and sees to it that every cell closes exactly once:
 //! after its calls have returned and its notifications are through.
 
-use super::link::Failure;
-use crate::backend::{
+use super::connection::Failure;
+use crate::protocol::MAX_DELEGATE_CALLS;
+use cellblock::support::{CurrentTurn, TurnWorkers};
+use cellblock::{
     BoxFuture, CellId, CellInfo, CellState, CodeModeNestedToolCall, CodeModeTurnHost,
     RuntimeResponse, ToolResult,
 };
-use crate::protocol::MAX_DELEGATE_CALLS;
-use crate::turns::{Turn, Turns};
 use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -147,7 +147,7 @@ impl Cell {
 pub(super) struct Remote {
     /// Its id on the host.
     pub(super) session_id: OnceLock<String>,
-    turns: Arc<Turns>,
+    turns: Arc<TurnWorkers>,
     /// Cells by what their messages carry: their id on the host, or their execution's.
     cells: Mutex<HashMap<String, Arc<Cell>>>,
     delegates: Arc<Semaphore>,
@@ -157,7 +157,7 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    pub(super) fn new(turns: Arc<Turns>, cancel_grace: Duration) -> Self {
+    pub(super) fn new(turns: Arc<TurnWorkers>, cancel_grace: Duration) -> Self {
         Self {
             session_id: OnceLock::new(),
             turns,
@@ -292,7 +292,6 @@ impl Remote {
     }
 
     /// A cell that was announced was not admitted after all.
-    #[cfg(feature = "grpc")]
     pub(super) fn refused(&self, key: &str) {
         if let Some(cell) = lock(&self.cells).remove(key) {
             cell.closed.cancel();
@@ -336,7 +335,7 @@ impl Remote {
 pub(super) type Reply<T> = Box<dyn FnOnce(Result<T, String>) -> BoxFuture<'static, ()> + Send>;
 
 /// The host that serves, when there is one.
-async fn serving(mut turn: Turn) -> Arc<dyn CodeModeTurnHost> {
+async fn serving(mut turn: CurrentTurn) -> Arc<dyn CodeModeTurnHost> {
     loop {
         if let Some(host) = turn.host() {
             return host;
@@ -346,7 +345,7 @@ async fn serving(mut turn: Turn) -> Arc<dyn CodeModeTurnHost> {
 }
 
 async fn run_call(
-    turn: Turn,
+    turn: CurrentTurn,
     call: CodeModeNestedToolCall,
     cancellation: CancellationToken,
 ) -> Result<ToolResult, String> {
@@ -366,7 +365,7 @@ async fn run_call(
 }
 
 async fn run_notification(
-    turn: Turn,
+    turn: CurrentTurn,
     cell: &CellId,
     call_id: String,
     text: String,

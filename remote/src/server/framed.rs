@@ -5,13 +5,13 @@
 //! connections go on.
 
 use super::session::{Admitted, Host, REQUESTS, Remembered, SESSIONS, SHUTDOWN_GRACE, Session};
-use anyhow::{Context, Result, bail, ensure};
-use async_trait::async_trait;
-use cellblock::protocol::frame::{self, FrameError};
-use cellblock::protocol::{
+use crate::protocol::frame::{self, FrameError};
+use crate::protocol::{
     ClientMessage, DelegateRequest, DelegateValue, HostMessage, LIMITS_CAPABILITY,
     MAX_DELEGATE_CALLS, OperationRequest, OperationValue, Outcome, RejectionReason, VERSION,
 };
+use anyhow::{Context, Result, bail, ensure};
+use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, ToolResult, WaitRequest,
 };
@@ -304,12 +304,12 @@ impl Connection {
     fn open(
         self: &Arc<Self>,
         session_id: &str,
-        limits: cellblock::protocol::ExecutionLimits,
+        limits: crate::protocol::ExecutionLimits,
     ) -> Result<(), String> {
         if session_id.trim().is_empty() {
             return Err("code-mode session ID is blank".to_owned());
         }
-        if limits != cellblock::protocol::ExecutionLimits::default() && !self.takes_limits {
+        if limits != crate::protocol::ExecutionLimits::default() && !self.takes_limits {
             return Err(format!(
                 "cellExecutionLimits needs the capability {LIMITS_CAPABILITY}, which was not asked for"
             ));

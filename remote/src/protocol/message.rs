@@ -1,6 +1,6 @@
 //! The messages of framed JSON, version 1. Both sides refuse fields they do not know.
 
-use crate::backend::{
+use cellblock::{
     CellId, CellReport, CodeModeNestedToolCall, ContentItem, ExecuteRequest, RuntimeResponse,
     WaitOutcome, WaitRequest,
 };
@@ -96,11 +96,11 @@ pub enum OperationRequest {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExecutionLimits {
     /// Bound on yield times in milliseconds; see
-    /// [`SessionLimits::max_yield_time_ms`](crate::SessionLimits::max_yield_time_ms).
+    /// [`SessionLimits::max_yield_time_ms`](cellblock::SessionLimits::max_yield_time_ms).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_yield_time_ms: Option<u64>,
     /// Bytes of memory for JavaScript; see
-    /// [`CellLimits::memory_bytes`](crate::CellLimits::memory_bytes).
+    /// [`CellLimits::memory_bytes`](cellblock::CellLimits::memory_bytes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_heap_size_bytes: Option<u64>,
 }

@@ -3,17 +3,15 @@
 //! Two tasks: one reads and hands out, one writes. A request waits in a table for
 //! its answer; whatever breaks the protocol, or the stream, fails them all.
 
-use super::cells::{Cell, Remote, lock};
-use super::link::{Answer, Failure, Link, WaitId, Waiting};
-use crate::backend::{
-    CellId, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome, WaitRequest,
-};
-use crate::json;
+use super::cell::{Cell, Remote, lock};
+use super::connection::{Answer, Failure, Link, WaitId, Waiting};
 use crate::protocol::frame::{self, FrameError};
 use crate::protocol::{
     ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, LIMITS_CAPABILITY,
     OperationRequest, OperationValue, Outcome, TimedResponse, VERSION,
 };
+use cellblock::support as json;
+use cellblock::{CellId, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome, WaitRequest};
 use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -204,7 +202,6 @@ impl Link for FramedLink {
     }
 
     fn cancel_wait(&self, _remote: &Remote, wait: WaitId) {
-        #[cfg_attr(not(feature = "grpc"), expect(irrefutable_let_patterns, reason = "one kind"))]
         if let WaitId::Framed(id) = wait {
             let state = Arc::clone(&self.0);
             tokio::spawn(async move { state.send(&ClientMessage::Cancel { id }).await });
@@ -398,7 +395,7 @@ impl State {
         self: Arc<Self>,
         id: i64,
         result: Result<DelegateValue, String>,
-    ) -> crate::BoxFuture<'static, ()> {
+    ) -> cellblock::BoxFuture<'static, ()> {
         Box::pin(async move {
             if lock(&self.table).delegates.remove(&id).is_none() {
                 return;

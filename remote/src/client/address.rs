@@ -1,9 +1,9 @@
 //! A host process: where it is, and the one connection to it.
 
+use super::cell::lock;
 use super::child::{self, HostCommand};
+use super::connection::{Failure, Link};
 use super::framed::FramedLink;
-use super::link::{Failure, Link};
-use crate::process::cells::lock;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -20,15 +20,12 @@ pub enum HostAddress {
     /// A child of this process that speaks framed JSON on its standard streams.
     Child(HostCommand),
     /// A child of this process that speaks gRPC on its standard streams.
-    #[cfg(feature = "grpc")]
     GrpcChild(HostCommand),
     /// A Unix socket that speaks framed JSON.
     Unix(PathBuf),
     /// A Unix socket that speaks gRPC.
-    #[cfg(feature = "grpc")]
     GrpcUnix(PathBuf),
     /// `IP:PORT` that speaks gRPC, without TLS: for this machine and trusted networks.
-    #[cfg(feature = "grpc")]
     Grpc(std::net::SocketAddr),
 }
 
@@ -70,7 +67,6 @@ impl HostProcess {
     pub(super) fn availability(&self) -> Result<(), String> {
         match &self.0.address {
             HostAddress::Child(command) => command.check(),
-            #[cfg(feature = "grpc")]
             HostAddress::GrpcChild(command) => command.check(),
             _ => Ok(()),
         }
@@ -134,7 +130,6 @@ async fn connect(address: &HostAddress) -> Result<Arc<dyn Link>, String> {
             let (input, output) = unix(path).await?.into_split();
             Ok(Arc::new(FramedLink::start(input, output, HANDSHAKE).await?))
         }
-        #[cfg(feature = "grpc")]
         HostAddress::GrpcChild(command) => {
             let child::Running { child, input, output } = command.spawn()?;
             let stream = tokio::io::join(output, input);
@@ -143,11 +138,9 @@ async fn connect(address: &HostAddress) -> Result<Arc<dyn Link>, String> {
             watch(child, &link);
             Ok(link)
         }
-        #[cfg(feature = "grpc")]
         HostAddress::GrpcUnix(path) => {
             Ok(Arc::new(super::grpc::GrpcLink::start(unix(path).await?, HANDSHAKE).await?))
         }
-        #[cfg(feature = "grpc")]
         HostAddress::Grpc(address) => {
             let socket = timeout(HANDSHAKE, tokio::net::TcpStream::connect(address)).await;
             let socket = socket

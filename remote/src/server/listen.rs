@@ -2,13 +2,13 @@
 
 use super::session::{Host, SHUTDOWN_GRACE};
 use super::{framed, grpc};
+use crate::protocol::frame;
 use anyhow::{Context, Result};
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use cellblock::protocol::frame;
 use futures_util::{SinkExt, StreamExt, future};
 use std::io::Write;
 use std::net::SocketAddr;

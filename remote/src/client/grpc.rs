@@ -5,15 +5,15 @@
 //! before the execution they belong to is known to have started. They name it, so
 //! nothing needs to wait.
 
-use super::cells::{Cell, Remote, lock};
-use super::link::{Answer, CANCELLED, Failure, Link, WaitId, Waiting};
-use crate::backend::{
-    CellId, CodeModeNestedToolCall, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome,
-};
+use super::cell::{Cell, Remote, lock};
+use super::connection::{Answer, CANCELLED, Failure, Link, WaitId, Waiting};
 use crate::protocol::ExecutionLimits;
 use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::grpc::code_mode_host_client::CodeModeHostClient;
 use crate::protocol::grpc::{self, execute_event, session_event};
+use cellblock::{
+    CellId, CodeModeNestedToolCall, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome,
+};
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -420,7 +420,7 @@ fn heard(remote: &Remote, running: &Running, closing: &mut Closing, event: grpc:
                 notification;
             lock(running).insert(id.clone(), CancellationToken::new());
             let (done, ended) = (Arc::clone(running), id.clone());
-            let reply = move |_| -> crate::BoxFuture<'static, ()> {
+            let reply = move |_| -> cellblock::BoxFuture<'static, ()> {
                 lock(&done).remove(&ended);
                 Box::pin(std::future::ready(()))
             };
@@ -461,7 +461,7 @@ fn called(
     lock(running).insert(id.clone(), CancellationToken::new());
     let (done, ended, state, session) =
         (Arc::clone(running), id.clone(), Arc::clone(state), call.session_id);
-    let reply = move |result| -> crate::BoxFuture<'static, ()> {
+    let reply = move |result| -> cellblock::BoxFuture<'static, ()> {
         Box::pin(async move {
             let wanted = lock(&done).remove(&ended).is_some();
             if wanted {

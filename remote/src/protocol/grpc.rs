@@ -9,35 +9,34 @@
     reason = "most of this is generated"
 )]
 
-use crate::backend as seam;
-use crate::tools;
+use cellblock as seam;
 use serde_json::Value;
 use tokio_util::bytes::Bytes;
 
 include!("generated.rs");
 
-impl From<&tools::ToolName> for ToolName {
-    fn from(name: &tools::ToolName) -> Self {
+impl From<&seam::ToolName> for ToolName {
+    fn from(name: &seam::ToolName) -> Self {
         Self { name: name.name.clone(), namespace: name.namespace.clone() }
     }
 }
 
-impl From<ToolName> for tools::ToolName {
+impl From<ToolName> for seam::ToolName {
     fn from(name: ToolName) -> Self {
         Self { name: name.name, namespace: name.namespace }
     }
 }
 
-impl From<tools::ToolKind> for ToolKind {
-    fn from(kind: tools::ToolKind) -> Self {
+impl From<seam::ToolKind> for ToolKind {
+    fn from(kind: seam::ToolKind) -> Self {
         match kind {
-            tools::ToolKind::Function => Self::Function,
-            tools::ToolKind::Freeform => Self::Freeform,
+            seam::ToolKind::Function => Self::Function,
+            seam::ToolKind::Freeform => Self::Freeform,
         }
     }
 }
 
-impl From<ToolKind> for tools::ToolKind {
+impl From<ToolKind> for seam::ToolKind {
     fn from(kind: ToolKind) -> Self {
         match kind {
             ToolKind::Freeform => Self::Freeform,
@@ -46,8 +45,8 @@ impl From<ToolKind> for tools::ToolKind {
     }
 }
 
-impl From<&tools::ToolDefinition> for ToolDefinition {
-    fn from(tool: &tools::ToolDefinition) -> Self {
+impl From<&seam::ToolDefinition> for ToolDefinition {
+    fn from(tool: &seam::ToolDefinition) -> Self {
         let json =
             |schema: &Option<Value>| schema.as_ref().map(|schema| Bytes::from(schema.to_string()));
         Self {
@@ -61,7 +60,7 @@ impl From<&tools::ToolDefinition> for ToolDefinition {
     }
 }
 
-impl TryFrom<ToolDefinition> for tools::ToolDefinition {
+impl TryFrom<ToolDefinition> for seam::ToolDefinition {
     type Error = String;
 
     /// Fails on a schema that is no JSON. A tool without an identity is its name's.
@@ -74,9 +73,7 @@ impl TryFrom<ToolDefinition> for tools::ToolDefinition {
         Ok(Self {
             input_schema: json(tool.input_schema_json)?,
             output_schema: json(tool.output_schema_json)?,
-            tool_name: tool
-                .tool_name
-                .map_or_else(|| tools::ToolName::plain(&tool.name), Into::into),
+            tool_name: tool.tool_name.map_or_else(|| seam::ToolName::plain(&tool.name), Into::into),
             kind: ToolKind::try_from(tool.kind).unwrap_or(ToolKind::Unspecified).into(),
             description: tool.description,
             name: tool.name,

@@ -3,14 +3,14 @@
 //! Sessions belong to the connection that opened them: nobody else can name them.
 
 use super::session::{Host, Remembered, SESSIONS, SHUTDOWN_GRACE, Session};
-use anyhow::{Context, Result};
-use async_trait::async_trait;
-use cellblock::protocol::frame::MAX_BYTES;
-use cellblock::protocol::grpc::code_mode_host_server::{CodeModeHost, CodeModeHostServer};
-use cellblock::protocol::grpc::{self, complete_tool_call_request, execute_event, session_event};
-use cellblock::protocol::{
+use crate::protocol::frame::MAX_BYTES;
+use crate::protocol::grpc::code_mode_host_server::{CodeModeHost, CodeModeHostServer};
+use crate::protocol::grpc::{self, complete_tool_call_request, execute_event, session_event};
+use crate::protocol::{
     ExecutionLimits, MAX_DELEGATE_CALLS, MAX_IDENTIFIER_BYTES, TimedWaitOutcome,
 };
+use anyhow::{Context, Result};
+use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, RuntimeResponse,
     ToolName, ToolResult,

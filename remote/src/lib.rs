@@ -1,0 +1,10 @@
+//! Code-mode hosts in another process: the two protocols, a backend that is their client,
+//! and a server for any backend.
+
+#![warn(unreachable_pub)]
+
+mod client;
+pub mod protocol;
+pub mod server;
+
+pub use client::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
