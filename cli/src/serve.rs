@@ -3,9 +3,9 @@
 use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
-use cellblock::{CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
+use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
 use cellblock_remote::protocol::ExecutionLimits;
-use cellblock_remote::server::{self, Host, Listen};
+use cellblock_remote::server::{Listen, Server, ServerLimits};
 use clap::Args;
 use std::sync::Arc;
 
@@ -17,8 +17,11 @@ pub struct Arguments {
     #[arg(long, value_name = "URL", default_value = "stdio")]
     listen: Listen,
     /// Cells that may be active at one time, in all sessions.
-    #[arg(long, value_name = "N", default_value_t = server::CELLS)]
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().cells)]
     max_cells: usize,
+    /// Cells that may be active at one time in one session; half of all unless it is given.
+    #[arg(long, value_name = "N")]
+    max_cells_per_session: Option<usize>,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -45,13 +48,23 @@ fn run(arguments: Arguments) -> Result<Exit> {
     config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
     let open = move |asked| {
-        Ok(Arc::new(WasmBackend::with_limits(&engine, narrowed(&limits, asked)?)) as _)
+        let limits = narrowed(&limits, asked)?;
+        Ok(Arc::new(WasmBackend::with_limits(&engine, limits)) as Arc<dyn CodeModeBackend>)
     };
-    let host = Arc::new(Host::new(Box::new(open), arguments.max_cells));
+    let cells = arguments.max_cells;
+    let cells_per_session = arguments.max_cells_per_session.unwrap_or(cells.div_ceil(2));
+    let server = Arc::new(Server::new(open, ServerLimits { cells, cells_per_session }));
+    let listen = arguments.listen;
+    if listen.is_reachable_from_elsewhere() {
+        crate::complain(&format!(
+            "warning: whoever reaches {listen} may run programs here: nothing is encrypted, and \
+             clients are not asked who they are"
+        ));
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
         tokio::select! {
-            served = server::serve(arguments.listen, host) => served.map(|()| Exit::Completed),
+            served = server.serve(&listen) => served.map(|()| Exit::Completed).map_err(Into::into),
             signal = interrupted() => signal.map(|()| Exit::Interrupted),
         }
     });

@@ -304,7 +304,7 @@ fn the_memory_limit_of_a_session_holds() {
 
 #[test]
 fn requests_in_flight_are_bounded() {
-    let served = Served::start("unix", &["--max-cells", "300"]);
+    let served = Served::start("unix", &["--max-cells", "300", "--max-cells-per-session", "300"]);
     let mut client = served.session();
     for _ in 0..256 {
         client.ask(&execute("await tools.stone()", 600_000));

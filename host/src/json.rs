@@ -28,6 +28,28 @@ pub fn is_shallow(value: &Value, depth: usize) -> bool {
     false
 }
 
+/// Whether JSON text nests at most `depth` levels deep. Reads it without recursion, and
+/// does not check it otherwise.
+pub fn is_shallow_text(json: &str, depth: usize) -> bool {
+    let (mut level, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                level += 1;
+                if level > depth {
+                    return false;
+                }
+            }
+            b']' | b'}' if !in_string => level = level.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
 fn is_nested(value: &Value) -> bool {
     value.is_array() || value.is_object()
 }
@@ -40,6 +62,28 @@ pub fn dismantle(value: Value) {
             Value::Array(items) => rest.extend(items),
             Value::Object(members) => rest.extend(members.into_iter().map(|(_, member)| member)),
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_value_are_as_deep_as_each_other() {
+        for (json, depth) in [
+            ("1", 0),
+            (r#""[[[""#, 0),
+            (r#""\"[[""#, 0),
+            ("[]", 1),
+            (r#"{"a":[1,{}],"b":[[[]]]}"#, 4),
+        ] {
+            let value: Value = serde_json::from_str(json).unwrap();
+            for limit in 0..6 {
+                assert_eq!(is_shallow_text(json, limit), depth <= limit, "{json} {limit}");
+                assert_eq!(is_shallow(&value, limit), depth <= limit, "{json} {limit}");
+            }
         }
     }
 }

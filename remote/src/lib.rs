@@ -4,6 +4,7 @@
 #![warn(unreachable_pub)]
 
 mod client;
+mod in_flight;
 pub mod protocol;
 pub mod server;
 

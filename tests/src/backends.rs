@@ -66,6 +66,7 @@ fn host(program: &Path, listen: &str, limits: &SessionLimits) -> HostCommand {
     let cells = limits.cells.to_string();
     let mut command =
         HostCommand::new(program).args(["host", "--listen", listen, "--max-cells", &cells]);
+    command = command.args(["--max-cells-per-session", &cells]);
     for (name, value) in [
         ("fuel", cell.fuel.to_string()),
         ("step_fuel", cell.step_fuel.to_string()),

@@ -53,6 +53,9 @@ impl ToolResult {
     /// A text that says why it is no JSON, or that it nests too deeply.
     pub fn from_json(json: impl Into<String>) -> Result<Self, String> {
         let json = json.into();
+        if !json::is_shallow_text(&json, json::MAX_DEPTH) {
+            return Err(too_deep());
+        }
         match serde_json::from_str::<serde::de::IgnoredAny>(&json) {
             Ok(_) => Ok(Self(Form::Json(json))),
             Err(error) => Err(format!("the tool's result is no JSON: {error}")),
@@ -77,8 +80,7 @@ impl ToolResult {
             Form::Value(value) if json::is_shallow(&value, json::MAX_DEPTH) => value.to_string(),
             Form::Value(value) => {
                 json::dismantle(value);
-                let depth = json::MAX_DEPTH;
-                return Err(format!("tool result is nested more than {depth} levels deep"));
+                return Err(too_deep());
             }
             Form::Json(json) => json,
         };
@@ -91,6 +93,10 @@ impl ToolResult {
         }
         Ok(json)
     }
+}
+
+fn too_deep() -> String {
+    format!("tool result is nested more than {} levels deep", json::MAX_DEPTH)
 }
 
 impl From<Value> for ToolResult {

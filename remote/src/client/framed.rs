@@ -421,8 +421,11 @@ impl State {
 fn tool_result(result: ToolResult) -> Result<DelegateValue, String> {
     const DEPTH: usize = json::MAX_DEPTH - ENVELOPE_DEPTH;
     let result = result.into_value();
+    let to_raw = |value: &serde_json::Value| serde_json::value::to_raw_value(value);
     if json::is_shallow(&result, DEPTH) {
-        return Ok(DelegateValue::ToolResult { result });
+        return to_raw(&result)
+            .map(|result| DelegateValue::ToolResult { result })
+            .map_err(|e| e.to_string());
     }
     json::dismantle(result);
     Err(format!("tool result is nested more than {DEPTH} levels deep"))

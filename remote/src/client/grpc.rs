@@ -96,7 +96,7 @@ impl GrpcLink {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             let response = state.or_gone(answer).await?.into_inner();
-            response.try_into().map_err(|why: String| state.broke(&why))
+            response.try_into().map_err(|why: grpc::Malformed| state.broke(&why.to_string()))
         })
     }
 }
@@ -293,7 +293,9 @@ impl State {
                     Remote::admitted(cell, CellId::new(started.cell_id));
                 }
                 Some(execute_event::Event::Outcome(outcome)) => {
-                    return outcome.try_into().map_err(|why: String| self.broke(&why));
+                    return outcome
+                        .try_into()
+                        .map_err(|why: grpc::Malformed| self.broke(&why.to_string()));
                 }
                 None => return Err(self.broke("an execution without an outcome")),
             }

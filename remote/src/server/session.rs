@@ -1,239 +1,249 @@
 //! A session that a client has opened, whatever protocol it speaks.
 //!
-//! It is a service over the wasm backend, and an account of its cells: a cell counts
-//! against the host's limit until its end has been told, and its client hears that
-//! it is closed after everything else of it.
+//! It is a service over a backend, and an account of its cells. A cell counts against the
+//! host's limit, and the session's, until its end was sent; then its client is sent that
+//! it is closed, after everything else of it.
 
-use crate::protocol::{ExecutionLimits, TimedResponse, TimedWaitOutcome};
+use super::{Permits, Server};
+use crate::protocol::{ExecutionLimits, MAX_TOOL_BYTES, Refusal, TimedResponse, TimedWaitOutcome};
+use cellblock::support::lock;
 use cellblock::{
-    CellId, CodeModeBackend, CodeModeError, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, RuntimeResponse, WaitOutcome, WaitRequest,
+    CellId, CodeModeError, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, ExecuteRequest,
+    RuntimeResponse, ToolDefinition, WaitOutcome, WaitRequest,
 };
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// Requests of one connection that may be under way.
-pub const REQUESTS: usize = 256;
-
-/// Sessions of one connection that may be open.
-pub const SESSIONS: usize = 4_096;
-
-/// Ids of one kind that are remembered.
-const REMEMBERED: usize = 4_096;
-
-/// Cells that a host runs at one time, unless it is told otherwise.
-pub const CELLS: usize = 128;
-
-/// How long sessions may take to end when the host does.
-pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-
-/// What all sessions of a host share.
-pub struct Host {
-    open: OpenBackend,
-    cells: Arc<Semaphore>,
-}
-
-/// Makes the backend of a new session, with the limits that its client asked for.
-pub type OpenBackend =
-    Box<dyn Fn(ExecutionLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError> + Send + Sync>;
-
-impl Host {
-    /// A host that opens a backend for each session, and runs so many cells in all.
-    pub fn new(open: OpenBackend, cells: usize) -> Self {
-        Self { open, cells: Arc::new(Semaphore::new(cells)) }
-    }
-
-    /// A session with the host's limits, or narrower ones.
-    pub(super) fn open(&self, asked: ExecutionLimits) -> Result<Arc<Session>, String> {
-        let backend = (self.open)(asked).map_err(|error| match error {
-            CodeModeError::InvalidRequest(why) => why,
-            other => other.to_string(),
-        })?;
-        Ok(Arc::new(Session {
-            service: CodeModeService::new(backend),
-            permits: Arc::clone(&self.cells),
-            cells: Mutex::default(),
-            requests: TaskTracker::new(),
-        }))
-    }
-}
+/// How long sessions may take to end when their connection has.
+pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// An open session.
-pub struct Session {
+pub(super) struct Session {
     service: CodeModeService,
+    /// What the cells of all sessions share.
+    server: Arc<Server>,
+    /// One for each cell that this session may have.
     permits: Arc<Semaphore>,
     cells: Mutex<HashMap<CellId, Entry>>,
-    /// Requests for the session's cells: it closes after they were answered.
-    pub requests: TaskTracker,
+    /// Requests for cells: the session closes after they were answered.
+    requests: TaskTracker,
+    /// Receives each cell that is closed; `None` once the session is.
+    closed: Mutex<Option<mpsc::UnboundedSender<CellId>>>,
 }
 
 /// What is known of a cell.
 struct Entry {
-    /// Requests that look at it.
-    looking: usize,
-    /// Its end has been answered.
-    told: bool,
+    /// Requests for it that were not answered yet.
+    requests: usize,
+    /// Its last response was taken to be sent.
+    last_taken: bool,
     /// When it ended.
     ended: Option<Instant>,
-    _permit: OwnedSemaphorePermit,
+    /// A response that was not sent after all: the next request takes it.
+    unsent: Option<RuntimeResponse>,
+    _permits: Permits,
 }
 
-/// A cell that was admitted and not yet started.
-pub struct Admitted {
-    /// The cell.
-    pub cell_id: CellId,
-    request: ExecuteRequest,
+/// A request for a cell, from its arrival to its answer. The cell is not closed before it
+/// is dropped, which is to be done once the answer was queued.
+pub(super) struct CellRequest {
+    session: Arc<Session>,
+    cell_id: CellId,
     arrived: Instant,
+    _tracked: TaskTrackerToken,
 }
 
 impl Session {
-    /// Serves the session's nested calls and notifications.
-    pub fn serve(&self, peer: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker {
-        self.service.start_turn_worker(peer)
+    /// Opens a session with the host's limits, or narrower ones. The receiver is sent
+    /// each cell that is closed, and ends when the session is.
+    pub(super) fn open(
+        server: &Arc<Server>,
+        asked: ExecutionLimits,
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<CellId>), Refusal> {
+        let backend = (server.open)(asked).map_err(|error| match error {
+            CodeModeError::InvalidRequest(why) => Refusal::InvalidLimits(why),
+            other => other.into(),
+        })?;
+        let (sender, closed) = mpsc::unbounded_channel();
+        let session = Arc::new(Self {
+            service: CodeModeService::new(backend),
+            server: Arc::clone(server),
+            permits: Arc::new(Semaphore::new(server.limits.cells_per_session)),
+            cells: Mutex::default(),
+            requests: TaskTracker::new(),
+            closed: Mutex::new(Some(sender)),
+        });
+        Ok((session, closed))
     }
 
-    fn cells(&self) -> MutexGuard<'_, HashMap<CellId, Entry>> {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Serves the session's nested calls and notifications.
+    pub(super) fn serve(&self, client: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker {
+        self.service.start_turn_worker(client)
     }
 
     /// Admits a program: its cell has an id, and counts from here on.
-    pub fn admit(&self, request: ExecuteRequest) -> Result<Admitted, String> {
-        let permit = Arc::clone(&self.permits)
-            .try_acquire_owned()
-            .map_err(|_| "code-mode host has too many active cells".to_owned())?;
-        let cell_id = self.service.allocate_cell_id().map_err(|error| error.to_string())?;
-        let entry = Entry { looking: 1, told: false, ended: None, _permit: permit };
-        self.cells().insert(cell_id.clone(), entry);
-        Ok(Admitted { cell_id, request, arrived: Instant::now() })
-    }
-
-    /// Runs an admitted program to its first response. Then [`Session::told`] must be called.
-    pub async fn run(&self, admitted: Admitted) -> Result<TimedResponse, String> {
-        let Admitted { cell_id, request, arrived } = admitted;
-        let executed = self.service.execute_as(cell_id.clone(), request).await;
-        match executed {
-            Ok(response) => {
-                let buffered = self.note(&cell_id, &response, arrived);
-                Ok(TimedResponse::new(response, arrived.elapsed(), buffered))
-            }
-            Err(error) => {
-                if let Some(entry) = self.cells().get_mut(&cell_id) {
-                    entry.told = true;
-                }
-                Err(error.to_string())
-            }
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        request: &ExecuteRequest,
+    ) -> Result<CellRequest, Refusal> {
+        let tools = request.enabled_tools.iter().map(described_bytes).sum::<usize>();
+        if tools + request.tool_call_id.len() > MAX_TOOL_BYTES {
+            return Err(Refusal::LongTools(tools));
         }
-    }
-
-    /// Waits for a cell. Then [`Session::told`] must be called, also when the wait was given up.
-    pub async fn wait(&self, request: WaitRequest) -> Result<TimedWaitOutcome, String> {
-        let cell_id = request.cell_id.clone();
-        self.observe(cell_id, self.service.wait(request)).await
-    }
-
-    /// Ends a cell. Then [`Session::told`] must be called.
-    pub async fn terminate(&self, cell_id: CellId) -> Result<TimedWaitOutcome, String> {
-        self.observe(cell_id.clone(), self.service.terminate(cell_id)).await
-    }
-
-    /// A request that looks at a cell begins. Every such call is met by one of [`Session::told`].
-    pub fn look(&self, cell_id: &CellId) {
-        if let Some(entry) = self.cells().get_mut(cell_id) {
-            entry.looking += 1;
-        }
-    }
-
-    async fn observe(
-        &self,
-        cell_id: CellId,
-        asked: impl Future<Output = Result<WaitOutcome, cellblock::CodeModeError>>,
-    ) -> Result<TimedWaitOutcome, String> {
-        let arrived = Instant::now();
-        let outcome = asked.await.map_err(|error| error.to_string())?;
-        let buffered = match &outcome {
-            WaitOutcome::LiveCell(response) => self.note(&cell_id, response, arrived),
-            WaitOutcome::MissingCell(_) => Duration::ZERO,
+        let permit = |permits: &Arc<Semaphore>| Arc::clone(permits).try_acquire_owned();
+        let of_session = permit(&self.permits)
+            .map_err(|_| Refusal::TooManySessionCells(self.server.limits.cells_per_session));
+        // The host's limit first: where both are met, it is the one that others feel.
+        let of_host = permit(&self.server.cells).map_err(|_| Refusal::TooManyCells)?;
+        let cell_id = self.service.allocate_cell_id()?;
+        let entry = Entry {
+            requests: 0,
+            last_taken: false,
+            ended: None,
+            unsent: None,
+            _permits: (of_host, of_session?),
         };
-        Ok(TimedWaitOutcome::new(outcome, arrived.elapsed(), buffered))
+        lock(&self.cells).insert(cell_id.clone(), entry);
+        Ok(self.request(cell_id))
     }
 
-    /// Notes an answer; says how long it had waited when it was asked for.
-    fn note(&self, cell_id: &CellId, response: &RuntimeResponse, arrived: Instant) -> Duration {
-        let mut cells = self.cells();
-        let Some(entry) = cells.get_mut(cell_id) else { return Duration::ZERO };
-        if !matches!(response, RuntimeResponse::Yielded { .. }) {
-            entry.told = true;
+    /// A request for a cell has arrived.
+    pub(super) fn request(self: &Arc<Self>, cell_id: CellId) -> CellRequest {
+        if let Some(entry) = lock(&self.cells).get_mut(&cell_id) {
+            entry.requests += 1;
         }
-        entry.ended.map_or(Duration::ZERO, |ended| arrived.saturating_duration_since(ended))
+        let _tracked = self.requests.token();
+        CellRequest { session: Arc::clone(self), cell_id, arrived: Instant::now(), _tracked }
     }
 
-    /// The cell has ended, whether or not anybody looked.
-    pub fn ended(&self, cell_id: &CellId) {
-        if let Some(entry) = self.cells().get_mut(cell_id) {
+    /// The cell has ended, whether or not anybody waits for it.
+    pub(super) fn ended(&self, cell_id: &CellId) {
+        if let Some(entry) = lock(&self.cells).get_mut(cell_id) {
             entry.ended = Some(Instant::now());
         }
     }
 
-    /// An answer is on its way. Says whether it was the last of the cell, which is closed now.
-    #[must_use = "the client is to hear that the cell is closed"]
-    pub fn told(&self, cell_id: &CellId) -> bool {
-        let mut cells = self.cells();
-        let Some(entry) = cells.get_mut(cell_id) else { return false };
-        entry.looking = entry.looking.saturating_sub(1);
-        let closed = entry.told && entry.looking == 0;
-        if closed {
-            cells.remove(cell_id);
-        }
-        closed
-    }
-
-    /// Ends every cell. Returns those whose closing was not told yet.
-    pub async fn close(&self) -> Vec<CellId> {
+    /// Ends every cell, and returns when what was asked of them was answered. Cells that
+    /// nobody asked for are closed with the session.
+    pub(super) async fn close(&self) {
         self.service.shutdown().await;
         self.requests.close();
-        self.requests.wait().await;
-        let mut cells: Vec<_> = self.cells().drain().map(|(cell_id, _)| cell_id).collect();
-        cells.sort_by_key(|id| id.as_ref().parse::<u64>().unwrap_or_default());
-        cells
-    }
-}
-
-/// The newest ids that were used, up to a bound, so that a second use is found.
-pub struct Remembered<T> {
-    order: VecDeque<T>,
-    set: HashSet<T>,
-}
-
-impl<T> Default for Remembered<T> {
-    fn default() -> Self {
-        Self { order: VecDeque::new(), set: HashSet::new() }
-    }
-}
-
-impl<T: Clone + Eq + std::hash::Hash> Remembered<T> {
-    /// Remembers; false when it is remembered already.
-    pub fn insert(&mut self, value: T) -> bool {
-        if !self.set.insert(value.clone()) {
-            return false;
+        if timeout(SHUTDOWN_GRACE, self.requests.wait()).await.is_err() {
+            tracing::warn!("a session was closed before all its answers were sent");
         }
-        if self.order.len() >= REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
+        let mut left: Vec<_> = lock(&self.cells).drain().map(|(cell_id, _)| cell_id).collect();
+        left.sort_by_key(|id| id.as_ref().parse::<u64>().unwrap_or_default());
+        if let Some(closed) = lock(&self.closed).take() {
+            for cell_id in left {
+                // A connection that has ended does not listen any more.
+                let _ = closed.send(cell_id);
+            }
+        }
+    }
+}
+
+impl CellRequest {
+    /// The cell.
+    pub(super) fn cell_id(&self) -> &CellId {
+        &self.cell_id
+    }
+
+    /// Runs the admitted program to its first response.
+    pub(super) async fn execute(&self, program: ExecuteRequest) -> Result<TimedResponse, Refusal> {
+        let executed = self.session.service.execute_as(self.cell_id.clone(), program).await;
+        let response = executed.inspect_err(|_| self.taken(true))?;
+        let buffered = self.note(&response);
+        Ok(TimedResponse::new(response, self.arrived.elapsed(), buffered))
+    }
+
+    /// Waits for the cell.
+    pub(super) async fn wait(&self, yield_time_ms: u64) -> Result<TimedWaitOutcome, Refusal> {
+        if let Some(unsent) = self.unsent() {
+            return Ok(self.timed(WaitOutcome::LiveCell(unsent)));
+        }
+        let request = WaitRequest { cell_id: self.cell_id.clone(), yield_time_ms };
+        Ok(self.timed(self.session.service.wait(request).await?))
+    }
+
+    /// Ends the cell.
+    pub(super) async fn terminate(&self) -> Result<TimedWaitOutcome, Refusal> {
+        let unsent = self.unsent();
+        if let Some(last @ (RuntimeResponse::Result { .. } | RuntimeResponse::Terminated { .. })) =
+            unsent
         {
-            self.set.remove(&oldest);
+            return Ok(self.timed(WaitOutcome::LiveCell(last)));
         }
-        self.order.push_back(value);
-        true
+        let mut outcome = self.session.service.terminate(self.cell_id.clone()).await?;
+        if let (WaitOutcome::LiveCell(response), Some(earlier)) = (&mut outcome, unsent) {
+            response.prepend(earlier.into_content());
+        }
+        Ok(self.timed(outcome))
     }
 
-    /// Whether it is remembered.
-    pub fn contains<Q>(&self, value: &Q) -> bool
-    where
-        T: std::borrow::Borrow<Q>,
-        Q: Eq + std::hash::Hash + ?Sized,
-    {
-        self.set.contains(value)
+    /// The answer was not sent: the next request for the cell takes it.
+    pub(super) fn give_back(&self, response: RuntimeResponse) {
+        if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
+            entry.last_taken = false;
+            entry.unsent = Some(response);
+        }
     }
+
+    fn unsent(&self) -> Option<RuntimeResponse> {
+        lock(&self.session.cells).get_mut(&self.cell_id).and_then(|entry| entry.unsent.take())
+    }
+
+    fn timed(&self, outcome: WaitOutcome) -> TimedWaitOutcome {
+        let buffered = match &outcome {
+            WaitOutcome::LiveCell(response) => self.note(response),
+            WaitOutcome::MissingCell(_) => Duration::ZERO,
+        };
+        TimedWaitOutcome::new(outcome, self.arrived.elapsed(), buffered)
+    }
+
+    /// Notes a response that is to be sent; says how long it had waited to be asked for.
+    fn note(&self, response: &RuntimeResponse) -> Duration {
+        self.taken(!matches!(response, RuntimeResponse::Yielded { .. }));
+        let ended = lock(&self.session.cells).get(&self.cell_id).and_then(|entry| entry.ended);
+        ended.map_or(Duration::ZERO, |ended| self.arrived.saturating_duration_since(ended))
+    }
+
+    fn taken(&self, last: bool) {
+        if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
+            entry.last_taken |= last;
+        }
+    }
+}
+
+impl Drop for CellRequest {
+    /// Closes the cell, if its last response was sent and nothing else is asked of it.
+    fn drop(&mut self) {
+        let mut cells = lock(&self.session.cells);
+        let Some(entry) = cells.get_mut(&self.cell_id) else { return };
+        entry.requests = entry.requests.saturating_sub(1);
+        if entry.last_taken && entry.requests == 0 {
+            cells.remove(&self.cell_id);
+            drop(cells);
+            if let Some(closed) = &*lock(&self.session.closed) {
+                let _ = closed.send(self.cell_id.clone());
+            }
+        }
+    }
+}
+
+/// Bytes of what a request says of a tool.
+fn described_bytes(tool: &ToolDefinition) -> usize {
+    let schema = |schema: &Option<serde_json::Value>| {
+        schema.as_ref().map_or(0, |schema| schema.to_string().len())
+    };
+    tool.name.len()
+        + tool.tool_name.name.len()
+        + tool.tool_name.namespace.as_ref().map_or(0, String::len)
+        + tool.description.len()
+        + schema(&tool.input_schema)
+        + schema(&tool.output_schema)
 }
