@@ -54,11 +54,7 @@ impl<K: Clone + Eq + Hash, V> InFlight<K, V> {
 
     /// Inserts a request.
     pub(crate) fn insert(&self, key: K, value: V) -> Result<InFlightGuard<K, V>, NotInserted> {
-        let full = {
-            let table = lock(&self.0);
-            table.requests.len() >= table.bound
-        };
-        if full { Err(NotInserted::Full) } else { self.insert_beyond(key, value) }
+        self.put(key.clone(), value).map(|()| self.guard(key))
     }
 
     /// Inserts a request whatever the bound is: one that makes room for others.
@@ -67,6 +63,17 @@ impl<K: Clone + Eq + Hash, V> InFlight<K, V> {
         key: K,
         value: V,
     ) -> Result<InFlightGuard<K, V>, NotInserted> {
+        self.put_within(usize::MAX, key.clone(), value).map(|()| self.guard(key))
+    }
+
+    /// Inserts a request that stays until it is completed or the table is closed, also
+    /// when nobody waits for its answer any more.
+    pub(crate) fn put(&self, key: K, value: V) -> Result<(), NotInserted> {
+        let bound = lock(&self.0).bound;
+        self.put_within(bound, key, value)
+    }
+
+    fn put_within(&self, bound: usize, key: K, value: V) -> Result<(), NotInserted> {
         let mut table = lock(&self.0);
         if table.closed {
             return Err(NotInserted::Closed);
@@ -74,8 +81,15 @@ impl<K: Clone + Eq + Hash, V> InFlight<K, V> {
         if table.requests.contains_key(&key) {
             return Err(NotInserted::Duplicate);
         }
-        table.requests.insert(key.clone(), value);
-        Ok(InFlightGuard { table: self.clone(), key })
+        if table.requests.len() >= bound {
+            return Err(NotInserted::Full);
+        }
+        table.requests.insert(key, value);
+        Ok(())
+    }
+
+    fn guard(&self, key: K) -> InFlightGuard<K, V> {
+        InFlightGuard { table: self.clone(), key }
     }
 
     /// Takes a request out: it has its answer, or none is wanted any more. `None` when
@@ -139,6 +153,14 @@ mod tests {
         let table = InFlight::new(2);
         drop(table.insert(1, 'a'));
         assert_eq!(table.complete(&1), None);
+    }
+
+    #[test]
+    fn a_request_without_a_guard_stays_until_it_is_completed() {
+        let table = InFlight::new(1);
+        table.put(1, 'a').unwrap();
+        assert_eq!(table.put(2, 'b'), Err(NotInserted::Full));
+        assert_eq!((table.complete(&1), table.put(2, 'b')), (Some('a'), Ok(())));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The backends under test, each behind the seam.
 
 use cellblock::{CellLimits, CodeModeBackend, Engine, SessionLimits, WasmBackend};
+use cellblock_remote::protocol::Protocol;
 use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,15 +32,15 @@ impl Backends {
             }
             Self::Framed(program) => {
                 let command = host(program, "stdio", &limits);
-                child(HostAddress::Child(command), &limits)
+                child(HostAddress::child(Protocol::Framed, command), &limits)
             }
             Self::Grpc(program) => {
                 let command = host(program, "grpc+stdio://", &limits);
-                child(HostAddress::GrpcChild(command), &limits)
+                child(HostAddress::child(Protocol::Grpc, command), &limits)
             }
             Self::Oracle(program) => {
                 let command = HostCommand::new(program).args(["--listen", "stdio"]);
-                child(HostAddress::Child(command), &limits)
+                child(HostAddress::child(Protocol::Framed, command), &limits)
             }
         }
     }

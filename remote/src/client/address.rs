@@ -1,32 +1,55 @@
-//! A host process: where it is, and the one connection to it.
+//! Where a host is, and the one connection to it.
 
-use super::cell::lock;
-use super::child::{self, HostCommand};
-use super::connection::{Failure, Link};
-use super::framed::FramedLink;
+use super::child::{self, HostCommand, RunningChild};
+use super::connection::{ConnectError, Failure, HostConnection};
+use super::framed::FramedConnection;
+use super::grpc::GrpcConnection;
+use crate::protocol::Protocol;
+use cellblock::support::lock;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-/// How long a host may take to shake hands.
+/// How long a host may take to accept a connection, and as long again to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(30);
-/// How a host is reached.
+
+/// How a host is reached, and what it speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HostAddress {
-    /// A child of this process that speaks framed JSON on its standard streams.
+pub struct HostAddress {
+    transport: Transport,
+    protocol: Protocol,
+}
+
+/// What carries bytes to and from a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Transport {
+    /// The standard streams of a child of this process.
     Child(HostCommand),
-    /// A child of this process that speaks gRPC on its standard streams.
-    GrpcChild(HostCommand),
-    /// A Unix socket that speaks framed JSON.
     Unix(PathBuf),
-    /// A Unix socket that speaks gRPC.
-    GrpcUnix(PathBuf),
-    /// `IP:PORT` that speaks gRPC, without TLS: for this machine and trusted networks.
-    Grpc(std::net::SocketAddr),
+    Tcp(SocketAddr),
+}
+
+impl HostAddress {
+    /// A child of this process, reached on its standard streams.
+    pub fn child(protocol: Protocol, command: HostCommand) -> Self {
+        Self { transport: Transport::Child(command), protocol }
+    }
+
+    /// A Unix socket.
+    pub fn unix(protocol: Protocol, path: impl Into<PathBuf>) -> Self {
+        Self { transport: Transport::Unix(path.into()), protocol }
+    }
+
+    /// A TCP port that speaks gRPC, without TLS: for this machine and trusted networks.
+    pub fn grpc(address: SocketAddr) -> Self {
+        Self { transport: Transport::Tcp(address), protocol: Protocol::Grpc }
+    }
 }
 
 /// A host process: how it is reached, and the connection to it.
@@ -46,14 +69,17 @@ struct Host {
 /// The newest generation.
 #[derive(Clone, Default)]
 struct Slot {
+    /// From 1; 0 before the first.
     number: u64,
-    link: Arc<OnceCell<Arc<dyn Link>>>,
+    connection: Arc<OnceCell<Arc<dyn HostConnection>>>,
 }
 
 impl Slot {
     /// Whether the generation is over. One that is being started is not.
     fn is_over(&self) -> bool {
-        self.number == 0 || self.link.get().is_some_and(|link| link.gone().is_cancelled())
+        let closed =
+            |connection: &Arc<dyn HostConnection>| connection.lifeline().closed().is_cancelled();
+        self.number == 0 || self.connection.get().is_some_and(closed)
     }
 }
 
@@ -64,11 +90,10 @@ impl HostProcess {
     }
 
     /// Whether the host could be started, as far as can be told without doing so.
-    pub(super) fn availability(&self) -> Result<(), String> {
-        match &self.0.address {
-            HostAddress::Child(command) => command.check(),
-            HostAddress::GrpcChild(command) => command.check(),
-            _ => Ok(()),
+    pub(super) fn availability(&self) -> Result<(), ConnectError> {
+        match &self.0.address.transport {
+            Transport::Child(command) => command.check(),
+            Transport::Unix(_) | Transport::Tcp(_) => Ok(()),
         }
     }
 
@@ -79,24 +104,24 @@ impl HostProcess {
     }
 
     /// The connection, opened when there is none.
-    pub(super) async fn link(&self) -> Result<(u64, Arc<dyn Link>), Failure> {
+    pub(super) async fn connection(&self) -> Result<(u64, Arc<dyn HostConnection>), Failure> {
         let slot = {
             let mut slot = lock(&self.0.slot);
             if slot.is_over() {
-                *slot = Slot { number: slot.number + 1, link: Arc::default() };
+                *slot = Slot { number: slot.number + 1, connection: Arc::default() };
             }
             slot.clone()
         };
-        let opened = slot.link.get_or_try_init(|| connect(&self.0.address)).await;
-        let link = opened.map_err(Failure::Unavailable)?;
-        Ok((slot.number, Arc::clone(link)))
+        let opened = slot.connection.get_or_try_init(|| connect(&self.0.address)).await;
+        let connection = opened.map_err(Failure::Unavailable)?;
+        Ok((slot.number, Arc::clone(connection)))
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if let Some(link) = lock(&self.slot).link.get() {
-            link.fail("code-mode host connection was closed");
+        if let Some(connection) = lock(&self.slot).connection.get() {
+            connection.fail(super::connection::ConnectionError::Dropped);
         }
     }
 }
@@ -111,54 +136,63 @@ impl fmt::Debug for HostProcess {
 }
 
 /// Opens a connection.
-async fn connect(address: &HostAddress) -> Result<Arc<dyn Link>, String> {
-    let unix = async |path: &PathBuf| {
-        let socket = timeout(HANDSHAKE, tokio::net::UnixStream::connect(path)).await;
-        let socket = socket.map_err(|_| "no answer".to_owned());
-        socket
-            .and_then(|socket| socket.map_err(|error| error.to_string()))
-            .map_err(|why| format!("cannot connect to code-mode host at {}: {why}", path.display()))
-    };
-    match address {
-        HostAddress::Child(command) => {
-            let child::Running { child, input, output } = command.spawn()?;
-            let link: Arc<dyn Link> = Arc::new(FramedLink::start(output, input, HANDSHAKE).await?);
-            watch(child, &link);
-            Ok(link)
+async fn connect(address: &HostAddress) -> Result<Arc<dyn HostConnection>, ConnectError> {
+    match &address.transport {
+        Transport::Child(command) => {
+            let RunningChild { child, input, output } = command.spawn()?;
+            let connection = shake_hands(address.protocol, output, input).await?;
+            watch(child, &connection);
+            Ok(connection)
         }
-        HostAddress::Unix(path) => {
-            let (input, output) = unix(path).await?.into_split();
-            Ok(Arc::new(FramedLink::start(input, output, HANDSHAKE).await?))
+        Transport::Unix(path) => {
+            let socket = reached(path.display(), UnixStream::connect(path)).await?;
+            let (input, output) = socket.into_split();
+            shake_hands(address.protocol, input, output).await
         }
-        HostAddress::GrpcChild(command) => {
-            let child::Running { child, input, output } = command.spawn()?;
-            let stream = tokio::io::join(output, input);
-            let link: Arc<dyn Link> =
-                Arc::new(super::grpc::GrpcLink::start(stream, HANDSHAKE).await?);
-            watch(child, &link);
-            Ok(link)
-        }
-        HostAddress::GrpcUnix(path) => {
-            Ok(Arc::new(super::grpc::GrpcLink::start(unix(path).await?, HANDSHAKE).await?))
-        }
-        HostAddress::Grpc(address) => {
-            let socket = timeout(HANDSHAKE, tokio::net::TcpStream::connect(address)).await;
-            let socket = socket
-                .map_err(|_| "no answer".to_owned())
-                .and_then(|socket| socket.map_err(|error| error.to_string()))
-                .map_err(|why| format!("cannot connect to code-mode host at {address}: {why}"))?;
-            socket.set_nodelay(true).map_err(|error| error.to_string())?;
-            Ok(Arc::new(super::grpc::GrpcLink::start(socket, HANDSHAKE).await?))
+        Transport::Tcp(place) => {
+            let connecting = async {
+                let socket = TcpStream::connect(place).await?;
+                socket.set_nodelay(true)?;
+                Ok(socket)
+            };
+            let (input, output) = reached(place, connecting).await?.into_split();
+            shake_hands(address.protocol, input, output).await
         }
     }
 }
 
-/// Ties a child's life to its connection's.
-fn watch(child: tokio::process::Child, link: &Arc<dyn Link>) {
-    let (gone, link) = (link.gone().clone(), Arc::downgrade(link));
-    tokio::spawn(child::supervise(child, gone, move |why| {
-        if let Some(link) = link.upgrade() {
-            link.fail(&why);
+async fn reached<S>(
+    place: impl fmt::Display,
+    connecting: impl Future<Output = std::io::Result<S>>,
+) -> Result<S, ConnectError> {
+    let why = match timeout(HANDSHAKE, connecting).await {
+        Ok(Ok(socket)) => return Ok(socket),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer".to_owned(),
+    };
+    Err(ConnectError::Connect { place: place.to_string(), why })
+}
+
+async fn shake_hands(
+    protocol: Protocol,
+    input: impl AsyncRead + Send + Unpin + 'static,
+    output: impl AsyncWrite + Send + Unpin + 'static,
+) -> Result<Arc<dyn HostConnection>, ConnectError> {
+    Ok(match protocol {
+        Protocol::Framed => Arc::new(FramedConnection::start(input, output, HANDSHAKE).await?),
+        Protocol::Grpc => {
+            Arc::new(GrpcConnection::start(tokio::io::join(input, output), HANDSHAKE).await?)
+        }
+    })
+}
+
+/// Ends the connection with its child, and the child with the connection.
+fn watch(child: tokio::process::Child, connection: &Arc<dyn HostConnection>) {
+    let closed = connection.lifeline().closed().clone();
+    let connection = Arc::downgrade(connection);
+    tokio::spawn(child::supervise(child, closed, move |reason| {
+        if let Some(connection) = connection.upgrade() {
+            connection.fail(reason);
         }
     }));
 }

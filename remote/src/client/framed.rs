@@ -1,122 +1,100 @@
 //! A connection that speaks framed JSON.
 //!
-//! Two tasks: one reads and hands out, one writes. A request waits in a table for
-//! its answer; whatever breaks the protocol, or the stream, fails them all.
+//! Two tasks: one reads and dispatches, one writes. What breaks the protocol, or the
+//! stream, fails every request.
 
-use super::cell::{Cell, Remote, lock};
-use super::connection::{Answer, Failure, Link, WaitId, Waiting};
+use super::cell::{RemoteCell, RemoteSession};
+use super::connection::{
+    Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
+};
+use crate::in_flight::InFlight;
 use crate::protocol::frame::{self, FrameError};
 use crate::protocol::{
     ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, LIMITS_CAPABILITY,
-    OperationRequest, OperationValue, Outcome, TimedResponse, VERSION,
+    MAX_VALUE_DEPTH, OperationRequest, OperationValue, Outcome, Refusal, TimedResponse, VERSION,
 };
-use cellblock::support as json;
-use cellblock::{CellId, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome, WaitRequest};
+use cellblock::support::is_shallow_text;
+use cellblock::{
+    BoxFuture, CellId, CodeModeError, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome,
+    WaitRequest,
+};
 use futures_util::StreamExt;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::bytes::Bytes;
-use tokio_util::codec::FramedRead;
+use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
 /// Frames that wait to be written.
 const OUTGOING: usize = 128;
 
-/// Levels of nesting that a message adds around a tool's result.
-const ENVELOPE_DEPTH: usize = 4;
-
 /// A connection that is up.
-pub(super) struct FramedLink(Arc<State>);
+pub(super) struct FramedConnection(Arc<State>);
 
 struct State {
     outgoing: mpsc::Sender<Bytes>,
-    table: Mutex<Table>,
-    gone: CancellationToken,
+    lifeline: Lifeline,
+    /// Whether the host takes limits of a session.
     takes_limits: bool,
-}
-
-#[derive(Default)]
-struct Table {
-    last_id: i64,
-    operations: HashMap<i64, Pending>,
-    delegates: HashMap<i64, CancellationToken>,
-    sessions: HashMap<String, Arc<Remote>>,
-    /// Why the connection is gone.
-    failed: Option<String>,
+    last_id: AtomicI64,
+    /// Requests of this side. The host bounds them.
+    requests: InFlight<i64, Pending>,
+    /// Nested calls and notifications that the host has asked for, and what cancels them.
+    delegates: InFlight<i64, CancellationToken>,
 }
 
 /// A request that awaits its answer.
 enum Pending {
     Operation(oneshot::Sender<Result<OperationValue, Failure>>),
-    Execute {
-        remote: Arc<Remote>,
-        cell: Arc<Cell>,
-        initial: oneshot::Sender<Result<RuntimeResponse, Failure>>,
-    },
+    /// An execute is answered twice: when its cell has an id, and with its first response.
+    Execute(Arc<RemoteSession>, Arc<RemoteCell>, oneshot::Sender<Result<RuntimeResponse, Failure>>),
 }
 
-impl FramedLink {
+impl FramedConnection {
     /// Shakes hands within `patience`, and starts the two tasks.
-    ///
-    /// # Errors
-    /// A text that says what went wrong.
     pub(super) async fn start(
         input: impl AsyncRead + Send + Unpin + 'static,
         mut output: impl AsyncWrite + Send + Unpin + 'static,
         patience: Duration,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ConnectError> {
         let mut frames = FramedRead::new(input, frame::decoder());
-        let hello = ClientMessage::Hello {
-            supported_versions: vec![VERSION],
-            required_capabilities: Vec::new(),
-            optional_capabilities: vec![LIMITS_CAPABILITY.to_owned()],
-        };
-        let handshake = async {
-            let hello = frame::encode(&hello).map_err(|error| error.to_string())?;
-            output.write_all(&hello).await.map_err(|error| error.to_string())?;
-            output.flush().await.map_err(|error| error.to_string())?;
-            let frame = match frames.next().await {
-                Some(frame) => frame.map_err(|error| error.to_string())?,
-                None => return Err("it closed the connection".to_owned()),
-            };
-            match frame::decode(&frame).map_err(|error| error.to_string())? {
-                HostMessage::Ready { selected_version: VERSION, capabilities, .. } => {
-                    Ok(capabilities)
-                }
-                HostMessage::Rejected { reason } => Err(format!("it rejected it: {reason:?}")),
-                other => Err(format!("it answered {other:?}")),
-            }
-        };
-        let capabilities = timeout(patience, handshake)
+        let capabilities = timeout(patience, shake_hands(&mut frames, &mut output))
             .await
             .map_err(|_| format!("no answer within {} s", patience.as_secs()))
             .flatten()
-            .map_err(|why| format!("code-mode host handshake failed: {why}"))?;
+            .map_err(ConnectError::Handshake)?;
         let (outgoing, queue) = mpsc::channel(OUTGOING);
         let state = Arc::new(State {
             outgoing,
-            table: Mutex::default(),
-            gone: CancellationToken::new(),
+            lifeline: Lifeline::default(),
             takes_limits: capabilities.iter().any(|each| each == LIMITS_CAPABILITY),
+            last_id: AtomicI64::new(0),
+            requests: InFlight::new(usize::MAX),
+            delegates: InFlight::new(usize::MAX),
         });
         tokio::spawn(read(frames, Arc::clone(&state)));
         tokio::spawn(write(queue, output, Arc::clone(&state)));
         Ok(Self(state))
     }
 
+    /// Requests an operation.
     fn operation(&self, request: OperationRequest) -> (i64, Answer<OperationValue>) {
         let (reply, answer) = oneshot::channel();
-        let id = self.0.register(Pending::Operation(reply));
         let state = Arc::clone(&self.0);
-        let answer = async move {
-            state.request(id, request).await?;
-            answer.await.unwrap_or_else(|_| Err(state.failure()))
-        };
-        (id, Box::pin(answer))
+        let id = state.next_id();
+        let sent = state.request(id, Pending::Operation(reply), request);
+        (
+            id,
+            Box::pin(async move {
+                sent.await?;
+                answer.await.unwrap_or_else(|_| Err(state.lifeline.failure()))
+            }),
+        )
     }
 
     fn outcome(&self, answer: Answer<OperationValue>) -> Answer<WaitOutcome> {
@@ -125,157 +103,164 @@ impl FramedLink {
             match answer.await? {
                 OperationValue::WaitCompleted { outcome } => Ok(outcome.into()),
                 other => {
-                    state.fail(&format!("code-mode host answered a request with {other:?}"));
-                    Err(state.failure())
+                    let what = format!("a wait was answered with {other:?}");
+                    state.fail(ConnectionError::Protocol(what));
+                    Err(state.lifeline.failure())
                 }
             }
         })
     }
 }
 
-impl Drop for FramedLink {
-    fn drop(&mut self) {
-        self.fail("code-mode host connection was closed");
+async fn shake_hands<R: AsyncRead + Unpin>(
+    frames: &mut FramedRead<R, LengthDelimitedCodec>,
+    output: &mut (impl AsyncWrite + Unpin),
+) -> Result<Vec<String>, String> {
+    let hello = ClientMessage::Hello {
+        supported_versions: vec![VERSION],
+        required_capabilities: Vec::new(),
+        optional_capabilities: vec![LIMITS_CAPABILITY.to_owned()],
+    };
+    let hello = frame::encode(&hello).map_err(|error| error.to_string())?;
+    output.write_all(&hello).await.map_err(|error| error.to_string())?;
+    output.flush().await.map_err(|error| error.to_string())?;
+    let frame = match frames.next().await {
+        Some(frame) => frame.map_err(|error| error.to_string())?,
+        None => return Err("it closed the connection".to_owned()),
+    };
+    match frame::decode(&frame).map_err(|error| error.to_string())? {
+        HostMessage::Ready { selected_version: VERSION, capabilities, .. } => Ok(capabilities),
+        HostMessage::Rejected { reason } => Err(format!("it rejected it: {reason:?}")),
+        other => Err(format!("it answered {other:?}")),
     }
 }
 
-impl Link for FramedLink {
-    fn gone(&self) -> &CancellationToken {
-        &self.0.gone
+impl Drop for FramedConnection {
+    fn drop(&mut self) {
+        self.0.fail(ConnectionError::Dropped);
+    }
+}
+
+impl HostConnection for FramedConnection {
+    fn lifeline(&self) -> &Lifeline {
+        &self.0.lifeline
     }
 
-    fn fail(&self, reason: &str) {
+    fn fail(&self, reason: ConnectionError) {
         self.0.fail(reason);
     }
 
-    fn open(&self, remote: Arc<Remote>, limits: ExecutionLimits) -> Answer<()> {
+    fn open(&self, session: Arc<RemoteSession>, limits: ExecutionLimits) -> Answer<()> {
         let limited = limits != ExecutionLimits::default();
         if limited && !self.0.takes_limits {
-            return Box::pin(std::future::ready(Err(Failure::Refused(
-                "code-mode session provider does not support resource limits".to_owned(),
-            ))));
+            let why = "code-mode session provider does not support resource limits".to_owned();
+            let refused = Failure::Refused(CodeModeError::Host(why));
+            return Box::pin(std::future::ready(Err(refused)));
         }
-        let session_id = {
-            let mut table = lock(&self.0.table);
-            let session_id = format!("session-{}", table.last_id + 1);
-            // Set once, here: a remote is opened on one connection only.
-            let _ = remote.session_id.set(session_id.clone());
-            table.sessions.insert(session_id.clone(), Arc::clone(&remote));
-            session_id
-        };
+        let state = Arc::clone(&self.0);
+        let session_id = format!("session-{}", state.next_id());
+        state.lifeline.insert(&session_id, &session);
         let (_, answer) = self.operation(OperationRequest::Open {
             session_id: session_id.clone(),
             cell_execution_limits: limited.then_some(limits),
         });
-        let state = Arc::clone(&self.0);
         Box::pin(async move {
-            let opened = answer.await;
-            if opened.is_err() {
-                lock(&state.table).sessions.remove(&session_id);
-            }
-            opened.map(drop)
+            answer.await.map(drop).inspect_err(|_| state.lifeline.remove(&session_id))
         })
     }
 
     fn execute(
         &self,
-        remote: Arc<Remote>,
-        cell: Arc<Cell>,
+        session: Arc<RemoteSession>,
+        cell: Arc<RemoteCell>,
         request: ExecuteRequest,
     ) -> Answer<RuntimeResponse> {
         let (initial, answer) = oneshot::channel();
-        let session_id = remote.session_id().to_owned();
-        let id = self.0.register(Pending::Execute { remote, cell, initial });
+        let session_id = session.id().to_owned();
         let state = Arc::clone(&self.0);
+        let request = OperationRequest::Execute { session_id, request };
+        let sent =
+            state.request(state.next_id(), Pending::Execute(session, cell, initial), request);
         Box::pin(async move {
-            state.request(id, OperationRequest::Execute { session_id, request }).await?;
-            answer.await.unwrap_or_else(|_| Err(state.failure()))
+            sent.await?;
+            answer.await.unwrap_or_else(|_| Err(state.lifeline.failure()))
         })
     }
 
-    fn wait(&self, remote: &Remote, cell_id: CellId, yield_time_ms: u64) -> Waiting {
+    fn wait(&self, session: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting {
         let (id, answer) = self.operation(OperationRequest::Wait {
-            session_id: remote.session_id().to_owned(),
+            session_id: session.id().to_owned(),
             request: WaitRequest { cell_id, yield_time_ms },
         });
         Waiting { id: WaitId::Framed(id), answer: self.outcome(answer) }
     }
 
-    fn cancel_wait(&self, _remote: &Remote, wait: WaitId) {
+    fn cancel_wait(&self, _session: &RemoteSession, wait: WaitId) {
         if let WaitId::Framed(id) = wait {
             let state = Arc::clone(&self.0);
             tokio::spawn(async move { state.send(&ClientMessage::Cancel { id }).await });
         }
     }
 
-    fn terminate(&self, remote: &Remote, cell_id: CellId) -> Answer<WaitOutcome> {
-        let session_id = remote.session_id().to_owned();
+    fn terminate(&self, session: &RemoteSession, cell_id: CellId) -> Answer<WaitOutcome> {
+        let session_id = session.id().to_owned();
         let (_, answer) = self.operation(OperationRequest::Terminate { session_id, cell_id });
         self.outcome(answer)
     }
 
-    fn close(&self, remote: &Remote) -> Answer<()> {
-        let session_id = remote.session_id().to_owned();
+    fn close(&self, session: &RemoteSession) -> Answer<()> {
+        let session_id = session.id().to_owned();
         let (_, answer) =
             self.operation(OperationRequest::Shutdown { session_id: session_id.clone() });
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             let closed = answer.await;
-            lock(&state.table).sessions.remove(&session_id);
+            state.lifeline.remove(&session_id);
             closed.map(drop)
         })
     }
 }
 
 impl State {
+    fn next_id(&self) -> i64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Fails every request with one reason, and closes every cell.
-    fn fail(&self, reason: &str) {
-        let (operations, sessions) = {
-            let mut table = lock(&self.table);
-            if table.failed.is_some() {
-                return;
+    fn fail(&self, reason: ConnectionError) {
+        if self.lifeline.fail(reason) {
+            for cancelled in self.delegates.close() {
+                cancelled.cancel();
             }
-            table.failed = Some(reason.to_owned());
-            for (_, token) in table.delegates.drain() {
-                token.cancel();
-            }
-            (std::mem::take(&mut table.operations), std::mem::take(&mut table.sessions))
-        };
-        self.gone.cancel();
-        // Whoever waits finds its sender dropped, and the reason in the table.
-        drop(operations);
-        for remote in sessions.into_values() {
-            remote.lost();
+            // What waits for an answer finds its sender dropped.
+            drop(self.requests.close());
         }
     }
 
-    fn failure(&self) -> Failure {
-        let reason = lock(&self.table).failed.clone();
-        Failure::Gone(reason.unwrap_or_else(|| "code-mode host connection was closed".to_owned()))
-    }
-
-    /// Gives a request its id. With the connection gone, its answer fails at once.
-    fn register(&self, pending: Pending) -> i64 {
-        let mut table = lock(&self.table);
-        table.last_id += 1;
-        let id = table.last_id;
-        if table.failed.is_none() {
-            table.operations.insert(id, pending);
-        }
-        id
-    }
-
-    /// Sends a request; one that is too long fails alone.
-    async fn request(&self, id: i64, request: OperationRequest) -> Result<(), Failure> {
-        match frame::encode(&ClientMessage::Request { id, request }) {
-            Ok(frame) => {
-                // A writer that has ended has said why.
-                let _ = self.outgoing.send(frame).await;
-                Ok(())
+    /// Sends a request; its answer goes to `pending`. One that is too long fails alone.
+    fn request(
+        self: &Arc<Self>,
+        id: i64,
+        pending: Pending,
+        request: OperationRequest,
+    ) -> impl Future<Output = Result<(), Failure>> + use<> {
+        let state = Arc::clone(self);
+        // It stays in the table until it is answered, also when its caller has gone.
+        let inserted = self.requests.put(id, pending).is_ok();
+        async move {
+            if !inserted {
+                return Err(state.lifeline.failure());
             }
-            Err(error) => {
-                lock(&self.table).operations.remove(&id);
-                Err(Failure::Refused(format!("invalid code-mode execute request: {error}")))
+            match frame::encode(&ClientMessage::Request { id, request }) {
+                Ok(frame) => {
+                    // A writer that has ended has failed the connection.
+                    let _ = state.outgoing.send(frame).await;
+                    Ok(())
+                }
+                Err(error) => {
+                    state.requests.complete(&id);
+                    Err(Failure::Refused(CodeModeError::InvalidRequest(error.to_string())))
+                }
             }
         }
     }
@@ -285,178 +270,192 @@ impl State {
             Ok(frame) => {
                 let _ = self.outgoing.send(frame).await;
             }
-            Err(error) => self.fail(&error.to_string()),
+            Err(error) => self.fail(ConnectionError::Protocol(error.to_string())),
         }
     }
 
-    /// Hands a message to whom it is for.
-    fn handle(self: &Arc<Self>, message: HostMessage) -> Result<(), String> {
+    fn handle(self: &Arc<Self>, message: HostMessage) -> Result<(), ConnectionError> {
+        let violation = |what: String| Err(ConnectionError::Protocol(what));
         match message {
             HostMessage::Response { id, result } => self.answered(id, result),
             HostMessage::InitialResponse { id, result } => self.responded(id, result),
             HostMessage::DelegateRequest { id, session_id, request } => {
-                let known = lock(&self.table).sessions.get(&session_id).cloned();
-                let remote = known.ok_or_else(|| format!("unknown session {session_id}"))?;
-                self.delegate(id, &remote, request)
+                match self.lifeline.session(&session_id) {
+                    Some(session) => self.delegate(id, &session, request),
+                    None => violation(format!("unknown session {session_id}")),
+                }
             }
             HostMessage::DelegateCancel { id } => {
                 // One that was answered meanwhile is not there any more, and of one that
                 // is taken out here no answer is sent.
-                let cancelled = lock(&self.table).delegates.remove(&id);
-                if let Some(token) = cancelled {
-                    token.cancel();
+                if let Some(cancelled) = self.delegates.complete(&id) {
+                    cancelled.cancel();
                 }
                 Ok(())
             }
             HostMessage::CellClosed { session_id, cell_id } => {
-                let remote = lock(&self.table).sessions.get(&session_id).cloned();
-                if let Some(remote) = remote {
-                    remote.close(cell_id.as_ref());
+                if let Some(session) = self.lifeline.session(&session_id) {
+                    session.close(cell_id.as_ref());
                 }
                 Ok(())
             }
             HostMessage::Ready { .. } | HostMessage::Rejected { .. } => {
-                Err("a second handshake".to_owned())
+                violation("a second handshake".to_owned())
             }
         }
     }
 
-    fn answered(&self, id: i64, result: Outcome<OperationValue>) -> Result<(), String> {
-        let mut table = lock(&self.table);
-        let pending = table.operations.remove(&id);
-        match (pending, Result::from(result)) {
-            (Some(Pending::Operation(reply)), result) => {
-                drop(table);
-                // A caller that has gone away has left nothing that is lost.
-                let _ = reply.send(result.map_err(Failure::Refused));
-                Ok(())
-            }
-            (Some(Pending::Execute { remote, cell, initial }), Ok(value)) => {
-                let OperationValue::ExecutionStarted { cell_id } = value else {
-                    return Err(format!("an execute was answered with {value:?}"));
-                };
-                remote.announce(cell_id.to_string(), &cell);
-                Remote::admitted(&cell, cell_id);
-                table.operations.insert(id, Pending::Execute { remote, cell, initial });
-                Ok(())
-            }
-            (Some(Pending::Execute { initial, .. }), Err(refusal)) => {
-                drop(table);
-                let _ = initial.send(Err(Failure::Refused(refusal)));
-                Ok(())
-            }
-            (None, _) => Err(format!("an answer to a request {id} that was never made")),
-        }
-    }
-
-    fn responded(&self, id: i64, result: Outcome<TimedResponse>) -> Result<(), String> {
-        let pending = lock(&self.table).operations.remove(&id);
-        let Some(Pending::Execute { initial, .. }) = pending else {
-            return Err(format!("an initial response to {id}, which is no execute"));
+    fn answered(&self, id: i64, result: Outcome<OperationValue>) -> Result<(), ConnectionError> {
+        let violation = |what: String| Err(ConnectionError::Protocol(what));
+        let Some(pending) = self.requests.complete(&id) else {
+            return violation(format!("an answer to a request {id} that was never made"));
         };
-        let result = Result::from(result).map(Into::into).map_err(Failure::Refused);
-        let _ = initial.send(result);
+        // A caller that has gone away has left nothing that is lost.
+        match (pending, Result::from(result)) {
+            (Pending::Operation(reply), result) => {
+                let _ = reply.send(result.map_err(|text| Failure::read(&text)));
+            }
+            (pending @ Pending::Execute(..), Ok(OperationValue::ExecutionStarted { cell_id })) => {
+                if let Pending::Execute(session, cell, _) = &pending {
+                    session.announce(cell_id.to_string(), cell);
+                    cell.admitted(cell_id);
+                }
+                // With the connection closed meanwhile, its caller finds the sender dropped.
+                let _ = self.requests.put(id, pending);
+            }
+            (Pending::Execute(..), Ok(value)) => {
+                return violation(format!("an execute was answered with {value:?}"));
+            }
+            (Pending::Execute(_, _, initial), Err(text)) => {
+                let _ = initial.send(Err(Failure::read(&text)));
+            }
+        }
+        Ok(())
+    }
+
+    fn responded(&self, id: i64, result: Outcome<TimedResponse>) -> Result<(), ConnectionError> {
+        let Some(Pending::Execute(_, _, initial)) = self.requests.complete(&id) else {
+            let what = format!("an initial response to {id}, which is not an execute");
+            return Err(ConnectionError::Protocol(what));
+        };
+        let result = Result::from(result).map(Into::into);
+        let _ = initial.send(result.map_err(|text: String| Failure::read(&text)));
         Ok(())
     }
 
     fn delegate(
         self: &Arc<Self>,
         id: i64,
-        remote: &Remote,
+        session: &RemoteSession,
         request: DelegateRequest,
-    ) -> Result<(), String> {
-        if lock(&self.table).delegates.insert(id, CancellationToken::new()).is_some() {
-            return Err(format!("the delegate request {id} was made twice"));
-        }
-        let state = Arc::clone(self);
-        let token = match request {
-            DelegateRequest::InvokeTool { invocation } => {
-                let key = invocation.cell_id.to_string();
-                let reply = move |result: Result<ToolResult, String>| {
-                    state.reply(id, result.and_then(tool_result))
-                };
-                remote.invoke(&key, invocation, Box::new(reply))
-            }
-            DelegateRequest::Notify { call_id, cell_id, text } => {
-                let reply = move |result: Result<(), String>| {
-                    state.reply(id, result.map(|()| DelegateValue::NotificationDelivered {}))
-                };
-                remote.notify(cell_id.as_ref(), call_id, text, Box::new(reply))
-            }
+    ) -> Result<(), ConnectionError> {
+        let key = match &request {
+            DelegateRequest::InvokeTool { invocation } => invocation.cell_id.to_string(),
+            DelegateRequest::Notify { cell_id, .. } => cell_id.to_string(),
         };
-        // Answered meanwhile, it is not there any more.
-        if let Some(entry) = lock(&self.table).delegates.get_mut(&id) {
-            *entry = token;
+        let cancelled = match &request {
+            DelegateRequest::InvokeTool { .. } => session.call_token(&key),
+            DelegateRequest::Notify { .. } => session.notification_token(&key),
+        };
+        let Ok(in_flight) = self.delegates.insert(id, cancelled.clone()) else {
+            return Err(ConnectionError::Protocol(format!(
+                "the delegate request {id} was made twice"
+            )));
+        };
+        let state = Arc::clone(self);
+        match request {
+            DelegateRequest::InvokeTool { invocation } => {
+                let reply = move |result: Result<ToolResult, String>| -> BoxFuture<'static, ()> {
+                    Box::pin(async move {
+                        state.reply(id, result.and_then(tool_result)).await;
+                        drop(in_flight);
+                    })
+                };
+                session.invoke(&key, invocation, cancelled, Box::new(reply));
+            }
+            DelegateRequest::Notify { call_id, text, .. } => {
+                let reply = move |result: Result<(), String>| -> BoxFuture<'static, ()> {
+                    Box::pin(async move {
+                        let delivered = result.map(|()| DelegateValue::NotificationDelivered {});
+                        state.reply(id, delivered).await;
+                        drop(in_flight);
+                    })
+                };
+                session.notify(&key, call_id, text, cancelled, Box::new(reply));
+            }
         }
         Ok(())
     }
 
-    fn reply(
-        self: Arc<Self>,
-        id: i64,
-        result: Result<DelegateValue, String>,
-    ) -> cellblock::BoxFuture<'static, ()> {
-        Box::pin(async move {
-            if lock(&self.table).delegates.remove(&id).is_none() {
-                return;
+    /// Answers the host, unless it has cancelled what it asked for.
+    async fn reply(&self, id: i64, result: Result<DelegateValue, String>) {
+        if self.delegates.complete(&id).is_none() {
+            return;
+        }
+        let respond = |result| ClientMessage::DelegateResponse { id, result };
+        let frame = match frame::encode(&respond(Outcome::from(result))) {
+            Err(error @ FrameError::TooLong) => frame::encode(&respond(Outcome::Error {
+                message: format!("tool result is too large: {error}"),
+            })),
+            frame => frame,
+        };
+        match frame {
+            Ok(frame) => {
+                let _ = self.outgoing.send(frame).await;
             }
-            let respond = |result| ClientMessage::DelegateResponse { id, result };
-            let frame = match frame::encode(&respond(Outcome::from(result))) {
-                Err(error @ FrameError::TooLong) => frame::encode(&respond(Outcome::Error {
-                    message: format!("tool result is too large: {error}"),
-                })),
-                frame => frame,
-            };
-            match frame {
-                Ok(frame) => {
-                    let _ = self.outgoing.send(frame).await;
-                }
-                Err(error) => self.fail(&error.to_string()),
-            }
-        })
+            Err(error) => self.fail(ConnectionError::Protocol(error.to_string())),
+        }
     }
 }
 
-/// A tool's value as an answer; one that nests too deeply could not be read.
-fn tool_result(result: ToolResult) -> Result<DelegateValue, String> {
-    const DEPTH: usize = json::MAX_DEPTH - ENVELOPE_DEPTH;
-    let result = result.into_value();
-    let to_raw = |value: &serde_json::Value| serde_json::value::to_raw_value(value);
-    if json::is_shallow(&result, DEPTH) {
-        return to_raw(&result)
-            .map(|result| DelegateValue::ToolResult { result })
-            .map_err(|e| e.to_string());
+impl Failure {
+    /// A refusal of the host's, from its text.
+    pub(super) fn read(text: &str) -> Self {
+        match Refusal::read(text, None) {
+            Refusal::Cancelled => Self::Cancelled,
+            refusal => Self::Refused(refusal.into()),
+        }
     }
-    json::dismantle(result);
-    Err(format!("tool result is nested more than {DEPTH} levels deep"))
+}
+
+/// A tool's result as an answer, unless it nests too deeply for the host to read.
+fn tool_result(result: ToolResult) -> Result<DelegateValue, String> {
+    let json = result.into_json(frame::MAX_BYTES)?;
+    if !is_shallow_text(&json, MAX_VALUE_DEPTH) {
+        return Err(format!("tool result is nested more than {MAX_VALUE_DEPTH} levels deep"));
+    }
+    // It is valid: the result was checked, or was made from a value.
+    let result = RawValue::from_string(json).map_err(|error| error.to_string())?;
+    Ok(DelegateValue::ToolResult { result })
 }
 
 /// Reads until the stream ends or breaks.
 async fn read<R: AsyncRead + Unpin>(
-    mut frames: FramedRead<R, tokio_util::codec::LengthDelimitedCodec>,
+    mut frames: FramedRead<R, LengthDelimitedCodec>,
     state: Arc<State>,
 ) {
+    let violation = |error: &dyn std::fmt::Display| ConnectionError::Protocol(error.to_string());
     let reason = loop {
         let frame = tokio::select! {
             biased;
-            () = state.gone.cancelled() => return,
+            () = state.lifeline.closed().cancelled() => return,
             frame = frames.next() => frame,
         };
         let handled = match frame {
-            None => break "code-mode host closed the connection".to_owned(),
-            Some(Err(error)) => Err(error.to_string()),
+            None => break ConnectionError::Closed,
+            Some(Err(error)) => Err(violation(&error)),
             Some(Ok(payload)) => frame::decode(&payload)
-                .map_err(|error| error.to_string())
+                .map_err(|error| violation(&error))
                 .and_then(|message| state.handle(message)),
         };
-        if let Err(why) = handled {
-            break format!("code-mode host broke the protocol: {why}");
+        if let Err(reason) = handled {
+            break reason;
         }
     };
-    state.fail(&reason);
+    state.fail(reason);
 }
 
-/// Writes what is queued, until the connection is gone.
+/// Writes what is queued, until the connection is closed.
 async fn write(
     mut queue: mpsc::Receiver<Bytes>,
     output: impl AsyncWrite + Unpin,
@@ -475,10 +474,10 @@ async fn write(
     };
     tokio::select! {
         biased;
-        () = state.gone.cancelled() => {}
+        () = state.lifeline.closed().cancelled() => {}
         written = writing => {
             if let Err(error) = written {
-                state.fail(&format!("code-mode host cannot be written to: {error}"));
+                state.fail(ConnectionError::Write(error.to_string()));
             }
         }
     }

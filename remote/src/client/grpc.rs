@@ -5,19 +5,23 @@
 //! before the execution they belong to is known to have started. They name it, so
 //! nothing needs to wait.
 
-use super::cell::{Cell, Remote, lock};
-use super::connection::{Answer, CANCELLED, Failure, Link, WaitId, Waiting};
-use crate::protocol::ExecutionLimits;
+use super::cell::{RemoteCell, RemoteSession};
+use super::connection::{
+    Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
+};
+use crate::in_flight::InFlight;
 use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::grpc::code_mode_host_client::CodeModeHostClient;
 use crate::protocol::grpc::{self, execute_event, session_event};
+use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS};
 use cellblock::{
-    CellId, CodeModeNestedToolCall, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome,
+    BoxFuture, CellId, CodeModeNestedToolCall, ExecuteRequest, RuntimeResponse, ToolResult,
+    WaitOutcome,
 };
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -41,26 +45,20 @@ const WINDOW: u32 = 4 << 20;
 type Client = CodeModeHostClient<Channel>;
 
 /// A connection that is up.
-pub(super) struct GrpcLink(Arc<State>);
+pub(super) struct GrpcConnection(Arc<State>);
 
 struct State {
     client: Client,
-    gone: CancellationToken,
-    failed: Mutex<Option<String>>,
-    /// Sessions that are open, and what ends their streams.
-    sessions: Mutex<HashMap<String, (Arc<Remote>, CancellationToken)>>,
+    lifeline: Lifeline,
     last_id: AtomicU64,
 }
 
-impl GrpcLink {
+impl GrpcConnection {
     /// Opens the connection within `patience`.
-    ///
-    /// # Errors
-    /// A text that says what went wrong.
     pub(super) async fn start(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         patience: Duration,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ConnectError> {
         let mut stream = Some(TokioIo::new(stream));
         // There is one stream, so there is one connection.
         let connector = tower::service_fn(move |_| {
@@ -74,15 +72,13 @@ impl GrpcLink {
             .await
             .map_err(|_| format!("no answer within {} s", patience.as_secs()))
             .and_then(|connected| connected.map_err(|error| chain(&error)))
-            .map_err(|why| format!("code-mode host handshake failed: {why}"))?;
+            .map_err(ConnectError::Handshake)?;
         let client = CodeModeHostClient::new(channel)
             .max_decoding_message_size(MAX_BYTES)
             .max_encoding_message_size(MAX_BYTES);
         Ok(Self(Arc::new(State {
             client,
-            gone: CancellationToken::new(),
-            failed: Mutex::default(),
-            sessions: Mutex::default(),
+            lifeline: Lifeline::default(),
             last_id: AtomicU64::new(0),
         })))
     }
@@ -95,28 +91,28 @@ impl GrpcLink {
     ) -> Answer<WaitOutcome> {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
-            let response = state.or_gone(answer).await?.into_inner();
-            response.try_into().map_err(|why: grpc::Malformed| state.broke(&why.to_string()))
+            let response = state.or_lost(answer).await?.into_inner();
+            response.try_into().map_err(|why: grpc::Malformed| state.lifeline.violation(why))
         })
     }
 }
 
-impl Drop for GrpcLink {
+impl Drop for GrpcConnection {
     fn drop(&mut self) {
-        self.fail("code-mode host connection was closed");
+        self.0.lifeline.fail(ConnectionError::Dropped);
     }
 }
 
-impl Link for GrpcLink {
-    fn gone(&self) -> &CancellationToken {
-        &self.0.gone
+impl HostConnection for GrpcConnection {
+    fn lifeline(&self) -> &Lifeline {
+        &self.0.lifeline
     }
 
-    fn fail(&self, reason: &str) {
-        self.0.fail(reason);
+    fn fail(&self, reason: ConnectionError) {
+        self.0.lifeline.fail(reason);
     }
 
-    fn open(&self, remote: Arc<Remote>, limits: ExecutionLimits) -> Answer<()> {
+    fn open(&self, remote: Arc<RemoteSession>, limits: ExecutionLimits) -> Answer<()> {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             let ExecutionLimits { max_yield_time_ms, max_heap_size_bytes } = limits;
@@ -125,31 +121,32 @@ impl Link for GrpcLink {
             );
             let mut client = state.client.clone();
             let request = grpc::OpenSessionRequest { cell_execution_limits };
-            let mut events = state.or_gone(client.open_session(request)).await?.into_inner();
-            let first = state.or_gone(events.message()).await?.and_then(|event| event.event);
+            let mut events = state.or_lost(client.open_session(request)).await?.into_inner();
+            let first = state.or_lost(events.message()).await?.and_then(|event| event.event);
             let Some(session_event::Event::Opened(grpc::SessionOpened { session_id })) = first
             else {
-                return Err(state.broke("a session that does not open"));
+                return Err(state.lifeline.violation("a session that does not open"));
             };
-            // Set once, here: a remote is opened on one connection only.
-            let _ = remote.session_id.set(session_id.clone());
-            let subscribe = grpc::SubscribeToToolCallsRequest {
-                session_id: session_id.clone(),
-                tool_names: Vec::new(),
-            };
+            state.lifeline.insert(&session_id, &remote);
+            let subscribe =
+                grpc::SubscribeToToolCallsRequest { session_id, tool_names: Vec::new() };
             let calls =
-                state.or_gone(client.subscribe_to_tool_calls(subscribe)).await?.into_inner();
-            let ended = state.gone.child_token();
-            lock(&state.sessions).insert(session_id, (Arc::clone(&remote), ended.clone()));
-            tokio::spawn(session(Arc::clone(&state), remote, events, calls, ended));
+                state.or_lost(client.subscribe_to_tool_calls(subscribe)).await?.into_inner();
+            let session = Session {
+                state: Arc::clone(&state),
+                remote,
+                delegates: InFlight::new(MAX_DELEGATE_CALLS),
+                closing: Closing::default(),
+            };
+            tokio::spawn(session.serve(events, calls));
             Ok(())
         })
     }
 
     fn execute(
         &self,
-        remote: Arc<Remote>,
-        cell: Arc<Cell>,
+        remote: Arc<RemoteSession>,
+        cell: Arc<RemoteCell>,
         request: ExecuteRequest,
     ) -> Answer<RuntimeResponse> {
         let state = Arc::clone(&self.0);
@@ -164,10 +161,10 @@ impl Link for GrpcLink {
         })
     }
 
-    fn wait(&self, remote: &Remote, cell_id: CellId, yield_time_ms: u64) -> Waiting {
+    fn wait(&self, remote: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting {
         let id = self.0.next_id("wait");
         let request = grpc::WaitRequest {
-            session_id: remote.session_id().to_owned(),
+            session_id: remote.id().to_owned(),
             cell_id: cell_id.to_string(),
             wait_id: id.clone(),
             yield_time_ms,
@@ -177,9 +174,9 @@ impl Link for GrpcLink {
         Waiting { id: WaitId::Grpc(id), answer }
     }
 
-    fn cancel_wait(&self, remote: &Remote, wait: WaitId) {
+    fn cancel_wait(&self, remote: &RemoteSession, wait: WaitId) {
         if let WaitId::Grpc(wait_id) = wait {
-            let session_id = remote.session_id().to_owned();
+            let session_id = remote.id().to_owned();
             let mut client = self.0.client.clone();
             // The wait itself tells how it ended.
             tokio::spawn(async move {
@@ -188,24 +185,25 @@ impl Link for GrpcLink {
         }
     }
 
-    fn terminate(&self, remote: &Remote, cell_id: CellId) -> Answer<WaitOutcome> {
+    fn terminate(&self, remote: &RemoteSession, cell_id: CellId) -> Answer<WaitOutcome> {
         let request = grpc::TerminateRequest {
-            session_id: remote.session_id().to_owned(),
+            session_id: remote.id().to_owned(),
             cell_id: cell_id.to_string(),
         };
         let mut client = self.0.client.clone();
         self.outcome(async move { client.terminate(request).await })
     }
 
-    fn close(&self, remote: &Remote) -> Answer<()> {
-        let (state, session_id) = (Arc::clone(&self.0), remote.session_id().to_owned());
+    fn close(&self, remote: &RemoteSession) -> Answer<()> {
+        let (state, session_id) = (Arc::clone(&self.0), remote.id().to_owned());
         Box::pin(async move {
             let mut client = state.client.clone();
             let request = grpc::CloseSessionRequest { session_id: session_id.clone() };
-            let closed = state.or_gone(client.close_session(request)).await;
-            if let Some((_, ended)) = lock(&state.sessions).remove(&session_id) {
-                ended.cancel();
+            let closed = state.or_lost(client.close_session(request)).await;
+            if let Some(remote) = state.lifeline.session(&session_id) {
+                remote.ended.cancel();
             }
+            state.lifeline.remove(&session_id);
             closed.map(drop)
         })
     }
@@ -216,67 +214,41 @@ impl State {
         format!("{what}-{}", self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    fn fail(&self, reason: &str) {
-        {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            if failed.is_some() {
-                return;
-            }
-            *failed = Some(reason.to_owned());
-        }
-        self.gone.cancel();
-        for (remote, _) in std::mem::take(&mut *lock(&self.sessions)).into_values() {
-            remote.lost();
-        }
-    }
-
-    fn failure(&self) -> Failure {
-        let reason = lock(&self.failed).clone();
-        Failure::Gone(reason.unwrap_or_else(|| "code-mode host connection was closed".to_owned()))
-    }
-
-    fn broke(&self, why: &str) -> Failure {
-        self.fail(&format!("code-mode host broke the protocol: {why}"));
-        self.failure()
-    }
-
-    /// What a call comes to, unless the connection is gone first.
-    async fn or_gone<T>(
+    /// The result of a call, unless the connection is closed first.
+    async fn or_lost<T>(
         &self,
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, Failure> {
         tokio::select! {
             biased;
             result = call => result.map_err(|status| self.failure_of(&status)),
-            () = self.gone.cancelled() => Err(self.failure()),
+            () = self.lifeline.closed().cancelled() => Err(self.lifeline.failure()),
         }
     }
 
-    /// A status is the host's word, unless the connection made it.
+    /// A status comes from the host, unless the connection itself made it.
     fn failure_of(&self, status: &Status) -> Failure {
         let mut text = status.message().to_owned();
         text.truncate(text.floor_char_boundary(MAX_ERROR));
         match status.code() {
-            Code::Cancelled if status.message().is_empty() => {
-                Failure::Refused(CANCELLED.to_owned())
-            }
+            Code::Cancelled if status.message().is_empty() => Failure::Cancelled,
             Code::Unavailable | Code::Unknown | Code::Internal => {
-                self.fail(&format!("code-mode host connection failed: {text}"));
-                self.failure()
+                self.lifeline.fail(ConnectionError::Failed(text));
+                self.lifeline.failure()
             }
-            _ => Failure::Refused(text),
+            _ => Failure::read(&text),
         }
     }
 
     async fn execute(
         &self,
-        remote: &Remote,
-        cell: &Cell,
+        remote: &RemoteSession,
+        cell: &RemoteCell,
         execution_id: String,
         request: ExecuteRequest,
     ) -> Result<RuntimeResponse, Failure> {
         let request = grpc::ExecuteRequest {
-            session_id: remote.session_id().to_owned(),
+            session_id: remote.id().to_owned(),
             execution_id,
             tool_call_id: request.tool_call_id,
             source: request.source,
@@ -285,19 +257,19 @@ impl State {
             max_output_tokens: request.max_output_tokens.map(|tokens| tokens as u64),
         };
         let mut client = self.client.clone();
-        let mut events = self.or_gone(client.execute(request)).await?.into_inner();
+        let mut events = self.or_lost(client.execute(request)).await?.into_inner();
         loop {
-            let event = self.or_gone(events.message()).await?.and_then(|event| event.event);
+            let event = self.or_lost(events.message()).await?.and_then(|event| event.event);
             match event {
                 Some(execute_event::Event::Started(started)) => {
-                    Remote::admitted(cell, CellId::new(started.cell_id));
+                    cell.admitted(CellId::new(started.cell_id));
                 }
                 Some(execute_event::Event::Outcome(outcome)) => {
                     return outcome
                         .try_into()
-                        .map_err(|why: grpc::Malformed| self.broke(&why.to_string()));
+                        .map_err(|why: grpc::Malformed| self.lifeline.violation(why));
                 }
-                None => return Err(self.broke("an execution without an outcome")),
+                None => return Err(self.lifeline.violation("an execution without an outcome")),
             }
         }
     }
@@ -324,51 +296,115 @@ impl State {
             outcome: Some(outcome),
         };
         // A call that the host has given up meanwhile is refused, and that is all.
-        let _ = self.or_gone(self.client.clone().complete_tool_call(request)).await;
+        let _ = self.or_lost(self.client.clone().complete_tool_call(request)).await;
     }
 }
 
-/// Serves a session's two streams until it ends.
-async fn session(
+/// A session's two streams.
+struct Session {
     state: Arc<State>,
-    remote: Arc<Remote>,
-    mut events: Streaming<grpc::SessionEvent>,
-    mut calls: Streaming<grpc::ToolCall>,
-    ended: CancellationToken,
-) {
-    let running: Running = Arc::default();
-    let mut closing = Closing::default();
-    let broken = loop {
-        tokio::select! {
-            biased;
-            () = ended.cancelled() => return,
-            event = events.message() => match event {
-                Ok(Some(event)) => heard(&remote, &running, &mut closing, event),
-                Ok(None) => break "code-mode host ended a session".to_owned(),
-                Err(status) => break format!("code-mode host ended a session: {}", status.message()),
-            },
-            call = calls.message() => match call {
-                Ok(Some(call)) => {
-                    let (execution_id, sequence) = (call.execution_id.clone(), call.sequence);
-                    if let Err(why) = called(&state, &remote, &running, call) {
-                        break format!("code-mode host broke the protocol: {why}");
+    remote: Arc<RemoteSession>,
+    /// Nested calls and notifications that run, and what cancels them.
+    delegates: InFlight<String, CancellationToken>,
+    closing: Closing,
+}
+
+impl Session {
+    /// Serves the streams until the session is closed. One that ends before fails the
+    /// connection.
+    async fn serve(
+        mut self,
+        mut events: Streaming<grpc::SessionEvent>,
+        mut calls: Streaming<grpc::ToolCall>,
+    ) {
+        let ended = |stream: &str, status: Option<Status>| {
+            let why = status.map_or_else(String::new, |status| format!(": {}", status.message()));
+            ConnectionError::StreamEnded(format!("{stream}{why}"))
+        };
+        let reason = loop {
+            tokio::select! {
+                biased;
+                () = self.remote.ended.cancelled() => return,
+                () = self.state.lifeline.closed().cancelled() => return,
+                event = events.message() => match event {
+                    Ok(Some(event)) => self.event(event),
+                    Ok(None) => break ended("", None),
+                    Err(status) => break ended("", Some(status)),
+                },
+                call = calls.message() => match call {
+                    Ok(Some(call)) => {
+                        if let Err(why) = self.call(call) {
+                            break ConnectionError::Protocol(why.to_string());
+                        }
                     }
-                    closing.called(&remote, execution_id, sequence);
-                }
-                Ok(None) => break "code-mode host ended a session's calls".to_owned(),
-                Err(status) => {
-                    break format!("code-mode host ended a session's calls: {}", status.message());
-                }
-            },
+                    Ok(None) => break ended("'s calls", None),
+                    Err(status) => break ended("'s calls", Some(status)),
+                },
+            }
+        };
+        if !self.remote.ended.is_cancelled() {
+            self.state.lifeline.fail(reason);
         }
-    };
-    if !ended.is_cancelled() {
-        state.fail(&broken);
+    }
+
+    fn event(&mut self, event: grpc::SessionEvent) {
+        use session_event::Event;
+        match event.event {
+            Some(
+                Event::ToolCallCancelled(grpc::ToolCallCancelled { invocation_id: id })
+                | Event::NotificationCancelled(grpc::NotificationCancelled { notification_id: id }),
+            ) => {
+                // One that has ended meanwhile is not there any more, and of one that is
+                // taken out here no answer is sent.
+                if let Some(cancelled) = self.delegates.complete(&id) {
+                    cancelled.cancel();
+                }
+            }
+            Some(Event::Notification(notification)) => self.notification(notification),
+            Some(Event::CellClosed(closed)) => {
+                let (id, made) = (closed.execution_id, closed.final_tool_call_sequence);
+                self.closing.closed(&self.remote, id, made);
+            }
+            // An event that only a newer host sends is of no use to an older client.
+            Some(Event::Opened(_)) | None => {}
+        }
+    }
+
+    fn notification(&self, notification: grpc::Notification) {
+        let grpc::Notification { notification_id, execution_id, call_id, text, .. } = notification;
+        let cancelled = self.remote.notification_token(&execution_id);
+        // Beyond the bound it is refused, and has nothing to cancel.
+        let in_flight = self.delegates.insert(notification_id, cancelled.clone());
+        let reply = move |_| -> BoxFuture<'static, ()> {
+            drop(in_flight);
+            Box::pin(std::future::ready(()))
+        };
+        self.remote.notify(&execution_id, call_id, text, cancelled, Box::new(reply));
+    }
+
+    fn call(&mut self, call: grpc::ToolCall) -> Result<(), grpc::Malformed> {
+        let (execution_id, sequence) = (call.execution_id.clone(), call.sequence);
+        let (session_id, id) = (call.session_id.clone(), call.invocation_id.clone());
+        let invocation = CodeModeNestedToolCall::try_from(call)?;
+        let cancelled = self.remote.call_token(&execution_id);
+        let in_flight = self.delegates.insert(id.clone(), cancelled.clone());
+        let (delegates, state) = (self.delegates.clone(), Arc::clone(&self.state));
+        let reply = move |result| -> BoxFuture<'static, ()> {
+            Box::pin(async move {
+                // One that was refused for being one too many is answered, too.
+                if in_flight.is_err() || delegates.complete(&id).is_some() {
+                    state.complete(&session_id, &id, result).await;
+                }
+            })
+        };
+        self.remote.invoke(&execution_id, invocation, cancelled, Box::new(reply));
+        self.closing.called(&self.remote, execution_id, sequence);
+        Ok(())
     }
 }
 
-/// Executions whose calls came, and those that are closed but for calls on their way:
-/// the two streams of a session know nothing of each other's order.
+/// Executions whose calls have come, and those that are closed but for calls on their way:
+/// the order of a session's two streams is not known.
 #[derive(Default)]
 struct Closing {
     /// Number of the last call that came, by execution.
@@ -379,7 +415,7 @@ struct Closing {
 
 impl Closing {
     /// A call has come, and with it perhaps the last one of a closed cell.
-    fn called(&mut self, remote: &Remote, execution_id: String, sequence: u64) {
+    fn called(&mut self, remote: &RemoteSession, execution_id: String, sequence: u64) {
         if self.made.get(&execution_id).is_some_and(|made| sequence >= *made) {
             self.made.remove(&execution_id);
             self.came.remove(&execution_id);
@@ -390,7 +426,7 @@ impl Closing {
     }
 
     /// A cell is closed, after so many calls.
-    fn closed(&mut self, remote: &Remote, execution_id: String, made: u64) {
+    fn closed(&mut self, remote: &RemoteSession, execution_id: String, made: u64) {
         if self.came.get(&execution_id).copied().unwrap_or(0) >= made {
             self.came.remove(&execution_id);
             remote.close(&execution_id);
@@ -398,84 +434,6 @@ impl Closing {
             self.made.insert(execution_id, made);
         }
     }
-}
-
-/// Calls and notifications that run, and what cancels them.
-type Running = Arc<Mutex<HashMap<String, CancellationToken>>>;
-
-fn heard(remote: &Remote, running: &Running, closing: &mut Closing, event: grpc::SessionEvent) {
-    use session_event::Event;
-    match event.event {
-        Some(
-            Event::ToolCallCancelled(grpc::ToolCallCancelled { invocation_id: id })
-            | Event::NotificationCancelled(grpc::NotificationCancelled { notification_id: id }),
-        ) => {
-            // One that has ended meanwhile is not there any more, and of one that is
-            // taken out here no answer is sent.
-            let cancelled = lock(running).remove(&id);
-            if let Some(token) = cancelled {
-                token.cancel();
-            }
-        }
-        Some(Event::Notification(notification)) => {
-            let grpc::Notification { notification_id: id, execution_id, call_id, text, .. } =
-                notification;
-            lock(running).insert(id.clone(), CancellationToken::new());
-            let (done, ended) = (Arc::clone(running), id.clone());
-            let reply = move |_| -> cellblock::BoxFuture<'static, ()> {
-                lock(&done).remove(&ended);
-                Box::pin(std::future::ready(()))
-            };
-            let token = remote.notify(&execution_id, call_id, text, Box::new(reply));
-            if let Some(entry) = lock(running).get_mut(&id) {
-                *entry = token;
-            }
-        }
-        Some(Event::CellClosed(closed)) => {
-            closing.closed(remote, closed.execution_id, closed.final_tool_call_sequence);
-        }
-        // What a newer host says beside is nothing to an older client.
-        Some(Event::Opened(_)) | None => {}
-    }
-}
-
-fn called(
-    state: &Arc<State>,
-    remote: &Remote,
-    running: &Running,
-    call: grpc::ToolCall,
-) -> Result<(), String> {
-    let input = call
-        .input_json
-        .as_deref()
-        .map(serde_json::from_slice)
-        .transpose()
-        .map_err(|error| format!("the input of a nested call is no JSON: {error}"))?;
-    let tool_kind = call.tool_kind().into();
-    let invocation = CodeModeNestedToolCall {
-        cell_id: CellId::new(call.cell_id),
-        runtime_tool_call_id: call.runtime_tool_call_id,
-        tool_name: call.tool_name.ok_or("a nested call without a tool")?.into(),
-        tool_kind,
-        input,
-    };
-    let id = call.invocation_id;
-    lock(running).insert(id.clone(), CancellationToken::new());
-    let (done, ended, state, session) =
-        (Arc::clone(running), id.clone(), Arc::clone(state), call.session_id);
-    let reply = move |result| -> cellblock::BoxFuture<'static, ()> {
-        Box::pin(async move {
-            let wanted = lock(&done).remove(&ended).is_some();
-            if wanted {
-                state.complete(&session, &ended, result).await;
-            }
-        })
-    };
-    let token = remote.invoke(&call.execution_id, invocation, Box::new(reply));
-    if let Some(entry) = lock(running).get_mut(&id) {
-        *entry = token;
-    }
-    Ok(())
 }
 
 /// An error with its causes.

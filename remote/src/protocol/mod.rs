@@ -31,6 +31,15 @@ pub const VERSION: u32 = 1;
 /// The capability of taking [`ExecutionLimits`] when a session is opened.
 pub const LIMITS_CAPABILITY: &str = "session-cell-execution-resource-limits";
 
+/// The contract's text for a nested call that was cancelled.
+pub(crate) const CALL_CANCELLED: &str = "code mode nested tool call cancelled";
+
+/// The contract's text for a notification that was cancelled.
+pub(crate) const NOTIFICATION_CANCELLED: &str = "code mode notification cancelled";
+
+/// The contract's text for a nested call that is one too many.
+pub(crate) const TOO_MANY_DELEGATES: &str = "code-mode host has too many pending delegate calls";
+
 /// Nested calls and notifications that may await an answer on one connection.
 pub const MAX_DELEGATE_CALLS: usize = 1_024;
 

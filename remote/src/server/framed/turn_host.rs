@@ -3,7 +3,10 @@
 use super::super::session::Session;
 use super::Connection;
 use crate::in_flight::NotInserted;
-use crate::protocol::{DelegateRequest, DelegateValue, HostMessage, MAX_VALUE_DEPTH};
+use crate::protocol::{
+    CALL_CANCELLED, DelegateRequest, DelegateValue, HostMessage, MAX_VALUE_DEPTH,
+    NOTIFICATION_CANCELLED, TOO_MANY_DELEGATES,
+};
 use async_trait::async_trait;
 use cellblock::support::is_shallow;
 use cellblock::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
@@ -42,7 +45,7 @@ impl ClientTurnHost {
         let (reply, answer) = oneshot::channel();
         let id = connection.last_delegate.fetch_add(1, Ordering::Relaxed) + 1;
         let _in_flight = connection.delegates.insert(id, reply).map_err(|why| match why {
-            NotInserted::Full => "code-mode host has too many pending delegate calls".to_owned(),
+            NotInserted::Full => TOO_MANY_DELEGATES.to_owned(),
             NotInserted::Closed | NotInserted::Duplicate => cancelled(),
         })?;
         let session_id = self.session_id.clone();
@@ -75,7 +78,7 @@ impl CodeModeTurnHost for ClientTurnHost {
             return Err(format!("tool input is nested more than {MAX_VALUE_DEPTH} levels deep"));
         }
         let request = DelegateRequest::InvokeTool { invocation };
-        let cancelled = "code mode nested tool call cancelled";
+        let cancelled = CALL_CANCELLED;
         match self.delegate(request, cancellation, cancelled).await? {
             DelegateValue::ToolResult { result } => {
                 ToolResult::from_json(String::from(Box::<str>::from(result)))
@@ -94,7 +97,7 @@ impl CodeModeTurnHost for ClientTurnHost {
         cancellation: CancellationToken,
     ) -> Result<(), String> {
         let request = DelegateRequest::Notify { call_id, cell_id, text };
-        let cancelled = "code mode notification cancelled";
+        let cancelled = NOTIFICATION_CANCELLED;
         self.delegate(request, cancellation, cancelled).await.map(drop)
     }
 

@@ -7,7 +7,9 @@ use super::super::session::Session;
 use crate::in_flight::{InFlight, NotInserted};
 use crate::protocol::frame::{FrameError, MAX_BYTES};
 use crate::protocol::grpc::{self, session_event};
-use crate::protocol::{MAX_DELEGATE_CALLS, Refusal};
+use crate::protocol::{
+    CALL_CANCELLED, MAX_DELEGATE_CALLS, NOTIFICATION_CANCELLED, Refusal, TOO_MANY_DELEGATES,
+};
 use async_trait::async_trait;
 use cellblock::support::{RecentSet, lock};
 use cellblock::{
@@ -237,12 +239,12 @@ impl CodeModeTurnHost for ClientTurnHost {
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        let cancelled = || "code mode nested tool call cancelled".to_owned();
+        let cancelled = || CALL_CANCELLED.to_owned();
         let open = self.open.upgrade().ok_or_else(cancelled)?;
         let id = new_id();
         let (reply, answer) = oneshot::channel();
         let _in_flight = open.calls.insert(id.clone(), reply).map_err(|why| match why {
-            NotInserted::Full => "code-mode host has too many pending delegate calls".to_owned(),
+            NotInserted::Full => TOO_MANY_DELEGATES.to_owned(),
             NotInserted::Closed | NotInserted::Duplicate => cancelled(),
         })?;
         let cell_id = call.cell_id.clone();
@@ -291,7 +293,7 @@ impl CodeModeTurnHost for ClientTurnHost {
         text: String,
         cancellation: CancellationToken,
     ) -> Result<(), String> {
-        let cancelled = || "code mode notification cancelled".to_owned();
+        let cancelled = || NOTIFICATION_CANCELLED.to_owned();
         let open = self.open.upgrade().ok_or_else(cancelled)?;
         let execution_id =
             lock(&open.executions).get(&cell_id).map(|execution| execution.id.clone());
