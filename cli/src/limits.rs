@@ -61,36 +61,22 @@ fn set_limit(limits: &mut CellLimits, limit: &str) -> Result<()> {
     let (name, value) = limit
         .split_once('=')
         .with_context(|| format!("--limit {limit} must have the form NAME=VALUE"))?;
-    let size = || -> Result<usize> {
-        let size: bytesize::ByteSize = value
+    let mut all = serde_json::to_value(&*limits)?;
+    let slot = all.get_mut(name).with_context(|| {
+        format!("--limit {name}: there is no such limit; docs/cli.md lists them")
+    })?;
+    // Times are texts in JSON, everything else is a number.
+    *slot = if slot.is_string() {
+        let time: humantime::Duration = value
             .parse()
-            .map_err(|_| anyhow::anyhow!("--limit {name}: {value} is no number or size"))?;
-        Ok(usize::try_from(size.as_u64()).unwrap_or(usize::MAX))
+            .with_context(|| format!("--limit {name}: {value} is not a time such as 1500ms"))?;
+        format!("{}ms", time.as_millis()).into()
+    } else {
+        let size: bytesize::ByteSize = value.parse().map_err(|_| {
+            anyhow::anyhow!("--limit {name}: {value} is not a number or a size such as 16MiB")
+        })?;
+        size.as_u64().into()
     };
-    let time = || -> Result<Duration> {
-        let time: humantime::Duration =
-            value.parse().with_context(|| format!("--limit {name}: {value} is no time"))?;
-        Ok(time.into())
-    };
-    match name {
-        "fuel" => limits.fuel = size()? as u64,
-        "step_fuel" => limits.step_fuel = size()? as u64,
-        "running_time" => limits.running_time = time()?,
-        "total_time" => limits.total_time = time()?,
-        "memory_bytes" => limits.memory_bytes = size()?,
-        "stack_bytes" => limits.stack_bytes = size()?,
-        "output_bytes" => limits.output_bytes = size()?,
-        "output_items" => limits.output_items = size()?,
-        "calls" => limits.calls = size()? as u64,
-        "calls_in_flight" => limits.calls_in_flight = size()?,
-        "input_bytes" => limits.input_bytes = size()?,
-        "result_bytes" => limits.result_bytes = size()?,
-        "timers" => limits.timers = size()?,
-        "stored_bytes" => limits.stored_bytes = size()?,
-        "stored_keys" => limits.stored_keys = size()?,
-        "source_bytes" => limits.source_bytes = size()?,
-        "cancel_grace" => limits.cancel_grace = time()?,
-        _ => bail!("--limit {name}: there is no such limit; docs/cli.md lists them"),
-    }
+    *limits = serde_json::from_value(all).with_context(|| format!("--limit {name}: {value}"))?;
     Ok(())
 }

@@ -41,8 +41,8 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let limits = SessionLimits {
         cells: arguments.max_cells,
         unread_results: arguments.max_cells,
-        max_yield_time_ms: None,
         cell: arguments.limits.cell()?,
+        ..SessionLimits::default()
     };
     let mut config = EngineConfig::default();
     config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);

@@ -154,6 +154,16 @@ fn is_nested(value: &Value) -> bool {
     value.is_array() || value.is_object()
 }
 
+/// Bytes of a text inside a JSON string.
+pub(crate) fn escaped_len(text: &str) -> usize {
+    let extra = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    text.len() + text.bytes().map(extra).sum::<usize>()
+}
+
 /// Drops a value without recursion, which nesting without end would overflow.
 pub fn dismantle(value: Value) {
     let mut rest = vec![value];
@@ -169,6 +179,12 @@ pub fn dismantle(value: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escaped_length_is_what_is_written() {
+        let text: String = (0..0x250).filter_map(char::from_u32).collect();
+        assert_eq!(escaped_len(&text) + 2, serde_json::to_string(&text).unwrap().len());
+    }
 
     #[test]
     fn text_and_value_are_as_deep_as_each_other() {

@@ -103,7 +103,7 @@ pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use json::JsonError;
 pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
 pub use service::CodeModeService;
-pub use stored::{InvalidJson, StoredValues};
+pub use stored::StoredValues;
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
 #[cfg(feature = "wasm")]
 pub use wasm::{Engine, EngineConfig, EngineError, WasmBackend};

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "wasm")]
 use crate::backend::LimitKind;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 const MIB: usize = 1 << 20;
@@ -16,7 +17,17 @@ const MIB: usize = 1 << 20;
 /// let limits = cellblock::CellLimits { fuel: 1_000_000_000, ..Default::default() };
 /// assert!(limits.check().is_ok());
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// In JSON each limit has the name of its field; a time is text such as `1500ms`, and
+/// what is left out has its default.
+///
+/// ```
+/// let json = r#"{ "calls": 10, "total_time": "1500ms" }"#;
+/// let limits: cellblock::CellLimits = serde_json::from_str(json).unwrap();
+/// assert_eq!(limits.total_time.as_millis(), 1500);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CellLimits {
     /// Fuel for the whole cell, about one unit for each WebAssembly instruction;
     /// a 2026 core burns 10 to 25 thousand million a second.
@@ -24,9 +35,11 @@ pub struct CellLimits {
     /// Fuel for one step: from the start, or from one batch of events, to where
     /// the program waits again.
     pub step_fuel: u64,
-    /// Wall-clock time spent running. Waiting for tools and timers is free.
+    /// Wall-clock time spent running, over all steps. Waiting for tools and timers is free.
+    #[serde(with = "milliseconds")]
     pub running_time: Duration,
     /// Wall-clock time from start to end, waiting included.
+    #[serde(with = "milliseconds")]
     pub total_time: Duration,
     /// Bytes that the JavaScript engine may hold. The sandbox as a whole is
     /// stopped a tenth above it, or 4 MiB where that is more.
@@ -34,7 +47,14 @@ pub struct CellLimits {
     /// Bytes of stack for JavaScript: about 3 000 calls deep for each MiB. At
     /// most [`CellLimits::MAX_STACK_BYTES`].
     pub stack_bytes: usize,
-    /// Bytes of output and notifications over the life of the cell.
+    /// Bytes that the host may hold for the cell at one time, outside the sandbox: the
+    /// source and the tools, inputs and results of nested calls in flight, output and
+    /// notifications that were not delivered yet. `None` is a quarter of
+    /// [`CellLimits::memory_bytes`], or 8 MiB where that is more. A result that does not
+    /// fit rejects its promise; everything else ends the cell.
+    pub host_bytes: Option<usize>,
+    /// Bytes of output and notifications over the life of the cell, as JSON will hold
+    /// them: a control character counts six times.
     pub output_bytes: usize,
     /// Content items and notifications over the life of the cell.
     pub output_items: usize,
@@ -56,6 +76,7 @@ pub struct CellLimits {
     /// Bytes of the program. A longer one is not admitted.
     pub source_bytes: usize,
     /// How long an ending cell waits for its cancelled calls to return.
+    #[serde(with = "milliseconds")]
     pub cancel_grace: Duration,
 }
 
@@ -88,9 +109,15 @@ impl CellLimits {
         self.memory_bytes + (self.memory_bytes / 10).max(4 * MIB)
     }
 
+    /// Bytes that the host may hold for the cell.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.host_bytes.unwrap_or((self.memory_bytes / 4).max(8 * MIB))
+    }
+
     /// A limit's value and what to do about it, for the error text.
     #[cfg(feature = "wasm")]
-    pub(crate) fn describe(&self, limit: LimitKind) -> (String, String) {
+    fn describe(&self, limit: LimitKind) -> (String, String) {
         let ms = |time: Duration| format!("{} ms", time.as_millis());
         let twice = |value: u64| format!("do less work, or allow {}", value.saturating_mul(2));
         let (value, remedy): (String, &str) = match limit {
@@ -106,6 +133,10 @@ impl CellLimits {
             LimitKind::Stack => {
                 (format!("{} bytes", self.stack_bytes), "recurse less deeply, or use a loop")
             }
+            LimitKind::HostBytes => (
+                self.held_bytes().to_string(),
+                "await some calls before making more, or pass and print less at a time",
+            ),
             LimitKind::OutputBytes => (self.output_bytes.to_string(), "print a summary instead"),
             LimitKind::OutputItems => (self.output_items.to_string(), "join texts before printing"),
             LimitKind::Calls => (self.calls.to_string(), "split the work over several cells"),
@@ -116,6 +147,10 @@ impl CellLimits {
             LimitKind::Timers => (self.timers.to_string(), "clear timers, or set fewer"),
             LimitKind::StoredBytes => (self.stored_bytes.to_string(), "store less"),
             LimitKind::StoredKeys => (self.stored_keys.to_string(), "store fewer keys"),
+            // The session's own, which `SessionLimits::describe` answers.
+            LimitKind::SessionStoredBytes | LimitKind::SessionStoredKeys => {
+                return Default::default();
+            }
         };
         (value, remedy.to_owned())
     }
@@ -130,6 +165,7 @@ impl Default for CellLimits {
             total_time: Duration::from_hours(24),
             memory_bytes: 128 * MIB,
             stack_bytes: MIB,
+            host_bytes: None,
             output_bytes: 32 * MIB,
             output_items: 20_000,
             calls: 100_000,
@@ -152,6 +188,13 @@ pub struct SessionLimits {
     pub cells: usize,
     /// Results that wait to be fetched; above it the oldest is dropped.
     pub unread_results: usize,
+    /// Bytes of output in results that wait to be fetched; above it the oldest is dropped.
+    pub unread_bytes: usize,
+    /// Bytes of stored values, keys included, over the life of the session. A cell whose
+    /// writes do not fit ends at this limit and stores nothing.
+    pub stored_bytes: usize,
+    /// Keys of stored values over the life of the session.
+    pub stored_keys: usize,
     /// Bound on what a caller may ask for with `yield_time_ms`, applied after
     /// the grace second; 0 answers at once.
     pub max_yield_time_ms: Option<u64>,
@@ -164,9 +207,44 @@ impl Default for SessionLimits {
         Self {
             cells: 1_024,
             unread_results: 256,
+            unread_bytes: 256 * MIB,
+            stored_bytes: 64 * MIB,
+            stored_keys: 100_000,
             max_yield_time_ms: None,
             cell: CellLimits::default(),
         }
+    }
+}
+
+#[cfg(feature = "wasm")]
+impl SessionLimits {
+    /// A limit's value and what to do about it, for the error text.
+    pub(crate) fn describe(&self, limit: LimitKind) -> (String, String) {
+        let remedy = "write keys that exist again, or store less";
+        match limit {
+            LimitKind::SessionStoredBytes => (self.stored_bytes.to_string(), remedy.to_owned()),
+            LimitKind::SessionStoredKeys => (self.stored_keys.to_string(), remedy.to_owned()),
+            limit => self.cell.describe(limit),
+        }
+    }
+}
+
+/// Times as text in milliseconds, such as `1500ms`.
+mod milliseconds {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::Duration;
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format!("{}ms", time.as_millis()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        let number = text.strip_suffix("ms").and_then(|number| number.parse().ok());
+        number.map(Duration::from_millis).ok_or_else(|| {
+            D::Error::custom(format!("{text:?} is not a time in milliseconds such as \"1500ms\""))
+        })
     }
 }
 

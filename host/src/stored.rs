@@ -1,5 +1,8 @@
 //! Values that cells leave for later cells.
 
+use crate::json::JsonError;
+#[cfg(feature = "wasm")]
+use crate::{backend::LimitKind, limits::SessionLimits};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -14,11 +17,6 @@ pub struct StoredValues(Arc<Mutex<Arc<Snapshot>>>);
 
 /// The values at one moment, as JSON text by key.
 pub(crate) type Snapshot = HashMap<String, Arc<str>>;
-
-/// A text that should be JSON and is not; it says where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is not valid JSON: {0}")]
-pub struct InvalidJson(String);
 
 impl StoredValues {
     /// An empty set of values.
@@ -57,24 +55,23 @@ impl StoredValues {
     /// what they saw.
     ///
     /// # Errors
-    /// [`InvalidJson`], and nothing is changed.
+    /// [`JsonError::Invalid`], and nothing is changed.
     ///
     /// ```
     /// let values = cellblock::StoredValues::new();
     /// values.insert_json("big", "12345678901234567890123")?;
     /// assert_eq!(&*values.to_json()["big"], "12345678901234567890123");
     /// assert!(values.insert_json("broken", "[1,").is_err());
-    /// # Ok::<(), cellblock::InvalidJson>(())
+    /// # Ok::<(), cellblock::JsonError>(())
     /// ```
     pub fn insert_json(
         &self,
         key: impl Into<String>,
         json: impl Into<Arc<str>>,
-    ) -> Result<(), InvalidJson> {
+    ) -> Result<(), JsonError> {
         let json = json.into();
         // Looks at every byte without recursion, at any depth of nesting.
-        serde_json::from_str::<IgnoredAny>(&json)
-            .map_err(|error| InvalidJson(error.to_string()))?;
+        serde_json::from_str::<IgnoredAny>(&json)?;
         Arc::make_mut(&mut *self.lock()).insert(key.into(), json);
         Ok(())
     }
@@ -89,7 +86,7 @@ impl StoredValues {
     /// let earlier = values.to_json();
     /// values.insert_json("b", "2")?;
     /// assert_eq!(values.written_since(&earlier), [("b".to_owned(), "2".into())]);
-    /// # Ok::<(), cellblock::InvalidJson>(())
+    /// # Ok::<(), cellblock::JsonError>(())
     /// ```
     pub fn written_since(&self, earlier: &HashMap<String, Arc<str>>) -> Vec<(String, Arc<str>)> {
         let is_old = |key: &String, json: &Arc<str>| {
@@ -107,16 +104,45 @@ impl StoredValues {
         Arc::clone(&self.lock())
     }
 
-    /// Takes over the keys that a cell wrote.
+    /// Takes over the keys that a cell wrote, or none of them when the session has no
+    /// room for all.
     #[cfg(feature = "wasm")]
-    pub(crate) fn merge(&self, writes: Vec<(String, Arc<str>)>) {
-        if !writes.is_empty() {
-            Arc::make_mut(&mut *self.lock()).extend(writes);
+    pub(crate) fn merge(
+        &self,
+        writes: Vec<(String, Arc<str>)>,
+        limits: &SessionLimits,
+    ) -> Result<(), LimitKind> {
+        if writes.is_empty() {
+            return Ok(());
         }
+        let mut values = self.lock();
+        let before = (size(&values), values.len());
+        let (mut bytes, mut keys) = before;
+        for (key, json) in &writes {
+            match values.get(key) {
+                Some(replaced) => bytes -= replaced.len(),
+                None => (bytes, keys) = (bytes + key.len(), keys + 1),
+            }
+            bytes += json.len();
+        }
+        if bytes > limits.stored_bytes && bytes > before.0 {
+            return Err(LimitKind::SessionStoredBytes);
+        }
+        if keys > limits.stored_keys && keys > before.1 {
+            return Err(LimitKind::SessionStoredKeys);
+        }
+        Arc::make_mut(&mut *values).extend(writes);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Snapshot>> {
         // Nothing can panic while the lock is held, so a poisoned map is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bytes of all keys and values.
+#[cfg(feature = "wasm")]
+fn size(values: &Snapshot) -> usize {
+    values.iter().map(|(key, json)| key.len() + json.len()).sum()
 }

@@ -80,6 +80,38 @@ impl ToolDefinition {
     }
 }
 
+impl ToolDefinition {
+    /// Bytes that the definition takes in memory, about.
+    pub fn byte_len(&self) -> usize {
+        let schema = |schema: &Option<Value>| schema.as_ref().map_or(0, value_bytes);
+        self.name.len()
+            + self.tool_name.name.len()
+            + self.tool_name.namespace.as_ref().map_or(0, String::len)
+            + self.description.len()
+            + schema(&self.input_schema)
+            + schema(&self.output_schema)
+    }
+}
+
+/// Bytes that a value takes in memory, about. Does not recurse: it may nest without end.
+fn value_bytes(value: &Value) -> usize {
+    let mut bytes = 0;
+    let mut rest = vec![value];
+    while let Some(value) = rest.pop() {
+        bytes += size_of::<Value>();
+        match value {
+            Value::String(text) => bytes += text.len(),
+            Value::Array(items) => rest.extend(items),
+            Value::Object(members) => {
+                bytes += members.keys().map(|key| key.len() + size_of::<String>()).sum::<usize>();
+                rest.extend(members.values());
+            }
+            _ => {}
+        }
+    }
+    bytes
+}
+
 /// A tool's name as a property of the `tools` object: what is not a letter,
 /// digit, `_` or `$` of ASCII becomes `_`, and so does a leading digit.
 ///

@@ -1,6 +1,6 @@
 //! The backends under test, each behind the seam.
 
-use cellblock::{CellLimits, CodeModeBackend, Engine, SessionLimits, WasmBackend};
+use cellblock::{CodeModeBackend, Engine, SessionLimits, WasmBackend};
 use cellblock_remote::protocol::Protocol;
 use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 use std::path::Path;
@@ -62,31 +62,14 @@ fn child(address: HostAddress, limits: &SessionLimits) -> Arc<dyn CodeModeBacken
 
 /// Our host, with the limits that a client cannot set as its arguments.
 fn host(program: &Path, listen: &str, limits: &SessionLimits) -> HostCommand {
-    let CellLimits { running_time, total_time, cancel_grace, .. } = limits.cell;
-    let cell = &limits.cell;
     let cells = limits.cells.to_string();
     let mut command =
         HostCommand::new(program).args(["host", "--listen", listen, "--max-cells", &cells]);
-    command = command.args(["--max-cells-per-session", &cells]);
-    for (name, value) in [
-        ("fuel", cell.fuel.to_string()),
-        ("step_fuel", cell.step_fuel.to_string()),
-        ("running_time", format!("{}ms", running_time.as_millis())),
-        ("total_time", format!("{}ms", total_time.as_millis())),
-        ("memory_bytes", cell.memory_bytes.to_string()),
-        ("stack_bytes", cell.stack_bytes.to_string()),
-        ("output_bytes", cell.output_bytes.to_string()),
-        ("output_items", cell.output_items.to_string()),
-        ("calls", cell.calls.to_string()),
-        ("calls_in_flight", cell.calls_in_flight.to_string()),
-        ("input_bytes", cell.input_bytes.to_string()),
-        ("result_bytes", cell.result_bytes.to_string()),
-        ("timers", cell.timers.to_string()),
-        ("stored_bytes", cell.stored_bytes.to_string()),
-        ("stored_keys", cell.stored_keys.to_string()),
-        ("source_bytes", cell.source_bytes.to_string()),
-        ("cancel_grace", format!("{}ms", cancel_grace.as_millis())),
-    ] {
+    let cell = serde_json::to_value(&limits.cell).expect("limits are JSON");
+    for (name, value) in
+        cell.as_object().into_iter().flatten().filter(|(_, limit)| !limit.is_null())
+    {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         command = command.args(["--limit".to_owned(), format!("{name}={value}")]);
     }
     command

@@ -30,6 +30,15 @@ pub enum ContentItem {
 }
 
 impl ContentItem {
+    /// Bytes of the text or URL in this item, as JSON holds them.
+    pub fn escaped_len(&self) -> usize {
+        match self {
+            Self::InputText { text: body }
+            | Self::InputImage { image_url: body, .. }
+            | Self::InputAudio { audio_url: body } => crate::json::escaped_len(body),
+        }
+    }
+
     /// Bytes of text or URL in this item.
     pub fn byte_len(&self) -> usize {
         match self {
@@ -71,6 +80,8 @@ pub enum LimitKind {
     Memory,
     /// Stack depth.
     Stack,
+    /// Bytes that the host holds for the cell.
+    HostBytes,
     /// Bytes of output.
     OutputBytes,
     /// Content items and notifications.
@@ -87,6 +98,10 @@ pub enum LimitKind {
     StoredBytes,
     /// Stored keys.
     StoredKeys,
+    /// Bytes of stored values over the session.
+    SessionStoredBytes,
+    /// Stored keys over the session.
+    SessionStoredKeys,
 }
 
 impl fmt::Display for LimitKind {
@@ -98,6 +113,7 @@ impl fmt::Display for LimitKind {
             Self::TotalTime => "total time",
             Self::Memory => "memory",
             Self::Stack => "stack",
+            Self::HostBytes => "host bytes",
             Self::OutputBytes => "output bytes",
             Self::OutputItems => "output items",
             Self::Calls => "nested calls",
@@ -106,6 +122,8 @@ impl fmt::Display for LimitKind {
             Self::Timers => "timers",
             Self::StoredBytes => "stored bytes",
             Self::StoredKeys => "stored keys",
+            Self::SessionStoredBytes => "session stored bytes",
+            Self::SessionStoredKeys => "session stored keys",
         })
     }
 }
@@ -123,7 +141,7 @@ pub struct CellUsage {
     pub running_time: Duration,
     /// Nested calls made.
     pub calls: u64,
-    /// Bytes of output and notifications.
+    /// Bytes of output and notifications, as JSON holds them.
     pub output_bytes: u64,
 }
 
@@ -329,7 +347,10 @@ pub enum CellState {
     Running,
     /// It waits for nested calls or timers.
     Waiting,
-    /// It is ending: its last calls and notifications are being seen off.
+    /// It waits, and no nested call, timer or notification is left that could wake it:
+    /// it can only be terminated.
+    Stuck,
+    /// It is ending: outstanding calls and notifications are awaited.
     Ending,
     /// It has ended and nobody has fetched its result.
     Finished,
@@ -346,4 +367,7 @@ pub struct CellInfo {
     pub age: Duration,
     /// Nested calls that have not ended.
     pub calls_in_flight: usize,
+    /// Of a cell that is stuck: the place of the top-level `await` at which it waits, as
+    /// `exec_main.mjs:LINE:COLUMN`, where it is known.
+    pub stuck_at: Option<String>,
 }

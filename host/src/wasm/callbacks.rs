@@ -4,6 +4,8 @@
 //! What no worker serves yet waits here. A panic or a lost task ends that call
 //! alone, and every call ends exactly once.
 
+use super::account::{Account, Charge};
+use super::error_text;
 use super::imports::Outbox;
 use crate::backend as report;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
@@ -13,8 +15,41 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// A nested call that has ended: its number, and the JSON of its result.
-pub(super) type CallEnd = (u64, Result<String, String>);
+/// A nested call that has ended.
+pub(super) struct CallEnd {
+    /// Its number.
+    pub(super) id: u64,
+    /// The JSON of its result, or the text that rejects its promise.
+    pub(super) result: Result<String, String>,
+    /// What the cell is charged for the result.
+    pub(super) charge: Charge,
+}
+
+impl CallEnd {
+    /// Charges the account for a result. One that does not fit fails the call: what the
+    /// cell is not taking must not pile up.
+    fn new(id: u64, result: Result<String, String>, account: &Arc<Account>) -> Self {
+        let result = result.map_err(error_text::shorten);
+        let bytes = result.as_ref().map_or_else(String::len, String::len);
+        match account.charge(bytes) {
+            Some(charge) => Self { id, result, charge },
+            None => {
+                let limit = account.limit();
+                let why = format!(
+                    "tool result does not fit: it has {bytes} bytes, and the host may hold \
+                     {limit} for the cell, other results that wait included; await fewer calls \
+                     at a time"
+                );
+                Self::failed(id, &why)
+            }
+        }
+    }
+
+    /// A call that failed with a short text.
+    pub(super) fn failed(id: u64, why: &str) -> Self {
+        Self { id, result: Err(why.to_owned()), charge: Charge::default() }
+    }
+}
 
 /// What happens to callbacks.
 pub(super) enum Next {
@@ -39,16 +74,27 @@ enum Kind {
 /// The callbacks of one cell.
 pub(super) struct Callbacks {
     cell_id: CellId,
+    /// The request's `tool_call_id`, which notifications carry.
     tool_call_id: String,
+    /// Bytes that one result may have.
     result_bytes: usize,
+    /// Counts calls in flight, and has the cell's account.
     outbox: Arc<Outbox>,
+    /// The worker that serves, if there is one.
     turn: CurrentTurn,
+    /// Asks calls to end.
     calls: CancellationToken,
+    /// Asks notifications to end.
     notifications: CancellationToken,
+    /// Calls and notifications, each a task of its own.
     running: JoinSet<Done>,
+    /// What each task is, for those that panic or are aborted.
     kinds: HashMap<tokio::task::Id, Kind>,
-    waiting_calls: VecDeque<(u64, CodeModeNestedToolCall)>,
-    waiting_notifications: VecDeque<String>,
+    /// Calls that no worker serves yet, with what they are charged for.
+    waiting_calls: VecDeque<(u64, CodeModeNestedToolCall, Charge)>,
+    /// Notifications that come after the one being delivered.
+    waiting_notifications: VecDeque<(String, Charge)>,
+    /// A notification is being delivered.
     notifying: bool,
     /// The newest calls, for the report; `None` has not ended.
     recent: VecDeque<(u64, String, Option<report::CallEnd>)>,
@@ -80,28 +126,28 @@ impl Callbacks {
     }
 
     /// Starts a call, or lets it wait for a worker.
-    pub(super) fn call(&mut self, id: u64, call: CodeModeNestedToolCall) {
+    pub(super) fn call(&mut self, id: u64, call: CodeModeNestedToolCall, charge: Charge) {
         if self.recent.len() >= report::CellReport::MAX_CALLS {
             self.recent.pop_front();
         }
         self.recent.push_back((id, call.tool_name.to_string(), None));
         match self.turn.host() {
-            Some(host) => self.start_call(host, id, call),
-            None => self.waiting_calls.push_back((id, call)),
+            Some(host) => self.start_call(host, id, call, charge),
+            None => self.waiting_calls.push_back((id, call, charge)),
         }
     }
 
     /// Sends a notification after those before it.
-    pub(super) fn notify(&mut self, text: String) {
-        self.waiting_notifications.push_back(text);
+    pub(super) fn notify(&mut self, text: String, charge: Charge) {
+        self.waiting_notifications.push_back((text, charge));
         self.next_notification();
     }
 
     /// Hands what waits to the worker that serves now.
     pub(super) fn dispatch_waiting(&mut self) {
         let Some(host) = self.turn.host() else { return };
-        while let Some((id, call)) = self.waiting_calls.pop_front() {
-            self.start_call(Arc::clone(&host), id, call);
+        while let Some((id, call, charge)) = self.waiting_calls.pop_front() {
+            self.start_call(Arc::clone(&host), id, call, charge);
         }
         self.next_notification();
     }
@@ -109,6 +155,11 @@ impl Callbacks {
     /// Whether any task runs.
     pub(super) fn is_idle(&self) -> bool {
         self.running.is_empty()
+    }
+
+    /// Whether nothing runs and nothing waits: no event can come of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty() && !self.wants_worker()
     }
 
     /// Whether a notification is being delivered, or will be while a worker lives.
@@ -153,7 +204,8 @@ impl Callbacks {
         for (_, _, end) in &mut self.recent {
             end.get_or_insert(report::CallEnd::Cancelled);
         }
-        for _ in self.waiting_calls.drain(..) {
+        for waiting in self.waiting_calls.drain(..) {
+            drop(waiting);
             self.outbox.call_ended();
         }
     }
@@ -212,16 +264,18 @@ impl Callbacks {
         host: Arc<dyn CodeModeTurnHost>,
         id: u64,
         call: CodeModeNestedToolCall,
+        charge: Charge,
     ) {
         let (token, limit) = (self.calls.clone(), self.result_bytes);
+        let account = Arc::clone(&self.outbox.account);
         let task = self.running.spawn(async move {
             let result = host.invoke_tool(call, token).await;
-            Done::Call((
-                id,
-                result.and_then(|result| {
-                    result.into_json(limit).map_err(|error| format!("tool result is {error}"))
-                }),
-            ))
+            // The input is gone.
+            drop(charge);
+            let result = result.and_then(|result| {
+                result.into_json(limit).map_err(|error| format!("tool result is {error}"))
+            });
+            Done::Call(CallEnd::new(id, result, &account))
         });
         self.kinds.insert(task.id(), Kind::Call(id));
     }
@@ -231,13 +285,14 @@ impl Callbacks {
             return;
         }
         let Some(host) = self.turn.host() else { return };
-        let Some(text) = self.waiting_notifications.pop_front() else { return };
+        let Some((text, charge)) = self.waiting_notifications.pop_front() else { return };
         let (token, cell, request) =
             (self.notifications.clone(), self.cell_id.clone(), self.tool_call_id.clone());
         let task = self.running.spawn(async move {
             if let Err(error) = host.notify(request, cell.clone(), text, token).await {
                 tracing::warn!("failed to deliver code mode notification for cell {cell}: {error}");
             }
+            drop(charge);
             Done::Notification
         });
         self.kinds.insert(task.id(), Kind::Notification);
@@ -257,10 +312,10 @@ impl Callbacks {
             (Ok(Done::Call(end)), _) => Some(end),
             (Err(error), Some(Kind::Call(id))) if error.is_panic() => {
                 tracing::error!("a tool panicked in cell {}", self.cell_id);
-                Some((id, Err("code mode tool task panicked".to_owned())))
+                Some(CallEnd::failed(id, "code mode tool task panicked"))
             }
             (Err(_), Some(Kind::Call(id))) => {
-                Some((id, Err("code mode nested tool call cancelled".to_owned())))
+                Some(CallEnd::failed(id, "code mode nested tool call cancelled"))
             }
             (Ok(Done::Notification), _) => None,
             (Err(error), _) => {
@@ -270,9 +325,9 @@ impl Callbacks {
                 None
             }
         };
-        if let Some((id, result)) = &end {
+        if let Some(end) = &end {
             self.outbox.call_ended();
-            self.note_end(*id, result.is_ok());
+            self.note_end(end.id, end.result.is_ok());
         } else {
             self.notifying = false;
             self.next_notification();

@@ -4,13 +4,15 @@
 //! where the cell's task takes them between two slices of the guest's time.
 //! They count as they go, and refuse what is over a limit.
 
+use super::account::{Account, Charge};
 use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
 use crate::backend::{ContentItem, ImageDetail};
 use crate::clock::Clock;
+use crate::json::escaped_len;
 use crate::limits::CellLimits;
 use crate::stored::Snapshot;
 use crate::tools::ToolDefinition;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,20 +20,24 @@ use std::time::Duration;
 /// thousand. Its tables are made with their final size.
 const TABLE_ELEMENTS: usize = 20_000;
 
-/// Something that the guest said, in order.
+/// What a guest sends, in order, with what it is charged for it.
 #[derive(Debug)]
-pub(super) enum Said {
-    Item(ContentItem),
-    Notification(String),
+pub(super) enum GuestOutput {
+    Item(ContentItem, Charge),
+    Notification(String, Charge),
     Yield,
-    Call { id: u64, tool: usize, input: Option<String> },
+    Call { id: u64, tool: usize, input: Option<String>, charge: Charge },
 }
 
-/// What the guest said and the cell's task has not taken yet, and what both
+/// What the guest has sent and the cell's task has not taken yet, and what both
 /// must know at the same time. The lock is held for a push or a swap.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
-    said: Mutex<Vec<Said>>,
+    sent: Mutex<Vec<GuestOutput>>,
+    /// What the host holds for the cell.
+    pub(super) account: Arc<Account>,
+    /// An import was refused because its bytes did not fit into the account.
+    overdrawn: AtomicBool,
     /// Set by the task when the guest should end by itself, at this limit.
     asked_to_end: OnceLock<types::Limit>,
     /// Calls that have not ended, as the task sees it.
@@ -54,13 +60,40 @@ pub(super) struct Totals {
 }
 
 impl Outbox {
-    /// Takes what was said since the last time.
-    pub(super) fn take(&self) -> Vec<Said> {
-        std::mem::take(&mut *self.said.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn new(account: Arc<Account>) -> Self {
+        Self {
+            sent: Mutex::default(),
+            account,
+            overdrawn: AtomicBool::new(false),
+            asked_to_end: OnceLock::new(),
+            calls_in_flight: AtomicUsize::new(0),
+            peak_memory: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+        }
     }
 
-    fn push(&self, said: Said) {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+    /// Takes what was sent since the last time.
+    pub(super) fn take(&self) -> Vec<GuestOutput> {
+        std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, output: GuestOutput) {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(output);
+    }
+
+    /// Charges the cell for bytes that the host is to hold. The guest is told `limit` when
+    /// they do not fit; what ended the cell is then [`Outbox::is_overdrawn`].
+    fn charge(&self, bytes: usize, limit: types::Limit) -> Result<Charge, types::Limit> {
+        self.account.charge(bytes).ok_or_else(|| {
+            self.overdrawn.store(true, Ordering::Relaxed);
+            limit
+        })
+    }
+
+    /// Whether the guest was refused for want of room in its account.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        self.overdrawn.load(Ordering::Relaxed)
     }
 
     /// Asks the guest to end, at its next look at the clock.
@@ -96,42 +129,36 @@ impl Outbox {
 
 /// What a store carries for its cell.
 pub(super) struct Imports {
+    /// Where everything that the guest sends goes.
     pub(super) outbox: Arc<Outbox>,
     pub(super) limits: Arc<CellLimits>,
+    /// The tools that the program may call.
     tools: Arc<[ToolDefinition]>,
+    /// The values that the program may load.
     stored: Arc<Snapshot>,
     clock: Arc<dyn Clock>,
     /// The wall clock less the monotonic one, when the cell started.
     wall_offset: Duration,
+    /// Content items and notifications so far.
     output_items: usize,
+    /// Growth of the sandbox's memory was refused.
     pub(super) memory_refused: bool,
 }
 
-/// What an [`Imports`] is made from.
-pub(super) struct Surroundings {
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) limits: Arc<CellLimits>,
-    pub(super) tools: Arc<[ToolDefinition]>,
-    pub(super) stored: Arc<Snapshot>,
-    pub(super) clock: Arc<dyn Clock>,
-}
-
 impl Imports {
-    pub(super) fn new(around: Surroundings) -> Self {
-        let wall_offset = around.clock.wall().saturating_sub(around.clock.monotonic());
-        Self {
-            outbox: around.outbox,
-            limits: around.limits,
-            tools: around.tools,
-            stored: around.stored,
-            clock: around.clock,
-            wall_offset,
-            output_items: 0,
-            memory_refused: false,
-        }
+    pub(super) fn new(
+        outbox: Arc<Outbox>,
+        limits: Arc<CellLimits>,
+        tools: Arc<[ToolDefinition]>,
+        stored: Arc<Snapshot>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let wall_offset = clock.wall().saturating_sub(clock.monotonic());
+        let (output_items, memory_refused) = (0, false);
+        Self { outbox, limits, tools, stored, clock, wall_offset, output_items, memory_refused }
     }
 
-    fn count_output(&mut self, bytes: usize) -> Result<(), types::Limit> {
+    fn count_output(&mut self, bytes: usize) -> Result<Charge, types::Limit> {
         if self.output_items >= self.limits.output_items {
             return Err(types::Limit::OutputItems);
         }
@@ -139,9 +166,10 @@ impl Imports {
         if bytes > self.limits.output_bytes.saturating_sub(used) {
             return Err(types::Limit::OutputBytes);
         }
+        let charge = self.outbox.charge(bytes, types::Limit::OutputBytes)?;
         self.output_items += 1;
         self.outbox.output_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+        Ok(charge)
     }
 }
 
@@ -158,9 +186,11 @@ impl tools::Host for Imports {
         if input.as_ref().is_some_and(|input| input.len() > self.limits.input_bytes) {
             return Err(types::Limit::InputBytes);
         }
+        let bytes = input.as_ref().map_or(0, String::len);
+        let charge = self.outbox.charge(bytes, types::Limit::InputBytes)?;
         self.outbox.calls.fetch_add(1, Ordering::Relaxed);
         self.outbox.calls_in_flight.fetch_add(1, Ordering::Relaxed);
-        self.outbox.push(Said::Call { id, tool: tool as usize, input });
+        self.outbox.push(GuestOutput::Call { id, tool: tool as usize, input, charge });
         Ok(())
     }
 
@@ -184,19 +214,19 @@ impl output::Host for Imports {
             },
             output::ContentItem::Audio(audio_url) => ContentItem::InputAudio { audio_url },
         };
-        self.count_output(item.byte_len())?;
-        self.outbox.push(Said::Item(item));
+        let charge = self.count_output(item.escaped_len())?;
+        self.outbox.push(GuestOutput::Item(item, charge));
         Ok(())
     }
 
     fn notify(&mut self, text: String) -> Result<(), types::Limit> {
-        self.count_output(text.len())?;
-        self.outbox.push(Said::Notification(text));
+        let charge = self.count_output(escaped_len(&text))?;
+        self.outbox.push(GuestOutput::Notification(text, charge));
         Ok(())
     }
 
     fn yield_control(&mut self) {
-        self.outbox.push(Said::Yield);
+        self.outbox.push(GuestOutput::Yield);
     }
 }
 

@@ -5,11 +5,14 @@
 //! host's side, `sandbox` the guest's steps, `imports` all that a guest can
 //! reach, `engine` and `cache` the machinery.
 
+mod account;
+mod answer;
 mod bindings;
 mod cache;
 mod callbacks;
 mod cell;
 mod engine;
+mod error_text;
 mod imports;
 mod registry;
 mod sandbox;
@@ -19,22 +22,28 @@ pub use engine::{Engine, EngineConfig, EngineError};
 
 use crate::backend::{
     BoxFuture, CellId, CellInfo, CellReport, CodeModeBackend, CodeModeError, CodeModeTurnHost,
-    CodeModeTurnWorker, ContentItem, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse,
-    WaitOutcome, WaitRequest, WaitToPendingOutcome,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
+    WaitRequest, WaitToPendingOutcome,
 };
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
-use crate::limits::{SessionLimits, yield_timeout};
+use crate::limits::{CellLimits, SessionLimits, yield_timeout};
 use crate::stored::StoredValues;
-use cell::{Answer, Command, Start, Until};
+use crate::tools::ToolDefinition;
+use account::Account;
+use answer::{Answer, Command, Content, Reply, Until};
+use cell::Start;
 use imports::Outbox;
 use registry::{Found, Shared};
-use session::Session;
+use session::{LiveEntry, Session};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 /// Commands that may wait for a cell's task; it takes them before all else.
 const COMMANDS: usize = 8;
+
+/// Bytes that a tool's name, or a request's `tool_call_id`, may have.
+const MAX_NAME_BYTES: usize = 1_024;
 
 /// Tools of one request: the guest numbers them in fifteen bits.
 const MAX_TOOLS: usize = i16::MAX as usize;
@@ -88,13 +97,25 @@ impl WasmBackend {
         stored_values: StoredValues,
         until: Until,
     ) -> Result<Answer, CodeModeError> {
-        self.check(&request)?;
-        let (commands_in, commands) = mpsc::channel(COMMANDS);
-        let shared = Arc::new(Shared::new(Arc::new(Outbox::default())));
         let limits = &self.session.limits;
+        check(&request, &limits.cell)?;
+        let account = Account::new(limits.cell.held_bytes());
+        let tools = self.session.tool_set(&request.enabled_tools).bytes;
+        let charges = account.charge(request.source.len()).zip(account.charge(tools));
+        let Some((source_charge, tools_charge)) = charges else {
+            return Err(CodeModeError::InvalidRequest(format!(
+                "the source has {} bytes and the tools have {tools}, and the host may hold {} \
+                 bytes for the cell",
+                request.source.len(),
+                account.limit()
+            )));
+        };
+        let (commands_in, commands) = mpsc::channel(COMMANDS);
+        let shared = Arc::new(Shared::new(Arc::new(Outbox::new(account))));
         self.session.registry.admit(&cell_id, Arc::clone(&shared), commands_in, limits)?;
         let (reply, answer) = oneshot::channel();
         self.session.tasks.spawn(cell::run(Start {
+            entry: LiveEntry::new(Arc::clone(&self.session), cell_id.clone()),
             id: cell_id.clone(),
             request,
             stored_values,
@@ -102,30 +123,17 @@ impl WasmBackend {
             shared: Arc::clone(&shared),
             commands,
             first: (until, reply),
+            source_charge,
+            tools_charge,
         }));
-        match self.pending_answer(cell_id, shared, answer).receive().await {
-            Some(Answer::Refused(refusal)) => Err(refusal),
-            Some(answer) => Ok(answer),
-            None => Err(CodeModeError::EndedUnexpectedly),
+        match self.pending_answer(cell_id.clone(), shared, answer).receive().await {
+            Some(answer) => answer,
+            // The task died, and left the reason in the registry.
+            None => match self.session.registry.find(&cell_id, || true) {
+                Found::Answer(answer) => Ok(answer),
+                Found::Live(..) | Found::Missing(_) => Err(CodeModeError::EndedUnexpectedly),
+            },
         }
-    }
-
-    fn check(&self, request: &ExecuteRequest) -> Result<(), CodeModeError> {
-        let limits = &self.session.limits.cell;
-        limits.check().map_err(CodeModeError::InvalidRequest)?;
-        let (size, limit) = (request.source.len(), limits.source_bytes);
-        if size > limit {
-            return Err(CodeModeError::InvalidRequest(format!(
-                "the source is {size} bytes long, and the limit is {limit}"
-            )));
-        }
-        if request.enabled_tools.len() > MAX_TOOLS {
-            return Err(CodeModeError::InvalidRequest(format!(
-                "{} tools are enabled, and the limit is {MAX_TOOLS}",
-                request.enabled_tools.len()
-            )));
-        }
-        Ok(())
     }
 
     /// Sends a command to a living cell, or takes the answer that waits for it. The
@@ -133,34 +141,32 @@ impl WasmBackend {
     async fn ask(
         &self,
         cell_id: &CellId,
-        command: impl Fn(oneshot::Sender<Answer>) -> Command,
+        command: impl Fn(Reply) -> Command,
     ) -> Result<Asked, CodeModeError> {
         loop {
-            let (commands, shared) = match self.session.registry.find(cell_id, || self.was(cell_id))
-            {
-                Found::Missing(why) => {
-                    return Ok(Asked::Missing(RuntimeResponse::missing(cell_id.clone(), why)));
-                }
-                Found::Answer(answer) => return Ok(Asked::Answer(answer)),
-                Found::Live(commands, shared) => (commands, shared),
-            };
+            let (commands, shared) =
+                match self.session.registry.find(cell_id, || self.was_allocated(cell_id)) {
+                    Found::Missing(why) => {
+                        return Ok(Asked::Missing(RuntimeResponse::missing(cell_id.clone(), why)));
+                    }
+                    Found::Answer(answer) => return Ok(Asked::Answer(answer)),
+                    Found::Live(commands, shared) => (commands, shared),
+                };
             let (reply, answer) = oneshot::channel();
             let pending = self.pending_answer(cell_id.clone(), shared, answer);
-            // A cell that ended meanwhile has left its result in the registry.
+            // A cell that ended meanwhile has left its result in the registry, whether it
+            // ended by itself or its task died.
             if commands.send(command(reply)).await.is_ok()
                 && let Some(answer) = pending.receive().await
             {
-                return match answer {
-                    Answer::Refused(refusal) => Err(refusal),
-                    answer => Ok(Asked::Answer(answer)),
-                };
+                return answer.map(Asked::Answer);
             }
             tokio::task::yield_now().await;
         }
     }
 
     /// Whether this session has handed out the id.
-    fn was(&self, cell_id: &CellId) -> bool {
+    fn was_allocated(&self, cell_id: &CellId) -> bool {
         let last = self.last_id.load(Ordering::Relaxed);
         cell_id.as_ref().parse::<u64>().is_ok_and(|id| (1..=last).contains(&id))
     }
@@ -169,7 +175,7 @@ impl WasmBackend {
         &self,
         cell_id: CellId,
         shared: Arc<Shared>,
-        answer: oneshot::Receiver<Answer>,
+        answer: oneshot::Receiver<Result<Answer, CodeModeError>>,
     ) -> PendingAnswer {
         PendingAnswer { cell_id, session: Arc::clone(&self.session), shared, answer }
     }
@@ -187,12 +193,12 @@ struct PendingAnswer {
     cell_id: CellId,
     session: Arc<Session>,
     shared: Arc<Shared>,
-    answer: oneshot::Receiver<Answer>,
+    answer: oneshot::Receiver<Result<Answer, CodeModeError>>,
 }
 
 impl PendingAnswer {
     /// The answer; `None` when the cell ended without one.
-    async fn receive(mut self) -> Option<Answer> {
+    async fn receive(mut self) -> Option<Result<Answer, CodeModeError>> {
         (&mut self.answer).await.ok()
     }
 }
@@ -200,11 +206,9 @@ impl PendingAnswer {
 impl Drop for PendingAnswer {
     fn drop(&mut self) {
         self.answer.close();
-        if let Ok(answer) = self.answer.try_recv()
-            && !matches!(answer, Answer::Refused(_))
-        {
-            let keep = self.session.limits.unread_results;
-            self.session.registry.give_back(&self.cell_id, answer, &self.shared, keep);
+        if let Ok(Ok(answer)) = self.answer.try_recv() {
+            let Session { registry, limits, .. } = &*self.session;
+            registry.give_back(&self.cell_id, answer, &self.shared, limits);
         }
     }
 }
@@ -214,22 +218,22 @@ impl Drop for PendingAnswer {
 struct Earlier<'a> {
     session: &'a Session,
     cell_id: CellId,
-    content: Vec<ContentItem>,
+    content: Content,
 }
 
 impl<'a> Earlier<'a> {
     fn new(session: &'a Session, cell_id: CellId) -> Self {
-        Self { session, cell_id, content: Vec::new() }
+        Self { session, cell_id, content: Content::default() }
     }
 
-    fn take(&mut self) -> Vec<ContentItem> {
+    fn take(&mut self) -> Content {
         std::mem::take(&mut self.content)
     }
 }
 
 impl Drop for Earlier<'_> {
     fn drop(&mut self) {
-        if !self.content.is_empty() {
+        if !self.content.items.is_empty() {
             let content = self.take();
             self.session.registry.give_back_content(&self.cell_id, content);
         }
@@ -296,11 +300,11 @@ impl CodeModeBackend for WasmBackend {
             let mut earlier = Earlier::new(&self.session, cell_id.clone());
             loop {
                 match self.ask(&cell_id, Command::Terminate).await? {
-                    Asked::Answer(Answer::Ended(mut response)) => {
-                        response.prepend(earlier.take());
+                    Asked::Answer(Answer::Ended(mut response, _)) => {
+                        response.prepend(earlier.take().items);
                         return Ok(WaitOutcome::LiveCell(response));
                     }
-                    Asked::Answer(answer) => earlier.content.extend(into_content(answer)),
+                    Asked::Answer(answer) => earlier.content.append(answer.into_content()),
                     Asked::Missing(missing) => return Ok(WaitOutcome::MissingCell(missing)),
                 }
             }
@@ -329,22 +333,20 @@ impl CodeModeBackend for WasmBackend {
             let observe = |reply| Command::Observe(Until::Frontier, reply);
             loop {
                 match self.ask(&cell_id, observe).await? {
-                    Asked::Answer(Answer::Yielded(yielded)) => {
-                        earlier.content.extend(yielded.into_content());
+                    Asked::Answer(yielded @ Answer::Yielded(..)) => {
+                        earlier.content.append(yielded.into_content());
                     }
-                    Asked::Answer(Answer::Ended(mut response)) => {
-                        response.prepend(earlier.take());
+                    Asked::Answer(Answer::Ended(mut response, _)) => {
+                        response.prepend(earlier.take().items);
                         let ended = ExecuteToPendingOutcome::Completed(response);
                         return Ok(WaitToPendingOutcome::LiveCell(ended));
                     }
                     Asked::Answer(Answer::Pending(content, calls)) => {
                         let mut all = earlier.take();
-                        all.extend(content);
+                        all.append(content);
                         let pending = frontier(cell_id, Answer::Pending(all, calls));
                         return Ok(WaitToPendingOutcome::LiveCell(pending));
                     }
-                    // `ask` turns a refusal into an error.
-                    Asked::Answer(Answer::Refused(refusal)) => return Err(refusal),
                     Asked::Missing(missing) => {
                         return Ok(WaitToPendingOutcome::MissingCell(missing));
                     }
@@ -373,30 +375,53 @@ impl CodeModeBackend for WasmBackend {
 /// An answer as a response; a frontier that nobody asked for is a yield.
 fn response(cell_id: CellId, answer: Answer) -> RuntimeResponse {
     match answer {
-        Answer::Yielded(response) | Answer::Ended(response) => response,
-        other => RuntimeResponse::Yielded {
+        Answer::Yielded(response, _) | Answer::Ended(response, _) => response,
+        Answer::Pending(content, _) => RuntimeResponse::Yielded {
             cell_id,
-            content_items: into_content(other),
+            content_items: content.items,
             report: CellReport::default(),
         },
     }
 }
 
-fn into_content(answer: Answer) -> Vec<ContentItem> {
+fn frontier(cell_id: CellId, answer: Answer) -> ExecuteToPendingOutcome {
     match answer {
-        Answer::Yielded(response) | Answer::Ended(response) => response.into_content(),
-        Answer::Pending(content, _) => content,
-        Answer::Refused(_) => Vec::new(),
+        Answer::Pending(content, calls) => ExecuteToPendingOutcome::Pending {
+            cell_id,
+            content_items: content.items,
+            pending_tool_call_ids: calls.iter().map(|id| format!("tool-{id}")).collect(),
+        },
+        other => ExecuteToPendingOutcome::Completed(response(cell_id, other)),
     }
 }
 
-fn frontier(cell_id: CellId, answer: Answer) -> ExecuteToPendingOutcome {
-    match answer {
-        Answer::Pending(content_items, pending_tool_call_ids) => {
-            ExecuteToPendingOutcome::Pending { cell_id, content_items, pending_tool_call_ids }
-        }
-        other => ExecuteToPendingOutcome::Completed(response(cell_id, other)),
+/// Refuses a request that is over a limit.
+fn check(request: &ExecuteRequest, limits: &CellLimits) -> Result<(), CodeModeError> {
+    let invalid = |why| Err(CodeModeError::InvalidRequest(why));
+    limits.check().map_err(CodeModeError::InvalidRequest)?;
+    let (size, limit) = (request.source.len(), limits.source_bytes);
+    if size > limit {
+        return invalid(format!("the source is {size} bytes long, and the limit is {limit}"));
     }
+    let tools = request.enabled_tools.len();
+    if tools > MAX_TOOLS {
+        return invalid(format!("{tools} tools are enabled, and the limit is {MAX_TOOLS}"));
+    }
+    if request.tool_call_id.len() > MAX_NAME_BYTES {
+        return invalid(format!("the tool_call_id is longer than {MAX_NAME_BYTES} bytes"));
+    }
+    let too_long = |tool: &&ToolDefinition| {
+        let name = &tool.tool_name;
+        let namespace = name.namespace.as_ref().map_or(0, String::len);
+        tool.name.len().max(name.name.len()).max(namespace) > MAX_NAME_BYTES
+    };
+    if let Some(tool) = request.enabled_tools.iter().find(too_long) {
+        let start: String = tool.name.chars().take(32).collect();
+        return invalid(format!(
+            "the name of the tool {start:?}... is longer than {MAX_NAME_BYTES} bytes"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

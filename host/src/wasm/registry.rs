@@ -4,16 +4,18 @@
 //! a result and taking the cell off the list happen under it, so that whoever
 //! asks finds the cell, or its result, or neither; never a gap.
 
-use super::cell::{Answer, Command};
+use super::account::Charge;
+use super::answer::{Answer, Command, Content, Reply};
 use super::imports::Outbox;
 use crate::backend::{
     CellId, CellInfo, CellReport, CellState, CodeModeError, ContentItem, RuntimeResponse,
 };
 use crate::limits::SessionLimits;
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::recent::RecentSet;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{mpsc, oneshot};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Results dropped unread whose ids are remembered, for the notice.
@@ -22,24 +24,46 @@ const EVICTED_REMEMBERED: usize = 1_024;
 /// What a cell's task and everybody else know of it.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// When the cell was admitted.
     pub(super) started: Instant,
+    /// What the guest has sent, and its totals.
     pub(super) outbox: Arc<Outbox>,
+    /// A [`CellState`], written by the cell's task.
     state: AtomicU8,
+    /// Where a program waits that nothing can wake: a stuck cell stays so.
+    stuck_at: OnceLock<Option<String>>,
 }
 
 impl Shared {
     pub(super) fn new(outbox: Arc<Outbox>) -> Self {
-        Self { started: Instant::now(), outbox, state: AtomicU8::new(CellState::Running as u8) }
+        let state = AtomicU8::new(CellState::Running as u8);
+        Self { started: Instant::now(), outbox, state, stuck_at: OnceLock::new() }
     }
 
     pub(super) fn set_state(&self, state: CellState) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
+    /// The program waits for something that cannot come.
+    pub(super) fn note_stuck_at(&self, place: Option<String>) {
+        // The first place stays: it cannot have moved.
+        let _ = self.stuck_at.set(place);
+    }
+
+    /// The program has ended.
+    pub(super) fn set_ending(&self) {
+        self.set_state(CellState::Ending);
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck_at.get().is_some()
+    }
+
     fn state(&self) -> CellState {
         match self.state.load(Ordering::Relaxed) {
             state if state == CellState::Running as u8 => CellState::Running,
             state if state == CellState::Waiting as u8 => CellState::Waiting,
+            state if state == CellState::Stuck as u8 => CellState::Stuck,
             _ => CellState::Ending,
         }
     }
@@ -49,6 +73,7 @@ impl Shared {
 struct Entry {
     /// Order of admission, for lists.
     number: u64,
+    /// What the cell's task and everybody else know of it.
     shared: Arc<Shared>,
     /// Answers that were given but never arrived, oldest first.
     undelivered: VecDeque<Answer>,
@@ -62,21 +87,28 @@ enum Stage {
     Ended,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cells {
     entries: HashMap<CellId, Entry>,
     /// Cells that ended unread, oldest first. May name cells that were read since.
     unread: VecDeque<CellId>,
     live: usize,
     admitted: u64,
-    /// Ids that were admitted under a number the session handed out.
-    evicted: VecDeque<CellId>,
-    evicted_ids: HashSet<CellId>,
+    /// Cells whose results were dropped unread, for the notice.
+    evicted: RecentSet<CellId>,
+    /// The session is shutting down.
     closed: bool,
 }
 
+/// What a cell comes to.
+pub(super) struct Conclusion {
+    pub(super) response: RuntimeResponse,
+    /// What the cell is charged for the response.
+    pub(super) charge: Charge,
+}
+
 /// The cells of one session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Registry(Mutex<Cells>);
 
 /// Where a request for a cell goes.
@@ -88,6 +120,17 @@ pub(super) enum Found {
 }
 
 impl Registry {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Cells {
+            entries: HashMap::new(),
+            unread: VecDeque::new(),
+            live: 0,
+            admitted: 0,
+            evicted: RecentSet::new(EVICTED_REMEMBERED),
+            closed: false,
+        }))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Cells> {
         // Nothing that can panic runs under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -126,7 +169,7 @@ impl Registry {
     pub(super) fn find(&self, id: &CellId, ended: impl FnOnce() -> bool) -> Found {
         let mut cells = self.lock();
         let Some(entry) = cells.entries.get_mut(id) else {
-            return Found::Missing(if cells.evicted_ids.contains(id) {
+            return Found::Missing(if cells.evicted.contains(id) {
                 ": it finished, and its result was dropped because too many were never fetched"
             } else if ended() {
                 ": it already finished and its result was delivered"
@@ -149,42 +192,54 @@ impl Registry {
         }
     }
 
-    /// The cell has ended. `commit` runs in the same moment; the result goes to
-    /// whoever waits, or stays for whoever asks next.
+    /// The cell has ended. `conclude` runs in the same moment; what it returns goes to the
+    /// first of `replies`, and the others receive a copy. Without any it stays for the next
+    /// observer.
     pub(super) fn end(
         &self,
         id: &CellId,
-        response: RuntimeResponse,
-        observer: Option<oneshot::Sender<Answer>>,
-        commit: impl FnOnce(),
+        replies: Vec<Reply>,
+        conclude: impl FnOnce() -> Conclusion,
         limits: &SessionLimits,
     ) {
         let mut cells = self.lock();
-        commit();
+        let Conclusion { response, charge } = conclude();
         cells.live = cells.live.saturating_sub(1);
         let Some(entry) = cells.entries.get_mut(id) else { return };
         entry.stage = Stage::Ended;
+        let mut replies = replies.into_iter();
+        let observer = replies.next();
+        for other in replies {
+            // One that has gone away has no need of its copy.
+            let _ = other.send(Ok(Answer::Ended(response.clone(), Charge::default())));
+        }
         // What never arrived comes before the result, so an observer gets that first.
-        entry.undelivered.push_back(Answer::Ended(response));
+        entry.undelivered.push_back(Answer::Ended(response, charge));
         if let Some(observer) = observer
             && let Some(answer) = entry.undelivered.pop_front()
-            && let Err(answer) = observer.send(answer)
+            && let Err(Ok(answer)) = observer.send(Ok(answer))
         {
             entry.undelivered.push_front(answer);
         }
         if entry.undelivered.is_empty() {
             cells.entries.remove(id);
         } else {
-            cells.keep_unread(id.clone(), limits.unread_results);
+            cells.keep_unread(id.clone(), limits);
         }
     }
 
     /// Takes back an answer whose receiver went away before it looked.
-    pub(super) fn give_back(&self, id: &CellId, answer: Answer, shared: &Arc<Shared>, keep: usize) {
+    pub(super) fn give_back(
+        &self,
+        id: &CellId,
+        answer: Answer,
+        shared: &Arc<Shared>,
+        limits: &SessionLimits,
+    ) {
         let mut cells = self.lock();
         if let Some(entry) = cells.entries.get_mut(id) {
             entry.undelivered.push_front(answer);
-        } else if matches!(answer, Answer::Ended(_)) {
+        } else if matches!(answer, Answer::Ended(..)) {
             cells.admitted += 1;
             let entry = Entry {
                 number: cells.admitted,
@@ -193,18 +248,18 @@ impl Registry {
                 stage: Stage::Ended,
             };
             cells.entries.insert(id.clone(), entry);
-            cells.keep_unread(id.clone(), keep);
+            cells.keep_unread(id.clone(), limits);
         }
     }
 
     /// Takes back output whose caller went away before its answer was complete.
-    pub(super) fn give_back_content(&self, id: &CellId, content_items: Vec<ContentItem>) {
+    pub(super) fn give_back_content(&self, id: &CellId, content: Content) {
         let mut cells = self.lock();
         if let Some(entry) = cells.entries.get_mut(id) {
             let report = CellReport::default();
-            let cell_id = id.clone();
+            let (cell_id, content_items) = (id.clone(), content.items);
             let yielded = RuntimeResponse::Yielded { cell_id, content_items, report };
-            entry.undelivered.push_front(Answer::Yielded(yielded));
+            entry.undelivered.push_front(Answer::Yielded(yielded, content.charge));
         }
     }
 
@@ -222,6 +277,7 @@ impl Registry {
                 },
                 age: entry.shared.started.elapsed(),
                 calls_in_flight: entry.shared.outbox.calls_in_flight(),
+                stuck_at: entry.shared.stuck_at.get().cloned().flatten(),
             })
             .collect()
     }
@@ -232,26 +288,42 @@ impl Registry {
     }
 }
 
-impl Cells {
-    fn keep_unread(&mut self, id: CellId, keep: usize) {
-        let ended = |cells: &Self, id: &CellId| {
-            cells.entries.get(id).is_some_and(|entry| matches!(entry.stage, Stage::Ended))
+impl Entry {
+    /// Bytes of output that wait to be fetched.
+    fn bytes(&self) -> usize {
+        let items = |answer: &Answer| match answer {
+            Answer::Yielded(response, _) | Answer::Ended(response, _) => {
+                response.content_items().iter().map(ContentItem::byte_len).sum()
+            }
+            Answer::Pending(content, _) => {
+                content.items.iter().map(ContentItem::byte_len).sum::<usize>()
+            }
         };
-        self.unread.push_back(id);
-        while self.unread.len() > keep {
-            let Some(oldest) = self.unread.pop_front() else { break };
-            if !ended(self, &oldest) || self.unread.contains(&oldest) {
-                continue;
+        self.undelivered.iter().map(items).sum()
+    }
+}
+
+impl Cells {
+    /// Notes that a cell ended unread, and drops the oldest results above the limits.
+    fn keep_unread(&mut self, id: CellId, limits: &SessionLimits) {
+        let Self { entries, unread, evicted, .. } = self;
+        let ended =
+            |id: &CellId| entries.get(id).is_some_and(|entry| matches!(entry.stage, Stage::Ended));
+        unread.retain(|each| *each != id && ended(each));
+        unread.push_back(id);
+        let sizes: Vec<_> =
+            unread.iter().map(|id| entries.get(id).map_or(0, Entry::bytes)).collect();
+        let mut bytes: usize = sizes.iter().sum();
+        for size in sizes {
+            let few = unread.len() <= limits.unread_results;
+            if few && (bytes <= limits.unread_bytes || unread.len() == 1) {
+                break;
             }
-            self.entries.remove(&oldest);
+            let Some(oldest) = unread.pop_front() else { break };
+            bytes -= size;
+            entries.remove(&oldest);
             tracing::warn!("the result of cell {oldest} was dropped: nobody fetched it");
-            if self.evicted.len() >= EVICTED_REMEMBERED
-                && let Some(forgotten) = self.evicted.pop_front()
-            {
-                self.evicted_ids.remove(&forgotten);
-            }
-            self.evicted_ids.insert(oldest.clone());
-            self.evicted.push_back(oldest);
+            evicted.insert(oldest);
         }
     }
 }

@@ -93,7 +93,6 @@ impl Sandbox {
 
     /// The place of the top-level `await` at which the program is suspended, as
     /// `exec_main.mjs:L:C`. Called only after a step that was pending.
-    #[allow(dead_code, reason = "the report of a program that can never go on uses it")]
     pub(super) async fn awaiting(&mut self) -> Option<String> {
         let granted = self.fuel_up();
         let place = self.guest.call_awaiting(&mut self.store).await;
@@ -138,17 +137,16 @@ impl Sandbox {
         match finished.outcome {
             types::Outcome::Completed => Finished::Completed { stored, hint },
             types::Outcome::Failed(error_text) => Finished::Failed { error_text, stored, hint },
-            types::Outcome::Limited(hit) => Finished::Limited {
-                limit: self.which_fuel(limit_kind(hit.limit)),
-                stack: hit.stack,
-            },
+            types::Outcome::Limited(hit) => {
+                Finished::Limited { limit: self.which(limit_kind(hit.limit)), stack: hit.stack }
+            }
         }
     }
 
     fn trapped(&self, error: &wasmtime::Error) -> Finished {
         let limited = |limit| Finished::Limited { limit, stack: String::new() };
         match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => limited(self.which_fuel(LimitKind::Fuel)),
+            Some(Trap::OutOfFuel) => limited(self.which(LimitKind::Fuel)),
             Some(Trap::StackOverflow) => limited(LimitKind::Stack),
             // A guest that cannot have memory aborts where it cannot say so.
             _ if self.store.data().memory_refused => limited(LimitKind::Memory),
@@ -159,8 +157,16 @@ impl Sandbox {
         }
     }
 
-    /// Tells the cell's fuel from the step's.
-    fn which_fuel(&self, limit: LimitKind) -> LimitKind {
-        if limit == LimitKind::Fuel && self.fuel_left > 0 { LimitKind::StepFuel } else { limit }
+    /// Tells the cell's fuel from the step's, and the account from single sizes.
+    fn which(&self, limit: LimitKind) -> LimitKind {
+        match limit {
+            LimitKind::Fuel if self.fuel_left > 0 => LimitKind::StepFuel,
+            LimitKind::InputBytes | LimitKind::OutputBytes
+                if self.store.data().outbox.is_overdrawn() =>
+            {
+                LimitKind::HostBytes
+            }
+            limit => limit,
+        }
     }
 }

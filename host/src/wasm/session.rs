@@ -1,7 +1,10 @@
 //! What the cells of one session share.
 
+use super::account::Charge;
+use super::answer::Reply;
 use super::engine::Engine;
-use super::registry::Registry;
+use super::registry::{Conclusion, Registry};
+use crate::backend::{CellId, CellReport, CodeModeError, RuntimeResponse};
 use crate::clock::{Clock, Random};
 use crate::limits::{CellLimits, SessionLimits};
 use crate::tools::{ToolDefinition, normalize_identifier};
@@ -21,13 +24,53 @@ pub(super) struct Session {
     pub(super) turns: TurnWorkers,
     pub(super) shutdown: CancellationToken,
     pub(super) tasks: TaskTracker,
-    names: Mutex<Option<PreparedNames>>,
+    /// The set of tools that was used last.
+    tools: Mutex<Option<(Weak<[ToolDefinition]>, ToolSet)>>,
 }
 
-/// Property names of the tool set that was used last.
-struct PreparedNames {
-    tools: Weak<[ToolDefinition]>,
-    names: Vec<String>,
+/// What the cells of a session need to know of a set of tools.
+#[derive(Clone)]
+pub(super) struct ToolSet {
+    /// Property names, in the order of the set.
+    pub(super) names: Vec<String>,
+    /// Bytes that the definitions take, about.
+    pub(super) bytes: usize,
+}
+
+/// A living cell's place in the registry. Dropped before its end, which is when the cell's
+/// task died or its runtime was shut down, it ends the cell for those who ask.
+pub(super) struct LiveEntry {
+    session: Arc<Session>,
+    id: CellId,
+    ended: bool,
+}
+
+impl LiveEntry {
+    pub(super) fn new(session: Arc<Session>, id: CellId) -> Self {
+        Self { session, id, ended: false }
+    }
+
+    /// Ends the cell; see [`Registry::end`].
+    pub(super) fn end(mut self, replies: Vec<Reply>, conclude: impl FnOnce() -> Conclusion) {
+        self.ended = true;
+        self.session.registry.end(&self.id, replies, conclude, &self.session.limits);
+    }
+}
+
+impl Drop for LiveEntry {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let response = RuntimeResponse::Result {
+            cell_id: self.id.clone(),
+            content_items: Vec::new(),
+            error_text: Some(CodeModeError::EndedUnexpectedly.to_string()),
+            report: CellReport::default(),
+        };
+        let conclude = || Conclusion { response, charge: Charge::default() };
+        self.session.registry.end(&self.id, Vec::new(), conclude, &self.session.limits);
+    }
 }
 
 impl Session {
@@ -43,11 +86,11 @@ impl Session {
             limits,
             clock,
             random,
-            registry: Registry::default(),
+            registry: Registry::new(),
             turns: TurnWorkers::new(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            names: Mutex::new(None),
+            tools: Mutex::new(None),
         }
     }
 
@@ -57,16 +100,19 @@ impl Session {
         self.shutdown.cancel();
     }
 
-    /// Property names of a tool set, prepared once for each set.
-    pub(super) fn tool_names(&self, tools: &Arc<[ToolDefinition]>) -> Vec<String> {
-        let mut prepared = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(prepared) = prepared.as_ref()
-            && prepared.tools.upgrade().is_some_and(|known| Arc::ptr_eq(&known, tools))
+    /// What there is to know of a set of tools, found out once for each set.
+    pub(super) fn tool_set(&self, tools: &Arc<[ToolDefinition]>) -> ToolSet {
+        let mut last = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, set)) = last.as_ref()
+            && known.upgrade().is_some_and(|known| Arc::ptr_eq(&known, tools))
         {
-            return prepared.names.clone();
+            return set.clone();
         }
-        let names: Vec<_> = tools.iter().map(|tool| normalize_identifier(&tool.name)).collect();
-        *prepared = Some(PreparedNames { tools: Arc::downgrade(tools), names: names.clone() });
-        names
+        let set = ToolSet {
+            names: tools.iter().map(|tool| normalize_identifier(&tool.name)).collect(),
+            bytes: tools.iter().map(ToolDefinition::byte_len).sum(),
+        };
+        *last = Some((Arc::downgrade(tools), set.clone()));
+        set
     }
 }

@@ -155,7 +155,13 @@ impl RemoteCell {
         } else {
             CellState::Running
         };
-        CellInfo { cell_id: self.id.clone(), state, age: self.started.elapsed(), calls_in_flight }
+        CellInfo {
+            cell_id: self.id.clone(),
+            state,
+            age: self.started.elapsed(),
+            calls_in_flight,
+            stuck_at: None,
+        }
     }
 }
 

@@ -1,0 +1,76 @@
+//! What a cell answers those who ask it, with what the cell is charged until the answer
+//! has been received.
+
+use super::account::Charge;
+use crate::backend::{CodeModeError, ContentItem, RuntimeResponse};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Output that nobody has received yet.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    pub(super) items: Vec<ContentItem>,
+    /// What the cell is charged for the items.
+    pub(super) charge: Charge,
+}
+
+impl Content {
+    pub(super) fn push(&mut self, item: ContentItem, charge: Charge) {
+        self.items.push(item);
+        self.charge.add(charge);
+    }
+
+    /// Puts earlier output in front.
+    pub(super) fn prepend(&mut self, mut earlier: Self) {
+        earlier.append(std::mem::take(self));
+        *self = earlier;
+    }
+
+    /// Puts later output behind.
+    pub(super) fn append(&mut self, mut later: Self) {
+        self.items.append(&mut later.items);
+        self.charge.add(later.charge);
+    }
+}
+
+/// An answer to an observer.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The cell still runs. The response's content is charged for.
+    Yielded(RuntimeResponse, Charge),
+    /// The program waits, frozen: output, and the calls since the last frontier.
+    Pending(Content, Vec<u64>),
+    /// The cell has ended. The response's content is charged for.
+    Ended(RuntimeResponse, Charge),
+}
+
+impl Answer {
+    /// The output alone.
+    pub(super) fn into_content(self) -> Content {
+        match self {
+            Self::Yielded(response, charge) | Self::Ended(response, charge) => {
+                Content { items: response.into_content(), charge }
+            }
+            Self::Pending(content, _) => content,
+        }
+    }
+}
+
+/// Where an answer, or the reason why there is none, goes.
+pub(super) type Reply = oneshot::Sender<Result<Answer, CodeModeError>>;
+
+/// What an observer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// A yield of the program's, or this time.
+    Yield(Duration),
+    /// The program waits for something outside.
+    Frontier,
+}
+
+/// A request to a living cell.
+#[derive(Debug)]
+pub(super) enum Command {
+    Observe(Until, Reply),
+    Terminate(Reply),
+}

@@ -1,0 +1,158 @@
+//! The end of a cell: its stages, its last response, and the text of a limit.
+
+use super::super::answer::Content;
+use super::super::error_text::shorten;
+use super::super::registry::Conclusion;
+use super::super::sandbox::Finished;
+use super::{Cell, Guest};
+use crate::backend::{CallReport, CellReport, CodeModeError, LimitKind, RuntimeResponse};
+use std::fmt::Write;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Nested calls that the text of a limit lists.
+const CALLS_IN_TEXT: usize = 10;
+
+/// How long calls that were dropped have to notice.
+const ABORT_GRACE: Duration = Duration::from_millis(100);
+
+/// Where a cell is on its way to its end.
+pub(super) enum Stage {
+    Running,
+    /// The program has ended; notifications are still being delivered.
+    Draining(End),
+    /// Calls have been asked to return; until the instant they may.
+    Closing(End, Instant),
+}
+
+/// How a cell ends.
+pub(super) enum End {
+    Program(Finished),
+    Terminated,
+}
+
+impl Cell {
+    /// The program has ended: what it notified is still delivered.
+    pub(super) fn finish(&mut self, finished: Finished) -> Stage {
+        self.guest = Guest::Gone;
+        self.shared.set_ending();
+        self.callbacks.drop_undeliverable();
+        Stage::Draining(End::Program(finished))
+    }
+
+    /// Ends the guest where it is, at a limit.
+    pub(super) fn stop_at(&mut self, limit: LimitKind) -> Stage {
+        // Dropping the sandbox ends it.
+        self.guest = Guest::Gone;
+        self.take_output();
+        self.finish(Finished::Limited { limit, stack: String::new() })
+    }
+
+    /// Asks outstanding calls to return.
+    pub(super) fn begin_closing(&mut self, end: End) -> Stage {
+        self.callbacks.cancel_calls();
+        Stage::Closing(end, Instant::now() + self.session.limits.cell.cancel_grace)
+    }
+
+    /// Ends the guest where it is, and asks calls and notifications to return.
+    pub(super) fn begin_terminating(&mut self, stage: Stage) -> Stage {
+        if matches!(stage, Stage::Closing(..)) {
+            return stage;
+        }
+        self.guest = Guest::Gone;
+        self.take_output();
+        self.shared.set_ending();
+        self.callbacks.cancel_all();
+        Stage::Closing(End::Terminated, Instant::now() + self.session.limits.cell.cancel_grace)
+    }
+
+    /// Calls that did not return when asked are dropped where they await; one that
+    /// never awaits is left to itself, and the cell ends without it.
+    pub(super) fn grace_over(&mut self, stage: Stage) -> Result<End, Stage> {
+        match stage {
+            Stage::Closing(end, _) if self.aborted => Ok(end),
+            Stage::Closing(end, _) => {
+                self.callbacks.abort();
+                self.aborted = true;
+                Err(Stage::Closing(end, Instant::now() + ABORT_GRACE))
+            }
+            other => Err(other),
+        }
+    }
+
+    /// Commits, answers and leaves the list, all in one moment.
+    pub(super) fn close(mut self, end: End) {
+        let content = std::mem::take(&mut self.content);
+        let observer = self.observer.take().map(|observer| observer.reply);
+        let replies = self.terminator.take().into_iter().chain(observer).collect();
+        if let Some(entry) = self.entry.take() {
+            entry.end(replies, || self.conclude(content, end));
+        }
+        self.callbacks.cell_closed();
+    }
+
+    /// Commits what the program stored, and makes the last response.
+    fn conclude(&self, content: Content, end: End) -> Conclusion {
+        let Content { items: content_items, charge } = content;
+        let cell_id = self.id.clone();
+        let mut report = CellReport {
+            usage: self.usage_now(),
+            calls: self.callbacks.report(),
+            ..CellReport::default()
+        };
+        let response = match end {
+            End::Terminated => RuntimeResponse::Terminated { cell_id, content_items, report },
+            End::Program(finished) => {
+                let error_text = self.commit(finished, &mut report).map(shorten);
+                RuntimeResponse::Result { cell_id, content_items, error_text, report }
+            }
+        };
+        Conclusion { response, charge }
+    }
+
+    /// Commits what the program stored; its error text, if it failed.
+    fn commit(&self, finished: Finished, report: &mut CellReport) -> Option<String> {
+        let (error_text, stored) = match finished {
+            Finished::Completed { stored, hint } => {
+                report.hint = hint;
+                (None, stored)
+            }
+            Finished::Failed { error_text, stored, hint } => {
+                report.hint = hint;
+                (Some(error_text), stored)
+            }
+            Finished::Limited { limit, stack } => return Some(self.limited(limit, stack, report)),
+            Finished::Broken => return Some(CodeModeError::EndedUnexpectedly.to_string()),
+        };
+        match self.stored_values.merge(stored, &self.session.limits) {
+            Ok(()) => error_text,
+            Err(limit) => {
+                report.hint = None;
+                Some(self.limited(limit, String::new(), report))
+            }
+        }
+    }
+
+    /// Names the limit, the line being run, the remedy, and what was called.
+    fn limited(&self, limit: LimitKind, stack: String, report: &mut CellReport) -> String {
+        report.limit = Some(limit);
+        let (value, remedy) = self.session.limits.describe(limit);
+        let mut text = format!("cell stopped: its {limit} limit of {value} was reached; {remedy}");
+        if !stack.is_empty() {
+            text.push('\n');
+            text.push_str(&shorten(stack));
+        }
+        let calls = &report.calls;
+        if let Some(unlisted) = calls.len().checked_sub(CALLS_IN_TEXT).filter(|n| *n > 0) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\nnested calls: {unlisted} earlier ones, then");
+        } else if !calls.is_empty() {
+            text.push_str("\nnested calls:");
+        }
+        for call in calls.iter().skip(calls.len().saturating_sub(CALLS_IN_TEXT)) {
+            let CallReport { runtime_tool_call_id, tool, end } = call;
+            let _ = write!(text, "\n    {runtime_tool_call_id} {tool} {end}");
+        }
+        text
+    }
+}

@@ -1,0 +1,166 @@
+//! The guest of a cell: what it is doing, and its next step.
+
+use super::super::account::Charge;
+use super::super::bindings::cellblock::code_mode::types;
+use super::super::callbacks::CallEnd;
+use super::super::imports::Imports;
+use super::super::sandbox::{Finished, Sandbox, Step, Timer};
+use super::busy::slice;
+use super::{Cell, Start};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A sandbox at work: gives itself back with the step it reached.
+type Working = Pin<Box<dyn Future<Output = (Option<Sandbox>, Step)> + Send>>;
+
+/// What the guest is doing.
+pub(super) enum Guest {
+    /// A step is being made.
+    Running(Working),
+    /// The program waits for events.
+    Resting {
+        sandbox: Box<Sandbox>,
+        /// The timer that is due next: its id, and when.
+        timer: Option<(u64, Instant)>,
+    },
+    /// The program has ended, or was stopped. The sandbox is gone.
+    Gone,
+}
+
+impl Guest {
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self, Self::Running(_))
+    }
+
+    /// When the next timer is due, of a program that waits.
+    pub(super) fn timer(&self) -> Option<(u64, Instant)> {
+        match self {
+            Self::Resting { timer, .. } => *timer,
+            _ => None,
+        }
+    }
+
+    /// Lets the guest run for one slice: `Some` when its step has ended.
+    pub(super) async fn slice(&mut self) -> Option<(Option<Sandbox>, Step)> {
+        match self {
+            Self::Running(working) => slice(working).await,
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// Events for the guest, with what the cell is charged for them.
+#[derive(Default)]
+pub(super) struct Events {
+    batch: Vec<types::Event>,
+    charge: Charge,
+}
+
+impl Events {
+    pub(super) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    pub(super) fn call_ended(&mut self, end: CallEnd) {
+        let CallEnd { id, result, charge } = end;
+        self.batch.push(match result {
+            Ok(text) => types::Event::CallSucceeded(types::CallEnd { id, text }),
+            Err(text) => types::Event::CallFailed(types::CallEnd { id, text }),
+        });
+        self.charge.add(charge);
+    }
+
+    pub(super) fn timer_fired(&mut self, id: u64) {
+        self.batch.push(types::Event::TimerFired(id));
+    }
+}
+
+impl Cell {
+    /// The first step: instantiate, and run the program.
+    pub(super) fn first_step(start: &mut Start) -> Guest {
+        let Start { request, session, shared, stored_values, source_charge, .. } = start;
+        let limits = &session.limits.cell;
+        let imports = Imports::new(
+            Arc::clone(&shared.outbox),
+            Arc::clone(&session.cell_limits),
+            Arc::clone(&request.enabled_tools),
+            stored_values.snapshot(),
+            Arc::clone(&session.clock),
+        );
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let request = types::ExecuteRequest {
+            source: std::mem::take(&mut request.source),
+            tools: session.tool_set(&request.enabled_tools).names,
+            random_seed: session.random.seed(),
+            limits: types::GuestLimits {
+                memory_bytes: limits.memory_bytes as u64,
+                stack_bytes: count(limits.stack_bytes),
+                timers: count(limits.timers),
+                stored_bytes: limits.stored_bytes as u64,
+                stored_keys: count(limits.stored_keys),
+            },
+        };
+        let engine = session.engine.clone();
+        let source_charge = std::mem::take(source_charge);
+        Guest::Running(Box::pin(async move {
+            match Sandbox::new(&engine, imports).await {
+                Ok(mut sandbox) => {
+                    let step = sandbox.execute(request).await;
+                    drop(source_charge);
+                    (Some(sandbox), step)
+                }
+                Err(error) => {
+                    tracing::error!("no sandbox for a new cell: {error:#}");
+                    let error_text = format!("failed to initialize code mode runtime: {error:#}");
+                    let stored = Vec::new();
+                    (None, Step::Finished(Finished::Failed { error_text, stored, hint: None }))
+                }
+            }
+        }))
+    }
+
+    /// Delivers events to a guest at rest, or answers that it waits.
+    pub(super) fn resume(&mut self) {
+        if self.frozen || !matches!(self.guest, Guest::Resting { .. }) {
+            return;
+        }
+        if self.events.is_empty() {
+            if self.observer.as_ref().is_some_and(|observer| observer.deadline.is_none()) {
+                self.answer_frontier();
+            }
+            return;
+        }
+        let Guest::Resting { mut sandbox, .. } = std::mem::replace(&mut self.guest, Guest::Gone)
+        else {
+            return;
+        };
+        let Events { batch, charge } = std::mem::take(&mut self.events);
+        self.guest = Guest::Running(Box::pin(async move {
+            let step = sandbox.wait(batch).await;
+            drop(charge);
+            (Some(*sandbox), step)
+        }));
+    }
+
+    /// When a timer of the guest's is due, on the runtime's clock.
+    pub(super) fn arm(&self, timer: Timer) -> (u64, Instant) {
+        let now = self.session.clock.monotonic();
+        (timer.id, Instant::now() + timer.due.saturating_sub(now))
+    }
+
+    /// Whether nothing is left that could wake a program that waits. Notes the place of
+    /// the `await` once.
+    pub(super) async fn is_stuck(&mut self) -> bool {
+        let Guest::Resting { sandbox, timer: None } = &mut self.guest else { return false };
+        if !self.events.is_empty() || !self.callbacks.is_empty() {
+            return false;
+        }
+        if !self.shared.is_stuck() {
+            // Runs a few instructions, and no JavaScript.
+            self.shared.note_stuck_at(sandbox.awaiting().await);
+        }
+        true
+    }
+}
