@@ -182,8 +182,8 @@ fn a_result_of_any_depth_ends_its_own_call_at_most() {
         (nested(124), "object"),
         (nested(126), "object"),
         (nested(127), "object"),
-        (nested(128), "tool result is nested more than 127 levels deep"),
-        (nested(100_000), "tool result is nested more than 127 levels deep"),
+        (nested(128), "nested more than 127 levels deep"),
+        (nested(100_000), "nested more than 127 levels deep"),
         ("1e999".to_owned(), "number"),
         (r#""\ud800""#.to_owned(), "string"),
     ] {
@@ -217,7 +217,7 @@ async fn a_grpc_result_of_any_depth_ends_its_own_call_at_most() {
         (nested(127).into_bytes(), "object"),
         (nested(100_000).into_bytes(), "nested more than 127 levels deep"),
         (vec![b'"', 0xff, b'"'], "not valid UTF-8"),
-        (b"{".to_vec(), "the tool's result is"),
+        (b"{".to_vec(), "the tool's result cannot be passed on"),
     ] {
         let program = session.program(program, 60_000);
         let mut events = session.client.execute(program).await.unwrap().into_inner();

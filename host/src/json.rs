@@ -1,15 +1,127 @@
-//! JSON values that may nest without end, handled without recursion.
+//! JSON as text or as values, which may nest without end, handled without recursion.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Nesting that a value may have: what serde_json reads back.
 pub const MAX_DEPTH: usize = 127;
 
-/// Whether a value nests at most `depth` levels deep. Looks without recursion: a
-/// hostile tool may nest without end.
-pub fn is_shallow(value: &Value, depth: usize) -> bool {
-    let mut level = vec![value];
-    for _ in 0..=depth {
+/// A JSON value: as text that was checked, or parsed.
+#[derive(Clone, Debug)]
+pub(crate) enum Json {
+    Text(Box<RawValue>),
+    Value(Value),
+}
+
+impl Json {
+    /// Takes JSON text that nests at most [`MAX_DEPTH`] levels deep.
+    pub(crate) fn from_text(text: String) -> Result<Self, serde_json::Error> {
+        // The parser does not look how deep text nests that it keeps as text.
+        if depth_of_text(&text) > MAX_DEPTH {
+            let why = format!("it is nested more than {MAX_DEPTH} levels deep");
+            return Err(serde::de::Error::custom(why));
+        }
+        RawValue::from_string(text).map(Self::Text)
+    }
+
+    /// The parsed value.
+    pub(crate) fn into_value(self) -> Value {
+        match self {
+            Self::Value(value) => value,
+            // The text was checked when it was taken, so it parses.
+            Self::Text(text) => serde_json::from_str(text.get()).unwrap_or_default(),
+        }
+    }
+
+    /// The text. A value that nests without end must have been refused before.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Value(value) => value.to_string(),
+            Self::Text(text) => Box::<str>::from(text).into_string(),
+        }
+    }
+
+    /// Bytes of the text.
+    pub(crate) fn byte_len(&self) -> usize {
+        match self {
+            Self::Value(value) => value.to_string().len(),
+            Self::Text(text) => text.get().len(),
+        }
+    }
+
+    /// Levels of nesting.
+    pub(crate) fn depth(&self) -> usize {
+        match self {
+            Self::Value(value) => depth_of_value(value),
+            Self::Text(text) => depth_of_text(text.get()),
+        }
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.clone().into_value() == other.clone().into_value()
+    }
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Value(value) => value.serialize(serializer),
+            Self::Text(text) => text.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    /// Reads a value: text cannot be kept inside an internally tagged message.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::Value)
+    }
+}
+
+/// Levels of nesting of JSON text: 0 for a string or a number, 1 for `[]`. Does not check
+/// the text otherwise.
+pub fn depth_of_text(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => {
+                            bytes.next();
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Levels of nesting of a value.
+pub(crate) fn depth_of_value(value: &Value) -> usize {
+    let mut level: Vec<_> = Some(value).filter(|value| is_nested(value)).into_iter().collect();
+    let mut depth = 0;
+    while !level.is_empty() {
+        depth += 1;
         let mut below = Vec::new();
         for value in level {
             match value {
@@ -20,34 +132,9 @@ pub fn is_shallow(value: &Value, depth: usize) -> bool {
                 _ => {}
             }
         }
-        if below.is_empty() {
-            return true;
-        }
         level = below;
     }
-    false
-}
-
-/// Whether JSON text nests at most `depth` levels deep. Reads it without recursion, and
-/// does not check it otherwise.
-pub fn is_shallow_text(json: &str, depth: usize) -> bool {
-    let (mut level, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                level += 1;
-                if level > depth {
-                    return false;
-                }
-            }
-            b']' | b'}' if !in_string => level = level.saturating_sub(1),
-            _ => {}
-        }
-    }
-    true
+    depth
 }
 
 fn is_nested(value: &Value) -> bool {
@@ -55,7 +142,7 @@ fn is_nested(value: &Value) -> bool {
 }
 
 /// Drops a value without recursion, which nesting without end would overflow.
-pub fn dismantle(value: Value) {
+pub(crate) fn dismantle(value: Value) {
     let mut rest = vec![value];
     while let Some(value) = rest.pop() {
         match value {
@@ -71,19 +158,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_value_are_as_deep_as_each_other() {
-        for (json, depth) in [
+    fn text_that_nests_too_deeply_is_refused() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(Json::from_text(nested(MAX_DEPTH)).is_ok());
+        for depth in [MAX_DEPTH + 1, 100_000] {
+            let refused = Json::from_text(nested(depth)).unwrap_err().to_string();
+            assert!(refused.contains("nested more than 127 levels deep"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn depth_is_the_same_for_text_and_values() {
+        for (text, depth) in [
             ("1", 0),
-            (r#""[[[""#, 0),
-            (r#""\"[[""#, 0),
             ("[]", 1),
-            (r#"{"a":[1,{}],"b":[[[]]]}"#, 4),
+            (r#""[[[""#, 0),
+            (r#"{"a\"[[":[1,{"b":[]}]}"#, 4),
+            ("[[1],[[2]]]", 3),
         ] {
-            let value: Value = serde_json::from_str(json).unwrap();
-            for limit in 0..6 {
-                assert_eq!(is_shallow_text(json, limit), depth <= limit, "{json} {limit}");
-                assert_eq!(is_shallow(&value, limit), depth <= limit, "{json} {limit}");
-            }
+            assert_eq!(depth_of_text(text), depth, "{text}");
+            let value = serde_json::from_str(text).unwrap();
+            assert_eq!(depth_of_value(&value), depth, "{text}");
         }
     }
 }

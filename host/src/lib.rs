@@ -38,7 +38,7 @@
 //!         call: CodeModeNestedToolCall,
 //!         _cancellation: CancellationToken,
 //!     ) -> Result<ToolResult, String> {
-//!         let city = call.input.ok_or("which city?")?;
+//!         let city = call.input.ok_or("which city?")?.into_value();
 //!         Ok(json!({ "city": city, "degrees": 21 }).into())
 //!     }
 //! }
@@ -102,7 +102,7 @@ pub use backend::*;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
 pub use service::CodeModeService;
-pub use stored::StoredValues;
+pub use stored::{InvalidJson, StoredValues};
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
 #[cfg(feature = "wasm")]
 pub use wasm::{Engine, EngineConfig, EngineError, WasmBackend};

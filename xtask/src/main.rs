@@ -3,6 +3,7 @@
 mod guest;
 mod manifest;
 mod proto;
+mod quickjs;
 mod snapshot;
 mod toolchain;
 mod vectors;

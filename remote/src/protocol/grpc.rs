@@ -244,13 +244,16 @@ impl TryFrom<ToolCall> for seam::CodeModeNestedToolCall {
     /// The call; its ids in this protocol are left out. Fails if it names no tool, or its
     /// input is not valid JSON.
     fn try_from(call: ToolCall) -> Result<Self, Malformed> {
-        let input = call.input_json.as_deref().map(serde_json::from_slice).transpose();
+        let input = call.input_json.as_deref().map(|json| {
+            let text = std::str::from_utf8(json).map_err(serde::de::Error::custom)?;
+            seam::ToolInput::from_json(text)
+        });
         Ok(Self {
             tool_kind: call.tool_kind().into(),
             cell_id: seam::CellId::new(call.cell_id),
             runtime_tool_call_id: call.runtime_tool_call_id,
             tool_name: call.tool_name.ok_or(Malformed::Tool)?.into(),
-            input: input.map_err(Malformed::Input)?,
+            input: input.transpose().map_err(Malformed::Input)?,
         })
     }
 }

@@ -8,7 +8,6 @@ use crate::protocol::{
     NOTIFICATION_CANCELLED, TOO_MANY_DELEGATES,
 };
 use async_trait::async_trait;
-use cellblock::support::is_shallow;
 use cellblock::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -74,15 +73,14 @@ impl CodeModeTurnHost for ClientTurnHost {
         invocation: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        if invocation.input.as_ref().is_some_and(|input| !is_shallow(input, MAX_VALUE_DEPTH)) {
+        if invocation.input.as_ref().is_some_and(|input| input.depth() > MAX_VALUE_DEPTH) {
             return Err(format!("tool input is nested more than {MAX_VALUE_DEPTH} levels deep"));
         }
         let request = DelegateRequest::InvokeTool { invocation };
         let cancelled = CALL_CANCELLED;
         match self.delegate(request, cancellation, cancelled).await? {
-            DelegateValue::ToolResult { result } => {
-                ToolResult::from_json(String::from(Box::<str>::from(result)))
-            }
+            DelegateValue::ToolResult { result } => ToolResult::from_json(Box::<str>::from(result))
+                .map_err(|error| format!("the tool's result cannot be passed on: {error}")),
             DelegateValue::NotificationDelivered {} => {
                 Err("the client answered a tool call as if it were a notification".to_owned())
             }

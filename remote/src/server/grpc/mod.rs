@@ -214,7 +214,11 @@ impl CodeModeHost for Connection {
             Some(Outcome::Succeeded(grpc::ToolCallSucceeded { output_json })) => {
                 String::from_utf8(output_json.into())
                     .map_err(|error| format!("the tool's result is not valid UTF-8: {error}"))
-                    .and_then(ToolResult::from_json)
+                    .and_then(|json| {
+                        ToolResult::from_json(json).map_err(|error| {
+                            format!("the tool's result cannot be passed on: {error}")
+                        })
+                    })
             }
             Some(Outcome::Failed(grpc::ToolCallFailed { message })) => Err(message),
             None => return Err(Refusal::Malformed(grpc::Malformed::Outcome).into()),

@@ -262,7 +262,7 @@ impl CodeModeTurnHost for ClientTurnHost {
                 runtime_tool_call_id: call.runtime_tool_call_id,
                 tool_name: Some((&call.tool_name).into()),
                 tool_kind: grpc::ToolKind::from(call.tool_kind).into(),
-                input_json: call.input.map(|input| Bytes::from(input.to_string())),
+                input_json: call.input.map(|input| Bytes::from(input.into_json())),
                 sequence: 0,
             };
             let bytes = fits(&call)?;
