@@ -5,6 +5,7 @@
 mod support;
 
 use cellblock_remote::protocol::grpc::code_mode_host_client::CodeModeHostClient;
+use cellblock_remote::protocol::grpc::complete_tool_call_request::Outcome;
 use cellblock_remote::protocol::grpc::{self, execute_event, execution_outcome, session_event};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -131,7 +132,7 @@ async fn grpc_waits_given_up_at_any_moment_leave_the_cell_to_others() {
     }
     let wait = session.wait(&cell, "last", 60_000);
     let ended = live(session.client.wait(wait).await.unwrap().into_inner());
-    let all: String = (0..40).map(|i| format!("{i},")).collect();
+    let all = (0..40).map(|i| format!("{i},")).collect::<Vec<_>>().concat();
     assert_eq!(texts(&ended.content_items), all);
 }
 
@@ -222,7 +223,6 @@ async fn a_grpc_result_of_any_depth_ends_its_own_call_at_most() {
         let program = session.program(program, 60_000);
         let mut events = session.client.execute(program).await.unwrap().into_inner();
         let call = calls.message().await.unwrap().unwrap();
-        use grpc::complete_tool_call_request::Outcome;
         let completed = grpc::CompleteToolCallRequest {
             session_id: session.id.clone(),
             invocation_id: call.invocation_id,
@@ -261,7 +261,6 @@ async fn a_call_waits_a_moment_for_its_subscription() {
     };
     let mut calls = session.client.subscribe_to_tool_calls(subscribe).await.unwrap().into_inner();
     let call = calls.message().await.unwrap().unwrap();
-    use grpc::complete_tool_call_request::Outcome;
     let completed = grpc::CompleteToolCallRequest {
         session_id: session.id.clone(),
         invocation_id: call.invocation_id,
