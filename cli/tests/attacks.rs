@@ -218,7 +218,7 @@ async fn a_grpc_result_of_any_depth_ends_its_own_call_at_most() {
         (nested(127).into_bytes(), "object"),
         (nested(100_000).into_bytes(), "nested more than 127 levels deep"),
         (vec![b'"', 0xff, b'"'], "not valid UTF-8"),
-        (b"{".to_vec(), "the tool's result cannot be passed on"),
+        (b"{".to_vec(), "tool result is not valid JSON"),
     ] {
         let program = session.program(program, 60_000);
         let mut events = session.client.execute(program).await.unwrap().into_inner();

@@ -100,6 +100,7 @@ mod wasm;
 
 pub use backend::*;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
+pub use json::JsonError;
 pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
 pub use service::CodeModeService;
 pub use stored::{InvalidJson, StoredValues};

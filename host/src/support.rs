@@ -1,7 +1,7 @@
 //! For those who write a backend of their own: the parts that every backend needs, and
 //! that the one in this crate is made of.
 
-pub use crate::json::{MAX_DEPTH, depth_of_text};
+pub use crate::json::{MAX_DEPTH, dismantle, is_shallow, is_shallow_text};
 pub use crate::limits::yield_timeout;
 pub use crate::recent::RecentSet;
 pub use crate::turns::{CurrentTurn, TurnWorkers};

@@ -216,7 +216,12 @@ impl Callbacks {
         let (token, limit) = (self.calls.clone(), self.result_bytes);
         let task = self.running.spawn(async move {
             let result = host.invoke_tool(call, token).await;
-            Done::Call((id, result.and_then(|result| result.into_json(limit))))
+            Done::Call((
+                id,
+                result.and_then(|result| {
+                    result.into_json(limit).map_err(|error| format!("tool result is {error}"))
+                }),
+            ))
         });
         self.kinds.insert(task.id(), Kind::Call(id));
     }

@@ -13,7 +13,7 @@ use crate::protocol::{
     ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, LIMITS_CAPABILITY,
     MAX_VALUE_DEPTH, OperationRequest, OperationValue, Outcome, Refusal, TimedResponse, VERSION,
 };
-use cellblock::support::depth_of_text;
+use cellblock::support::is_shallow_text;
 use cellblock::{
     BoxFuture, CellId, CodeModeError, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome,
     WaitRequest,
@@ -420,8 +420,9 @@ impl Failure {
 
 /// A tool's result as an answer, unless it nests too deeply for the host to read.
 fn tool_result(result: ToolResult) -> Result<DelegateValue, String> {
-    let json = result.into_json(frame::MAX_BYTES)?;
-    if depth_of_text(&json) > MAX_VALUE_DEPTH {
+    let json =
+        result.into_json(frame::MAX_BYTES).map_err(|error| format!("tool result is {error}"))?;
+    if !is_shallow_text(&json, MAX_VALUE_DEPTH) {
         return Err(format!("tool result is nested more than {MAX_VALUE_DEPTH} levels deep"));
     }
     // It is valid: the result was checked, or was made from a value.

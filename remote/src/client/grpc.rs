@@ -283,7 +283,11 @@ impl State {
     ) {
         use grpc::complete_tool_call_request::Outcome;
         // The envelope is two identifiers and a few bytes.
-        let outcome = match result.and_then(|result| result.into_json(MAX_BYTES - ENVELOPE)) {
+        let outcome = match result.and_then(|result| {
+            result
+                .into_json(MAX_BYTES - ENVELOPE)
+                .map_err(|error| format!("tool result is {error}"))
+        }) {
             Ok(output) => {
                 let output_json = Bytes::from(output);
                 Outcome::Succeeded(grpc::ToolCallSucceeded { output_json })

@@ -73,14 +73,14 @@ impl CodeModeTurnHost for ClientTurnHost {
         invocation: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        if invocation.input.as_ref().is_some_and(|input| input.depth() > MAX_VALUE_DEPTH) {
+        if invocation.input.as_ref().is_some_and(|input| !input.is_shallow(MAX_VALUE_DEPTH)) {
             return Err(format!("tool input is nested more than {MAX_VALUE_DEPTH} levels deep"));
         }
         let request = DelegateRequest::InvokeTool { invocation };
         let cancelled = CALL_CANCELLED;
         match self.delegate(request, cancellation, cancelled).await? {
             DelegateValue::ToolResult { result } => ToolResult::from_json(Box::<str>::from(result))
-                .map_err(|error| format!("the tool's result cannot be passed on: {error}")),
+                .map_err(|error| format!("tool result is {error}")),
             DelegateValue::NotificationDelivered {} => {
                 Err("the client answered a tool call as if it were a notification".to_owned())
             }

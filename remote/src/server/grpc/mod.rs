@@ -210,9 +210,8 @@ impl CodeModeHost for Connection {
                 String::from_utf8(output_json.into())
                     .map_err(|error| format!("the tool's result is not valid UTF-8: {error}"))
                     .and_then(|json| {
-                        ToolResult::from_json(json).map_err(|error| {
-                            format!("the tool's result cannot be passed on: {error}")
-                        })
+                        ToolResult::from_json(json)
+                            .map_err(|error| format!("tool result is {error}"))
                     })
             }
             Some(Outcome::Failed(grpc::ToolCallFailed { message })) => Err(message),

@@ -13,7 +13,8 @@ use crate::protocol::{
 use async_trait::async_trait;
 use cellblock::support::{RecentSet, lock};
 use cellblock::{
-    CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, ToolName, ToolResult,
+    CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, ToolInput, ToolName,
+    ToolResult,
 };
 use futures_util::Stream;
 use prost::Message;
@@ -260,6 +261,8 @@ impl CodeModeTurnHost for ClientTurnHost {
                 .subscription(&call.tool_name)
                 .await
                 .ok_or_else(|| format!("no client serves the tool `{}`", call.tool_name))?;
+            let input = call.input.map(ToolInput::into_json).transpose();
+            let input = input.map_err(|error| format!("tool input is {error}"))?;
             let call = grpc::ToolCall {
                 session_id: open.id.clone(),
                 execution_id: String::new(),
@@ -268,7 +271,7 @@ impl CodeModeTurnHost for ClientTurnHost {
                 runtime_tool_call_id: call.runtime_tool_call_id,
                 tool_name: Some((&call.tool_name).into()),
                 tool_kind: grpc::ToolKind::from(call.tool_kind).into(),
-                input_json: call.input.map(|input| Bytes::from(input.into_json())),
+                input_json: input.map(Bytes::from),
                 sequence: 0,
             };
             let bytes = fits(&call)?;
