@@ -5,6 +5,7 @@
 mod support;
 
 use cellblock_remote::protocol::grpc::code_mode_host_client::CodeModeHostClient;
+use cellblock_remote::protocol::grpc::complete_tool_call_request::Outcome;
 use cellblock_remote::protocol::grpc::{self, execute_event, execution_outcome, session_event};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -131,7 +132,7 @@ async fn grpc_waits_given_up_at_any_moment_leave_the_cell_to_others() {
     }
     let wait = session.wait(&cell, "last", 60_000);
     let ended = live(session.client.wait(wait).await.unwrap().into_inner());
-    let all: String = (0..40).map(|i| format!("{i},")).collect();
+    let all = (0..40).map(|i| format!("{i},")).collect::<Vec<_>>().concat();
     assert_eq!(texts(&ended.content_items), all);
 }
 
@@ -182,8 +183,8 @@ fn a_result_of_any_depth_ends_its_own_call_at_most() {
         (nested(124), "object"),
         (nested(126), "object"),
         (nested(127), "object"),
-        (nested(128), "tool result is nested more than 127 levels deep"),
-        (nested(100_000), "tool result is nested more than 127 levels deep"),
+        (nested(128), "nested more than 127 levels deep"),
+        (nested(100_000), "nested more than 127 levels deep"),
         ("1e999".to_owned(), "number"),
         (r#""\ud800""#.to_owned(), "string"),
     ] {
@@ -217,12 +218,11 @@ async fn a_grpc_result_of_any_depth_ends_its_own_call_at_most() {
         (nested(127).into_bytes(), "object"),
         (nested(100_000).into_bytes(), "nested more than 127 levels deep"),
         (vec![b'"', 0xff, b'"'], "not valid UTF-8"),
-        (b"{".to_vec(), "the tool's result is"),
+        (b"{".to_vec(), "tool result is not valid JSON"),
     ] {
         let program = session.program(program, 60_000);
         let mut events = session.client.execute(program).await.unwrap().into_inner();
         let call = calls.message().await.unwrap().unwrap();
-        use grpc::complete_tool_call_request::Outcome;
         let completed = grpc::CompleteToolCallRequest {
             session_id: session.id.clone(),
             invocation_id: call.invocation_id,
@@ -261,7 +261,6 @@ async fn a_call_waits_a_moment_for_its_subscription() {
     };
     let mut calls = session.client.subscribe_to_tool_calls(subscribe).await.unwrap().into_inner();
     let call = calls.message().await.unwrap().unwrap();
-    use grpc::complete_tool_call_request::Outcome;
     let completed = grpc::CompleteToolCallRequest {
         session_id: session.id.clone(),
         invocation_id: call.invocation_id,

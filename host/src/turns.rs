@@ -8,6 +8,7 @@ use tokio::sync::watch;
 type Worker = (u64, Arc<dyn CodeModeTurnHost>);
 
 /// The turn workers of a session, oldest first. Cells watch them, and dispatch to the newest.
+#[derive(Default)]
 pub struct TurnWorkers(watch::Sender<Vec<Worker>>);
 
 /// A cell's view of the session's turn workers.
@@ -16,7 +17,7 @@ pub struct CurrentTurn(watch::Receiver<Vec<Worker>>);
 impl TurnWorkers {
     /// No workers yet.
     pub fn new() -> Self {
-        Self(watch::Sender::new(Vec::new()))
+        Self::default()
     }
 
     /// A view of the workers, which follows them.

@@ -3,7 +3,9 @@
 
 use crate::signals::{send, send_when_blocked};
 use crate::{Run, cellblock, out, tool};
-use nix::pty::{Winsize, openpty};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::File;
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -19,8 +21,14 @@ struct Terminal {
 impl Terminal {
     fn open() -> Self {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        let pty = openpty(Some(&size), None).unwrap();
-        Self { stream: pty.master.into(), command_side: pty.slave.into() }
+        let stream = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&stream).unwrap();
+        unlockpt(&stream).unwrap();
+        tcsetwinsize(&stream, size).unwrap();
+        let name = ptsname(&stream, Vec::new()).unwrap();
+        let command_side =
+            rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        Self { stream: stream.into(), command_side: command_side.into() }
     }
 
     fn stdio(&self) -> Stdio {

@@ -9,7 +9,7 @@
 )]
 
 wasmtime::component::bindgen!({
-    path: "../wit",
+    path: "wit",
     world: "cell",
     exports: { default: async },
 });

@@ -16,7 +16,7 @@ use wasmtime::{
 };
 
 /// The guest, as `cargo xtask guest` built it.
-pub(super) const GUEST: &[u8] = include_bytes!("../../../guest/prebuilt/cellblock-guest.wasm");
+pub(super) const GUEST: &[u8] = include_bytes!("../../prebuilt/cellblock-guest.wasm");
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

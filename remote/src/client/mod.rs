@@ -57,9 +57,9 @@ impl Default for ProcessLimits {
     }
 }
 
-/// Runs cells in a host process.
+/// Runs cells in a host process: one session there.
 ///
-/// It is one session there. What cells store stays there too, and is lost with the
+/// What cells store stays there too, and is lost with the
 /// host: the [`StoredValues`] that [`execute`](CodeModeBackend::execute) is given must
 /// be empty. Reports are empty, for the protocols carry none. Cells cannot be frozen.
 ///

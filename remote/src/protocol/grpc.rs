@@ -10,6 +10,7 @@
 )]
 
 use cellblock as seam;
+use serde::de::Error as _;
 use serde_json::Value;
 use tokio_util::bytes::Bytes;
 
@@ -27,8 +28,8 @@ pub enum Malformed {
         error: serde_json::Error,
     },
     /// The input of a nested call.
-    #[error("the input of a nested call is not valid JSON: {0}")]
-    Input(serde_json::Error),
+    #[error("the input of a nested call is {0}")]
+    Input(seam::JsonError),
     /// A nested call names no tool.
     #[error("a nested call without a tool")]
     Tool,
@@ -244,13 +245,16 @@ impl TryFrom<ToolCall> for seam::CodeModeNestedToolCall {
     /// The call; its ids in this protocol are left out. Fails if it names no tool, or its
     /// input is not valid JSON.
     fn try_from(call: ToolCall) -> Result<Self, Malformed> {
-        let input = call.input_json.as_deref().map(serde_json::from_slice::<Value>).transpose();
+        let input = call.input_json.as_deref().map(|json| {
+            let text = std::str::from_utf8(json).map_err(serde_json::Error::custom)?;
+            seam::ToolInput::from_json(text)
+        });
         Ok(Self {
             tool_kind: call.tool_kind().into(),
             cell_id: seam::CellId::new(call.cell_id),
             runtime_tool_call_id: call.runtime_tool_call_id,
             tool_name: call.tool_name.ok_or(Malformed::Tool)?.into(),
-            input: input.map_err(Malformed::Input)?.map(Into::into),
+            input: input.transpose().map_err(Malformed::Input)?,
         })
     }
 }

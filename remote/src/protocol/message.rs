@@ -1,13 +1,13 @@
 //! The messages of framed JSON, version 1. Both sides refuse fields they do not know.
 
+mod delegate_response;
+
 use cellblock::{
     CellId, CellReport, CodeModeNestedToolCall, ContentItem, ExecuteRequest, RuntimeResponse,
     WaitOutcome, WaitRequest,
 };
-use serde::de::{Deserializer, Error, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::time::Duration;
 
 /// What a client sends. It is read from JSON text alone, for a tool's result stays text:
@@ -48,93 +48,6 @@ pub enum ClientMessage {
         /// Its result.
         result: Outcome<DelegateValue>,
     },
-}
-
-/// The type of a message, whatever else is in it.
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-}
-
-impl<'de> Deserialize<'de> for ClientMessage {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let message = <&RawValue>::deserialize(deserializer)?;
-        let read = || {
-            let head: Head<'_> = serde_json::from_str(message.get())?;
-            if head.kind == "delegate/response" {
-                let response: DelegateResponse<'_> = serde_json::from_str(message.get())?;
-                let result = response.result()?;
-                return Ok(Self::DelegateResponse { id: response.id, result });
-            }
-            Self::deserialize(&mut serde_json::Deserializer::from_str(message.get()))
-        };
-        read().map_err(|error: serde_json::Error| D::Error::custom(error))
-    }
-}
-
-impl Serialize for ClientMessage {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, serializer)
-    }
-}
-
-/// A `delegate/response`, read without looking into the tool's result.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DelegateResponse<'a> {
-    #[serde(rename = "type")]
-    _kind: IgnoredAny,
-    id: i64,
-    #[serde(borrow)]
-    result: &'a RawValue,
-}
-
-/// Its result, whichever of the two it is.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DelegateOutcome<'a> {
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    value: Option<&'a RawValue>,
-    #[serde(default)]
-    message: Option<String>,
-}
-
-/// The value of a success, of whichever type.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DelegateSuccess<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    result: Option<&'a RawValue>,
-}
-
-/// A field that is there, be it `null`.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    Deserialize::deserialize(deserializer).map(Some)
-}
-
-impl DelegateResponse<'_> {
-    fn result(&self) -> Result<Outcome<DelegateValue>, serde_json::Error> {
-        let outcome: DelegateOutcome<'_> = serde_json::from_str(self.result.get())?;
-        let value = match (&*outcome.status, outcome.value, outcome.message) {
-            ("ok", Some(value), None) => value,
-            ("error", None, Some(message)) => return Ok(Outcome::Error { message }),
-            _ => return Err(Error::custom("the result is neither a success nor a failure")),
-        };
-        let success: DelegateSuccess<'_> = serde_json::from_str(value.get())?;
-        let value = match (&*success.kind, success.result) {
-            ("tool/result", Some(result)) => {
-                DelegateValue::ToolResult { result: result.to_owned() }
-            }
-            ("notification/delivered", None) => DelegateValue::NotificationDelivered {},
-            (kind, _) => return Err(Error::custom(format!("the value `{kind}` is not known"))),
-        };
-        Ok(Outcome::Ok { value })
-    }
 }
 
 /// An operation that a client requests.
@@ -530,118 +443,4 @@ impl From<TimedWaitOutcome> for WaitOutcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn same<T: Serialize + serde::de::DeserializeOwned>(json: &Value) -> T {
-        let message: T = serde_json::from_str(&json.to_string()).unwrap();
-        assert_eq!(&serde_json::to_value(&message).unwrap(), json);
-        message
-    }
-
-    /// Messages as a client and a host of 0.169 exchanged them.
-    #[test]
-    fn messages_have_the_recorded_shape() {
-        for message in [
-            json!({ "type": "connection/hello", "supportedVersions": [1],
-                    "requiredCapabilities": [], "optionalCapabilities": ["x"] }),
-            json!({ "type": "operation/request", "id": 14, "request": {
-                    "method": "session/open", "sessionId": "t",
-                    "cellExecutionLimits": { "maxYieldTimeMs": 5 } } }),
-            json!({ "type": "operation/request", "id": 3, "request": {
-                    "method": "session/execute", "sessionId": "s", "request": {
-                        "tool_call_id": "c", "enabled_tools": [{
-                            "name": "echo", "tool_name": { "name": "echo", "namespace": null },
-                            "description": "echo", "kind": "function",
-                            "input_schema": null, "output_schema": null }],
-                        "source": "text(1)", "yield_time_ms": null, "max_output_tokens": null } } }),
-            json!({ "type": "operation/request", "id": 5, "request": {
-                    "method": "session/wait", "sessionId": "s",
-                    "request": { "cell_id": "2", "yield_time_ms": 10 } } }),
-            json!({ "type": "operation/request", "id": 8, "request": {
-                    "method": "session/terminate", "sessionId": "s", "cellId": "3" } }),
-            json!({ "type": "operation/cancel", "id": 10 }),
-            json!({ "type": "delegate/response", "id": 2, "result": {
-                    "status": "ok", "value": { "type": "tool/result", "result": { "a": 1 } } } }),
-            json!({ "type": "delegate/response", "id": 1, "result": {
-                    "status": "ok", "value": { "type": "notification/delivered" } } }),
-            json!({ "type": "delegate/response", "id": 1, "result": {
-                    "status": "error", "message": "no" } }),
-        ] {
-            same::<ClientMessage>(&message);
-        }
-        for message in [
-            json!({ "type": "connection/ready", "selectedVersion": 1, "capabilities": [] }),
-            json!({ "type": "connection/rejected", "reason": {
-                    "type": "noCompatibleVersion", "supportedVersions": [1] } }),
-            json!({ "type": "operation/response", "id": 3, "result": { "status": "ok", "value": {
-                    "type": "execution/started", "cellId": "1" } } }),
-            json!({ "type": "delegate/request", "id": 1, "sessionId": "s", "request": {
-                    "type": "notification/send", "callId": "c", "cellId": "1", "text": "n" } }),
-            json!({ "type": "delegate/request", "id": 2, "sessionId": "s", "request": {
-                    "type": "tool/invoke", "invocation": {
-                        "cell_id": "1", "runtime_tool_call_id": "tool-1",
-                        "tool_name": { "name": "echo", "namespace": null },
-                        "tool_kind": "function", "input": { "a": 1 } } } }),
-            json!({ "type": "execute/initialResponse", "id": 3, "result": { "status": "ok",
-                    "value": { "Result": { "cell_id": "1",
-                        "content_items": [{ "type": "input_text", "text": "1" }],
-                        "error_text": null, "result_buffered_for_ns": 0,
-                        "code_mode_host_duration_ns": 34_643_519 } } } }),
-            json!({ "type": "operation/response", "id": 8, "result": { "status": "ok", "value": {
-                    "type": "wait/completed", "outcome": { "LiveCell": { "Terminated": {
-                        "cell_id": "3", "content_items": [],
-                        "code_mode_host_duration_ns": 938_713 } } } } } }),
-            json!({ "type": "operation/response", "id": 2, "result": { "status": "error",
-                    "message": "code-mode session ID `s` is already open" } }),
-            json!({ "type": "delegate/cancel", "id": 4 }),
-            json!({ "type": "cell/closed", "sessionId": "s", "cellId": "4" }),
-        ] {
-            same::<HostMessage>(&message);
-        }
-    }
-
-    #[test]
-    fn times_are_optional() {
-        let response: TimedResponse = same(&json!({
-            "Result": { "cell_id": "1", "content_items": [], "error_text": null },
-        }));
-        assert_eq!(RuntimeResponse::from(response).cell_id(), &CellId::from("1"));
-    }
-
-    #[test]
-    fn unknown_fields_are_refused() {
-        for message in [
-            json!({ "type": "operation/cancel", "id": 1, "x": 1 }),
-            json!({ "type": "operation/request", "id": 1, "request": {
-                    "method": "session/shutdown", "sessionId": "s", "x": 1 } }),
-            json!({ "type": "operation/request", "id": 1, "request": {
-                    "method": "session/open", "sessionId": "s",
-                    "cellExecutionLimits": { "x": 1 } } }),
-            json!({ "type": "delegate/response", "id": 1, "result": {
-                    "status": "ok", "value": { "type": "notification/delivered", "x": 1 } } }),
-            json!({ "type": "delegate/response", "id": 1, "result": {
-                    "status": "ok", "value": { "type": "notification/delivered" }, "x": 1 } }),
-            json!({ "type": "operation/yield", "id": 1 }),
-        ] {
-            assert!(
-                serde_json::from_str::<ClientMessage>(&message.to_string()).is_err(),
-                "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_tools_result_stays_text_at_any_depth() {
-        for result in
-            ["null".to_owned(), "1e999".to_owned(), "[".repeat(100_000) + &"]".repeat(100_000)]
-        {
-            let message = format!(
-                r#"{{"type":"delegate/response","id":1,"result":{{"status":"ok","value":{{"type":"tool/result","result":{result}}}}}}}"#
-            );
-            let read: ClientMessage = serde_json::from_str(&message).unwrap();
-            assert_eq!(serde_json::to_string(&read).unwrap(), message);
-        }
-    }
-}
+mod tests;

@@ -117,8 +117,8 @@ impl Session {
         if let Some(entry) = lock(&self.cells).get_mut(&cell_id) {
             entry.requests += 1;
         }
-        let _tracked = self.requests.token();
-        CellRequest { session: Arc::clone(self), cell_id, arrived: Instant::now(), _tracked }
+        let (session, tracked) = (Arc::clone(self), self.requests.token());
+        CellRequest { session, cell_id, arrived: Instant::now(), _tracked: tracked }
     }
 
     /// The cell has ended, whether or not anybody waits for it.

@@ -5,6 +5,7 @@ use super::super::outgoing::{Receiver, Sender};
 use super::{Delegates, Result};
 use crate::protocol::frame::{self, FrameError};
 use crate::protocol::{DelegateRequest, HostMessage, Outcome, Refusal, TimedResponse};
+use cellblock::ToolInput;
 use futures_util::{Sink, SinkExt};
 use tokio_util::bytes::Bytes;
 
@@ -93,7 +94,7 @@ fn carried_bytes(message: &HostMessage) -> usize {
         | HostMessage::InitialResponse { result: Outcome::Error { message }, .. } => message.len(),
         HostMessage::DelegateRequest { request, .. } => match request {
             DelegateRequest::InvokeTool { invocation } => {
-                invocation.input.as_ref().map_or(0, |input| input.byte_len())
+                invocation.input.as_ref().map_or(0, ToolInput::byte_len)
             }
             DelegateRequest::Notify { text, .. } => text.len(),
         },

@@ -139,11 +139,13 @@ impl Connection {
         }
         let (session, closed) = Session::open(&self.server, limits)?;
         let client = ClientTurnHost::new(self, session_id, &session);
-        let _worker = session.serve(Arc::new(client));
+        let worker = session.serve(Arc::new(client));
         let closings = send_closings(self.outbox.clone(), session_id.to_owned(), closed);
         let closings = tokio::spawn(closings);
         sessions.used.insert(session_id.to_owned());
-        sessions.open.insert(session_id.to_owned(), OpenSession { session, _worker, closings });
+        sessions
+            .open
+            .insert(session_id.to_owned(), OpenSession { session, _worker: worker, closings });
         Ok(())
     }
 
@@ -229,9 +231,8 @@ impl Connection {
 
     fn shutdown(self: &Arc<Self>, running: Running, session_id: String) -> Refusable<()> {
         let closing = lock(&self.sessions).open.remove(&session_id);
-        let open = match closing {
-            Some(open) => open,
-            None => return self.session(&session_id).map(drop),
+        let Some(open) = closing else {
+            return self.session(&session_id).map(drop);
         };
         let connection = Arc::clone(self);
         self.tasks.spawn(async move {

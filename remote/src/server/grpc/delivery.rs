@@ -28,7 +28,7 @@ impl Delivery {
     }
 
     /// Ties a delivery to the body of its response; a layer around the service.
-    pub(super) async fn follow(mut response: Response) -> Response {
+    pub(super) fn follow(mut response: Response) -> Response {
         match response.extensions_mut().remove::<Self>() {
             Some(delivery) => response.map(|body| Body::new(Delivered { body, delivery })),
             None => response,

@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{from_fn, map_response};
 use axum::response::IntoResponse;
 use cellblock::support::lock;
-use cellblock::{CellId, RuntimeResponse, ToolResult, WaitOutcome};
+use cellblock::{RuntimeResponse, ToolResult, WaitOutcome};
 use delivery::Delivery;
 use futures_util::{Stream, StreamExt, stream};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -65,7 +65,7 @@ pub(super) async fn serve(
     let inbound = Inbound::new(&arrival);
     let router = axum::Router::new()
         .fallback_service(service)
-        .layer(map_response(Delivery::follow))
+        .layer(map_response(async |response| Delivery::follow(response)))
         .layer(from_fn(move |request, next| inbound.clone().count(request, next)))
         .layer(from_fn(refuse_others))
         .route("/healthz", axum::routing::get(|| async { StatusCode::OK }))
@@ -115,11 +115,6 @@ impl Connection {
         Refusal::check_identifier("session_id", id)?;
         let open = lock(&self.sessions).get(id).cloned();
         open.ok_or_else(|| Refusal::UnknownSession(id.to_owned()))
-    }
-
-    fn cell_request(&self, open: &OpenSession, cell_id: String) -> Result<CellRequest, Refusal> {
-        Refusal::check_identifier("cell_id", &cell_id)?;
-        Ok(open.session.request(CellId::new(cell_id)))
     }
 
     /// Ends what the client has left behind.
@@ -279,7 +274,7 @@ impl CodeModeHost for Connection {
             request.into_inner();
         let open = self.session(&session_id)?;
         open.use_id("wait_id", &wait_id)?;
-        let cell = self.cell_request(&open, cell_id)?;
+        let cell = open.cell_request(cell_id)?;
         let wait = Wait::default();
         let _in_flight =
             open.waits.insert(wait_id, wait.clone()).map_err(|_| Refusal::TooManyRequests)?;
@@ -314,7 +309,7 @@ impl CodeModeHost for Connection {
     ) -> Result<Response<grpc::WaitResponse>, Status> {
         let grpc::TerminateRequest { session_id, cell_id } = request.into_inner();
         let open = self.session(&session_id)?;
-        let cell = self.cell_request(&open, cell_id)?;
+        let cell = open.cell_request(cell_id)?;
         let outcome = cell.terminate().await?;
         answer(cell, outcome)
     }

@@ -3,7 +3,7 @@
 
 use super::super::REMEMBERED_IDS;
 use super::super::outgoing::{Gone, Receiver, Sender, Slot};
-use super::super::session::Session;
+use super::super::session::{CellRequest, Session};
 use crate::in_flight::{InFlight, NotInserted};
 use crate::protocol::frame::{FrameError, MAX_BYTES};
 use crate::protocol::grpc::{self, session_event};
@@ -116,6 +116,12 @@ impl OpenSession {
             return Ok(());
         }
         Err(Refusal::IdUsed(id.to_owned()))
+    }
+
+    /// A request for a cell has arrived.
+    pub(super) fn cell_request(&self, cell_id: String) -> Refusable<CellRequest> {
+        Refusal::check_identifier("cell_id", &cell_id)?;
+        Ok(self.session.request(CellId::new(cell_id)))
     }
 
     /// A program was admitted.
