@@ -38,7 +38,7 @@
 //!         call: CodeModeNestedToolCall,
 //!         _cancellation: CancellationToken,
 //!     ) -> Result<ToolResult, String> {
-//!         let city = call.input.ok_or("which city?")?;
+//!         let city = call.input.ok_or("which city?")?.into_value();
 //!         Ok(json!({ "city": city, "degrees": 21 }).into())
 //!     }
 //! }
@@ -89,26 +89,25 @@ mod backend;
 mod clock;
 mod json;
 mod limits;
-#[cfg(feature = "process")]
-mod process;
-#[cfg(feature = "process")]
-pub mod protocol;
+mod recent;
 mod service;
 mod stored;
+pub mod support;
 mod tools;
 mod turns;
+#[cfg(feature = "wasm")]
 mod wasm;
 
 pub use backend::*;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
+pub use json::JsonError;
 pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
-#[cfg(feature = "process")]
-pub use process::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 pub use service::CodeModeService;
-pub use stored::StoredValues;
+pub use stored::{InvalidJson, StoredValues};
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
+#[cfg(feature = "wasm")]
 pub use wasm::{Engine, EngineConfig, EngineError, WasmBackend};
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "wasm"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

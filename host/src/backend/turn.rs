@@ -1,7 +1,7 @@
 //! What a turn offers the cells.
 
 use super::CellId;
-use crate::json;
+use crate::json::{Json, JsonError};
 use crate::tools::{ToolKind, ToolName};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,65 @@ pub struct CodeModeNestedToolCall {
     /// Kind of the tool, as its definition gave it.
     pub tool_kind: ToolKind,
     /// The argument; `None` when the program gave none.
-    pub input: Option<Value>,
+    pub input: Option<ToolInput>,
+}
+
+/// The argument of a nested call. It stays JSON text until its host asks for the value,
+/// because values take many times the memory of their text.
+///
+/// ```
+/// use cellblock::ToolInput;
+///
+/// let input = ToolInput::from_json(r#"{"city":"Bern"}"#).unwrap();
+/// assert_eq!(input.to_value()["city"], "Bern");
+/// assert_eq!(input.into_json().unwrap(), r#"{"city":"Bern"}"#);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ToolInput(Json);
+
+impl ToolInput {
+    /// Takes JSON text.
+    ///
+    /// # Errors
+    /// [`JsonError::Invalid`] and [`JsonError::TooDeep`].
+    pub fn from_json(json: impl Into<String>) -> Result<Self, JsonError> {
+        Json::from_text(json.into()).map(Self)
+    }
+
+    /// The JSON text.
+    ///
+    /// # Errors
+    /// [`JsonError::TooDeep`], when it was made from a value that nests too deeply.
+    pub fn into_json(self) -> Result<String, JsonError> {
+        self.0.into_text(usize::MAX)
+    }
+
+    /// The parsed value.
+    pub fn into_value(self) -> Value {
+        self.0.into_value()
+    }
+
+    /// A parsed copy of the value.
+    pub fn to_value(&self) -> Value {
+        self.clone().into_value()
+    }
+
+    /// Bytes of its text; of a value, about so many.
+    pub fn byte_len(&self) -> usize {
+        self.0.byte_len()
+    }
+
+    /// Whether it nests at most `depth` levels deep: 0 for a string, 1 for `[]`.
+    pub fn is_shallow(&self, depth: usize) -> bool {
+        self.0.is_shallow(depth)
+    }
+}
+
+impl From<Value> for ToolInput {
+    fn from(value: Value) -> Self {
+        Self(Json::Value(value))
+    }
 }
 
 /// What a tool returned: a value, or JSON text that reaches the program as it is.
@@ -37,62 +95,40 @@ pub struct CodeModeNestedToolCall {
 /// assert!(ToolResult::from_json("{degrees: 21}").is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct ToolResult(Form);
-
-#[derive(Clone, Debug, PartialEq)]
-enum Form {
-    Value(Value),
-    /// Checked to be JSON that nests no deeper than can be read back.
-    Json(String),
-}
+pub struct ToolResult(Json);
 
 impl ToolResult {
-    /// JSON text, for tools that have it: no value is made of it on its way.
+    /// Takes JSON text, for tools that have it: no value is made of it on its way.
     ///
     /// # Errors
-    /// A text that says why it is no JSON, or that it nests too deeply.
-    pub fn from_json(json: impl Into<String>) -> Result<Self, String> {
-        let json = json.into();
-        match serde_json::from_str::<serde::de::IgnoredAny>(&json) {
-            Ok(_) => Ok(Self(Form::Json(json))),
-            Err(error) => Err(format!("the tool's result is no JSON: {error}")),
-        }
+    /// [`JsonError::Invalid`] and [`JsonError::TooDeep`].
+    pub fn from_json(json: impl Into<String>) -> Result<Self, JsonError> {
+        Json::from_text(json.into()).map(Self)
     }
 
-    /// The value.
+    /// The parsed value.
     pub fn into_value(self) -> Value {
-        match self.0 {
-            Form::Value(value) => value,
-            // It was checked, so it is read.
-            Form::Json(json) => serde_json::from_str(&json).unwrap_or_default(),
-        }
+        self.0.into_value()
     }
 
     /// JSON text of at most `limit` bytes.
-    pub(crate) fn into_json(self, limit: usize) -> Result<String, String> {
-        let json = match self.0 {
-            Form::Value(value) if json::is_shallow(&value, json::MAX_DEPTH) => value.to_string(),
-            Form::Value(value) => {
-                json::dismantle(value);
-                let depth = json::MAX_DEPTH;
-                return Err(format!("tool result is nested more than {depth} levels deep"));
-            }
-            Form::Json(json) => json,
-        };
-        if json.len() > limit {
-            let size = json.len();
-            return Err(format!(
-                "tool result is too large: {size} bytes of JSON, and the limit is {limit}; ask \
-                 the tool for less"
-            ));
-        }
-        Ok(json)
+    ///
+    /// # Errors
+    /// [`JsonError::TooLarge`] and [`JsonError::TooDeep`].
+    pub fn into_json(self, limit: usize) -> Result<String, JsonError> {
+        self.0.into_text(limit)
     }
 }
 
 impl From<Value> for ToolResult {
     fn from(value: Value) -> Self {
-        Self(Form::Value(value))
+        Self(Json::Value(value))
+    }
+}
+
+impl From<ToolInput> for ToolResult {
+    fn from(input: ToolInput) -> Self {
+        Self(input.0)
     }
 }
 

@@ -1,0 +1,98 @@
+//! `cellblock host`: serves code-mode sessions to a client in another process.
+
+use crate::Exit;
+use crate::limits::LimitArguments;
+use anyhow::{Context, Result};
+use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
+use cellblock_remote::protocol::ExecutionLimits;
+use cellblock_remote::server::{Listen, Server, ServerLimits};
+use clap::Args;
+use std::sync::Arc;
+
+/// Arguments of `cellblock host`.
+#[derive(Args)]
+pub struct Arguments {
+    /// Where clients come from: `stdio`, `grpc+stdio://`, `unix://PATH`, `grpc+unix://PATH`,
+    /// `grpc://IP:PORT` or `ws://IP:PORT`.
+    #[arg(long, value_name = "URL", default_value = "stdio")]
+    listen: Listen,
+    /// Cells that may be active at one time, in all sessions.
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().cells)]
+    max_cells: usize,
+    /// Cells that may be active at one time in one session; half of all unless it is given.
+    #[arg(long, value_name = "N")]
+    max_cells_per_session: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArguments,
+}
+
+/// Serves until there is no client to come, or a signal.
+pub fn main(arguments: Arguments) -> Exit {
+    match run(arguments) {
+        Ok(exit) => exit,
+        Err(error) => {
+            crate::complain(&format!("{error:#}"));
+            Exit::Failed
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Exit> {
+    let limits = SessionLimits {
+        cells: arguments.max_cells,
+        unread_results: arguments.max_cells,
+        max_yield_time_ms: None,
+        cell: arguments.limits.cell()?,
+    };
+    let mut config = EngineConfig::default();
+    config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
+    let engine = Engine::new(&config).context("no sandbox on this machine")?;
+    let open = move |asked| {
+        let limits = narrowed(&limits, asked)?;
+        Ok(Arc::new(WasmBackend::with_limits(&engine, limits)) as Arc<dyn CodeModeBackend>)
+    };
+    let cells = arguments.max_cells;
+    let cells_per_session = arguments.max_cells_per_session.unwrap_or(cells.div_ceil(2));
+    let server = Arc::new(Server::new(open, ServerLimits { cells, cells_per_session }));
+    let listen = arguments.listen;
+    if listen.is_reachable_from_elsewhere() {
+        crate::complain(&format!(
+            "warning: whoever reaches {listen} may run programs here: nothing is encrypted, and \
+             clients are not asked who they are"
+        ));
+    }
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
+    let exit = runtime.block_on(async {
+        tokio::select! {
+            served = server.serve(&listen) => served.map(|()| Exit::Completed).map_err(Into::into),
+            signal = interrupted() => signal.map(|()| Exit::Interrupted),
+        }
+    });
+    // A read of standard input cannot be called off; it must not keep the process.
+    runtime.shutdown_background();
+    exit
+}
+
+/// Returns when the process is asked to end.
+async fn interrupted() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot listen for Ctrl-C"),
+    }
+}
+
+/// The host's limits, or narrower ones that a client asked for.
+fn narrowed(own: &SessionLimits, asked: ExecutionLimits) -> Result<SessionLimits, CodeModeError> {
+    let mut limits = own.clone();
+    if let Some(max) = asked.max_yield_time_ms {
+        limits.max_yield_time_ms = Some(limits.max_yield_time_ms.map_or(max, |own| own.min(max)));
+    }
+    if let Some(bytes) = asked.max_heap_size_bytes {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        limits.cell.memory_bytes = limits.cell.memory_bytes.min(bytes);
+    }
+    limits.cell.check().map_err(CodeModeError::InvalidRequest)?;
+    Ok(limits)
+}
