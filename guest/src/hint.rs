@@ -57,6 +57,20 @@ const ELSEWHERE: &[(&str, &str)] = &[
 const TYPESCRIPT: &[&str] =
     &["interface ", "type ", "enum ", "declare ", "namespace ", "abstract class ", "import type "];
 
+/// What a parser of JavaScript says about types.
+const TYPE_ERRORS: &[&str] = &[
+    "Missing initializer in const declaration",
+    "Unexpected token ':'",
+    "Unexpected token '!'",
+    "Unexpected token '<'",
+    "Unexpected token '{'",
+    "Unexpected token 'class'",
+    "Unexpected identifier",
+    "Unexpected strict mode reserved word",
+    "Unexpected reserved word",
+    "unsupported keyword: enum",
+];
+
 /// The hint for a program that ended so, if there is one.
 pub(crate) fn of(outcome: &Outcome, pending: &Unawaited) -> Option<String> {
     match outcome {
@@ -115,6 +129,9 @@ fn failed(source: &str, error: &str, state: &state::State) -> Option<String> {
 
 /// Whether a program that does not parse looks like TypeScript.
 fn is_typescript(source: &str, error: &str) -> bool {
+    if !TYPE_ERRORS.iter().any(|known| error.starts_with(known)) {
+        return false;
+    }
     let begins = |line: &str| {
         let line = line.trim_start();
         let line = line.strip_prefix("export ").unwrap_or(line);

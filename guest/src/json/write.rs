@@ -196,7 +196,8 @@ impl Writer {
             }
             qjs::JS_GetClassID(value)
         };
-        if matches!(class, NUMBER | STRING | BOOLEAN | BIG_INT) {
+        let plain = class == OBJECT || class == ARRAY;
+        if !plain && matches!(class, NUMBER | STRING | BOOLEAN | BIG_INT) {
             return self.boxed(value, class);
         }
         if self.path.len() >= MAX_DEPTH {
@@ -208,7 +209,7 @@ impl Writer {
         }
         self.refuse_circle(value)?;
         // SAFETY: the object is alive. Of a proxy, this is whether its target is an array.
-        let is_array = class == ARRAY || (class != OBJECT && unsafe { qjs::JS_IsArray(value) });
+        let is_array = class == ARRAY || (!plain && unsafe { qjs::JS_IsArray(value) });
         let members = if is_array { self.elements(value)? } else { self.named(value)? };
         // SAFETY: the object is alive; the reference is the path's.
         let object = Owned { raw: self.raw, value: unsafe { qjs::JS_DupValue(self.raw, value) } };
