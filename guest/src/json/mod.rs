@@ -6,6 +6,7 @@
 //! decides: revivers, replacers, indentation, and texts nested beyond [`MAX_DEPTH`].
 
 mod error;
+mod open;
 mod parse;
 mod runs;
 mod write;

@@ -1,26 +1,21 @@
 //! `JSON.stringify` in one pass.
 
+use super::open::{Members, Open, circle};
 use super::runs::quotable_run;
 use super::{
     ARRAY, BIG_INT, BOOLEAN, Fail, KEY_BYTES, KEYS, Key, NUMBER, OBJECT, Owned, STRING, free_keys,
 };
 use rquickjs::qjs;
 use std::collections::BTreeSet;
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{c_char, c_int};
 
 /// Nesting that is written. V8 gives up at some depth as well; a structure that makes
 /// itself as it is read is refused well before it takes a tenth of a second.
 const MAX_DEPTH: usize = 50_000;
 
 unsafe extern "C" {
-    /// The first UTF-16 units of a string, see `quickjs/bounded-text.h`.
-    fn cellblock_head(raw: *mut qjs::JSContext, string: qjs::JSValue, length: u32) -> qjs::JSValue;
-
     /// What is in an object that wraps a primitive, see `quickjs/stacks.h`.
     fn cellblock_unboxed(raw: *mut qjs::JSContext, object: qjs::JSValue) -> qjs::JSValue;
-
-    /// The name of an object's constructor, see `quickjs/stacks.h`.
-    fn cellblock_constructor(raw: *mut qjs::JSContext, object: qjs::JSValue) -> qjs::JSValue;
 }
 
 /// What a value is in, for `toJSON`.
@@ -48,21 +43,6 @@ pub(super) struct Writer {
 
 /// Depth up to which a circle is looked for in the path itself.
 const SCANNED: usize = 32;
-
-/// An object of which some members have been written.
-struct Open {
-    object: Owned,
-    /// Members that have been begun.
-    at: i64,
-    members: Members,
-}
-
-enum Members {
-    /// Of an array: how many.
-    Elements(i64),
-    /// Of an object: their keys, and the length of the output before the first.
-    Named { table: *mut qjs::JSPropertyEnum, count: u32, empty: usize },
-}
 
 /// What became of a value.
 #[derive(PartialEq, Eq)]
@@ -278,82 +258,10 @@ impl Writer {
         if !found && (self.path.len() <= SCANNED || !self.deep.contains(&address)) {
             return Ok(());
         }
-        let text = self.circle(address);
+        let text = circle(self.raw, &self.path, address);
         // SAFETY: the format takes one C string.
         unsafe { qjs::JS_ThrowTypeError(self.raw, c"%s".as_ptr(), text.as_ptr()) };
         Err(Fail::Thrown)
-    }
-
-    /// V8's message for a circle that closes at an object of the path.
-    fn circle(&self, address: usize) -> CString {
-        let start = self.path.iter().position(|open| open.address() == address).unwrap_or(0);
-        let path = &self.path[start..];
-        let mut text = format!(
-            "Converting circular structure to JSON\n    --> starting at object with constructor '{}'",
-            self.constructor(path[0].object.value)
-        );
-        let links = path.len() - 1;
-        for (at, open) in path[..links].iter().enumerate() {
-            if links > 3 && at == 2 {
-                text.push_str("\n    |     ...");
-            }
-            if links > 3 && at >= 2 && at + 1 < links {
-                continue;
-            }
-            let constructor = self.constructor(path[at + 1].object.value);
-            text.push_str(&format!(
-                "\n    |     {} -> object with constructor '{constructor}'",
-                self.link(open)
-            ));
-        }
-        text.push_str(&format!("\n    --- {} closes the circle", self.link(&path[links])));
-        CString::new(text.replace('\0', "")).unwrap_or_default()
-    }
-
-    /// The member of an object that is being written.
-    fn link(&self, open: &Open) -> String {
-        let at = open.at - 1;
-        match open.members {
-            Members::Elements(_) => format!("index {at}"),
-            Members::Named { table, .. } => {
-                // SAFETY: the member has been begun, so it is in the table.
-                let key = unsafe { qjs::JS_AtomToString(self.raw, (*table.add(at as usize)).atom) };
-                format!("property '{}'", self.short(key))
-            }
-        }
-    }
-
-    /// The name of an object's constructor, read as plain data.
-    fn constructor(&self, object: qjs::JSValue) -> String {
-        // SAFETY: the object is alive; the engine gives one reference.
-        let name = self.short(unsafe { cellblock_constructor(self.raw, object) });
-        if name.is_empty() { "Object".to_owned() } else { name }
-    }
-
-    /// The beginning of a string, which is freed.
-    fn short(&self, string: qjs::JSValue) -> String {
-        // SAFETY: the string is alive until it is freed; the engine gives one reference.
-        let head = unsafe {
-            let head = cellblock_head(self.raw, string, 40);
-            qjs::JS_FreeValue(self.raw, string);
-            Owned { raw: self.raw, value: head }
-        };
-        // SAFETY: only looks at the tag.
-        if !unsafe { qjs::JS_IsString(head.value) } {
-            return String::new();
-        }
-        let mut length = 0;
-        // SAFETY: the value is alive; the engine gives `length` bytes or null.
-        unsafe {
-            let text = qjs::JS_ToCStringLen2(self.raw, &raw mut length, head.value, false);
-            if text.is_null() {
-                return String::new();
-            }
-            let bytes = std::slice::from_raw_parts(text.cast::<u8>(), length as usize);
-            let short = String::from_utf8_lossy(bytes).into_owned();
-            qjs::JS_FreeCString(self.raw, text);
-            short
-        }
     }
 
     /// Writes a key and its colon, as it was written the last time where it was.
@@ -510,22 +418,6 @@ impl Writer {
         // SAFETY: the context is alive.
         unsafe { qjs::JS_ThrowOutOfMemory(self.raw) };
         Err(Fail::Thrown)
-    }
-}
-
-impl Open {
-    fn address(&self) -> usize {
-        // SAFETY: only objects are opened.
-        unsafe { qjs::JS_VALUE_GET_PTR(self.object.value) as usize }
-    }
-}
-
-impl Members {
-    fn free(&self, raw: *mut qjs::JSContext) {
-        if let Self::Named { table, count, .. } = *self {
-            // SAFETY: the table came from the engine, and is not used again.
-            unsafe { qjs::JS_FreePropertyEnum(raw, table, count) };
-        }
     }
 }
 
