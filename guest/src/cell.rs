@@ -11,6 +11,7 @@ use crate::calls;
 use crate::engine::{self, Thrown};
 use crate::error_text::exception_text;
 use crate::globals;
+use crate::hint;
 use crate::state::{self, Stop};
 use crate::wasi;
 use rquickjs::promise::PromiseState;
@@ -46,7 +47,7 @@ pub(crate) fn execute(request: ExecuteRequest) -> Step {
     state::with(|state| {
         // The generator must not start from zero, where it would stay.
         state.random = request.random_seed.max(1);
-        state.source = request.source.as_str().into();
+        state.source.clone_from(&request.source);
     });
     let context = PROGRAM.with_borrow(|program| {
         let program = program.as_ref().expect("the component was pre-initialised");
@@ -71,7 +72,7 @@ pub(crate) fn execute(request: ExecuteRequest) -> Step {
             }
             Err(thrown) => {
                 engine::note_stack(&ctx, &thrown);
-                finished(failure(&ctx, thrown))
+                finished(&ctx, failure(&ctx, thrown))
             }
         }
     })
@@ -134,19 +135,19 @@ fn settle(ctx: &Ctx<'_>) -> Step {
     let main =
         PROGRAM.with_borrow(|program| program.as_ref().and_then(|program| program.main.clone()));
     let Some(Ok(main)) = main.map(|main| main.restore(ctx)) else {
-        return finished(unknown());
+        return finished(ctx, unknown());
     };
     if engine::must_stop() {
         // A module without `await` hands what unwound it to its promise.
         if main.state() == PromiseState::Rejected {
             engine::note_stack(ctx, &Thrown::Uncatchable(reason_of(ctx, &main)));
         }
-        return finished(stopped());
+        return finished(ctx, stopped());
     }
     match main.state() {
         PromiseState::Pending => Step::Pending(state::with(|state| state.timers.next())),
-        PromiseState::Resolved => finished(Outcome::Completed),
-        PromiseState::Rejected => finished(failure_of(ctx, &reason_of(ctx, &main))),
+        PromiseState::Resolved => finished(ctx, Outcome::Completed),
+        PromiseState::Rejected => finished(ctx, failure_of(ctx, &reason_of(ctx, &main))),
     }
 }
 
@@ -204,7 +205,8 @@ fn stopped() -> Outcome {
     })
 }
 
-fn finished(outcome: Outcome) -> Step {
+fn finished(ctx: &Ctx<'_>, outcome: Outcome) -> Step {
+    let hint = hint::of(&outcome, &engine::unawaited(ctx));
     let stored = state::with(|state| state.stored.take());
-    Step::Finished(Finished { outcome, hint: None, stored })
+    Step::Finished(Finished { outcome, hint, stored })
 }

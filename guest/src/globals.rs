@@ -7,7 +7,6 @@
 use crate::bindings::cellblock::code_mode::tools;
 use crate::calls;
 use crate::engine::{self, Property, Thrown};
-use crate::error_text;
 use crate::json;
 use crate::media;
 use crate::state;
@@ -59,9 +58,6 @@ const HELPERS: &[(&str, Helper)] = &[
 /// numbers that follow those of [`HELPERS`].
 #[derive(Clone, Copy)]
 enum Inner {
-    GetStack,
-    SetStack,
-    CaptureStack,
     Random,
     GetAllTools,
     SetAllTools,
@@ -70,22 +66,11 @@ enum Inner {
 }
 
 impl Inner {
-    const ALL: [Self; 8] = [
-        Self::GetStack,
-        Self::SetStack,
-        Self::CaptureStack,
-        Self::Random,
-        Self::GetAllTools,
-        Self::SetAllTools,
-        Self::ParseJson,
-        Self::StringifyJson,
-    ];
+    const ALL: [Self; 5] =
+        [Self::Random, Self::GetAllTools, Self::SetAllTools, Self::ParseJson, Self::StringifyJson];
 
     fn helper(self) -> Helper {
         match self {
-            Self::GetStack => error_text::get_stack,
-            Self::SetStack => error_text::set_stack,
-            Self::CaptureStack => error_text::capture,
             Self::Random => random,
             Self::GetAllTools => get_all_tools,
             Self::SetAllTools => set_all_tools,
@@ -180,12 +165,6 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
         engine::define(ctx, &globals, name, &function, Property::Plain)?;
     }
     prepare_tools(ctx)?;
-    error_text::install(
-        ctx,
-        &Inner::GetStack.function(ctx, c"get stack", 0)?,
-        &Inner::SetStack.function(ctx, c"set stack", 1)?,
-        &Inner::CaptureStack.function(ctx, c"captureStackTrace", 2)?,
-    )?;
     let json = namespace(ctx, c"JSON")?;
     let parse = engine::get(ctx, &json, c"parse")?.into_function();
     json::keep(ctx, parse.ok_or_else(|| Thrown::text("no JSON.parse"))?);
@@ -200,9 +179,26 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
         let name = name.to_str().unwrap_or_default();
         engine::define(ctx, object, name, &function, Property::Hidden)?;
     }
+    install_from_async(ctx)?;
     let getter = Inner::GetAllTools.function(ctx, c"get ALL_TOOLS", 0)?;
     let setter = Inner::SetAllTools.function(ctx, c"set ALL_TOOLS", 1)?;
     engine::define_accessor(ctx, &globals, "ALL_TOOLS", &getter, &setter, Property::Plain)
+}
+
+/// Puts `Array.fromAsync` in the place of the engine's, which closes iterators when it
+/// must not, and does not wait when it must (quickjs-ng/quickjs#1596).
+fn install_from_async<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
+    const INTERNALS: &str = "({ TypeError, Array, Object, call: Reflect.apply, \
+        define: Object.defineProperty, asyncIterator: Symbol.asyncIterator, \
+        iterator: Symbol.iterator, min: Math.min, trunc: Math.trunc, isNaN, \
+        isConstructor: (Reflect => value => { \
+            try { Reflect.construct(Object, [], value); return true } catch { return false } \
+        })({ construct: Reflect.construct }) })";
+    let source = format!("({}\n)({INTERNALS})", include_str!("array_from_async.js").trim_end());
+    let made = engine::eval_built_in(ctx, source)?;
+    let made = made.into_object().ok_or_else(|| Thrown::text("no built-ins"))?;
+    let function = engine::get(ctx, &made, c"fromAsync")?;
+    engine::define(ctx, &namespace(ctx, c"Array")?, "fromAsync", &function, Property::Hidden)
 }
 
 /// An object of the language that groups functions, such as `Math`.
@@ -308,7 +304,7 @@ fn random<'js>(ctx: &Ctx<'js>, _args: Args<'_, 'js>) -> Returned<'js> {
 /// programs never look. From then on it is an ordinary property.
 fn get_all_tools<'js>(ctx: &Ctx<'js>, _args: Args<'_, 'js>) -> Returned<'js> {
     let descriptions = tools::descriptions();
-    let names = state::with(|state| std::mem::take(&mut state.tool_names));
+    let names = state::with(|state| state.tool_names.clone());
     let list = Array::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
     for (at, (name, description)) in names.iter().zip(&descriptions).enumerate() {
         let entry = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;

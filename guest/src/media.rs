@@ -7,6 +7,7 @@ use crate::bindings::cellblock::code_mode::output::{self, ContentItem, Image, Im
 use crate::engine::{self, Thrown};
 use crate::globals::{Args, Returned};
 use crate::json;
+use crate::state;
 use rquickjs::{Ctx, Object, Value};
 use std::ffi::CStr;
 
@@ -55,6 +56,7 @@ pub(crate) fn audio<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     let given = read(ctx, &AUDIO, args.first())?;
     check_url(&AUDIO, &given.url)?;
     output::emit(&ContentItem::Audio(given.url)).map_err(Thrown::Limit)?;
+    state::note_said();
     Ok(Value::new_undefined(ctx.clone()))
 }
 
@@ -92,6 +94,7 @@ fn emit_image<'js>(
         (None, _) => ImageDetail::High,
     };
     check_url(&IMAGE, &given.url)?;
+    state::note_said();
     output::emit(&ContentItem::Image(Image { url: given.url, detail })).map_err(Thrown::Limit)
 }
 

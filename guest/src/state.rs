@@ -8,7 +8,6 @@ use crate::calls::Calls;
 use crate::stored::Stored;
 use crate::timers::Timers;
 use std::cell::RefCell;
-use std::rc::Rc;
 
 /// Why the program must not run on. Once set it stays: helpers refuse, and the
 /// interrupt handler unwinds whatever still runs.
@@ -34,10 +33,12 @@ pub(crate) struct State {
     pub(crate) stored: Stored,
     /// State of `Math.random`.
     pub(crate) random: u64,
-    /// Names of the tools, for `tools` and `ALL_TOOLS`.
+    /// Names of the tools, for `ALL_TOOLS` and hints.
     pub(crate) tool_names: Vec<String>,
-    /// The program, for errors that quote it.
-    pub(crate) source: Rc<str>,
+    /// The program, for hints.
+    pub(crate) source: String,
+    /// The program has printed, notified or stored something.
+    pub(crate) said: bool,
     /// The main module is being linked: an import now is a static one.
     pub(crate) linking: bool,
 }
@@ -64,4 +65,9 @@ pub(crate) fn set_limits(limits: &GuestLimits) {
         state.timers.set_limit(limits.timers as usize);
         state.stored.set_limits(limits.stored_bytes, limits.stored_keys);
     });
+}
+
+/// Notes that the program has printed, notified or stored something.
+pub(crate) fn note_said() {
+    with(|state| state.said = true);
 }

@@ -76,6 +76,7 @@ pub(crate) fn store<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
         }
     };
     state::with(|state| state.stored.set(key, json)).map_err(Thrown::Limit)?;
+    state::note_said();
     Ok(Value::new_undefined(ctx.clone()))
 }
 

@@ -4,12 +4,14 @@ use crate::bindings::cellblock::code_mode::output::{self, ContentItem};
 use crate::engine::{self, Thrown};
 use crate::globals::{Args, Returned};
 use crate::json;
+use crate::state;
 use rquickjs::{Ctx, Type, Value};
 
 /// `text(value)`
 pub(crate) fn text<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     let text = display(ctx, args.first())?;
     output::emit(&ContentItem::Text(text)).map_err(Thrown::Limit)?;
+    state::note_said();
     Ok(Value::new_undefined(ctx.clone()))
 }
 
@@ -20,6 +22,7 @@ pub(crate) fn notify<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> 
         return Err(Thrown::text("notify expects non-empty text"));
     }
     output::notify(&text).map_err(Thrown::Limit)?;
+    state::note_said();
     Ok(Value::new_undefined(ctx.clone()))
 }
 

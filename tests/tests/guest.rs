@@ -191,9 +191,11 @@ fn written_keys_come_back_once_in_order_of_the_first_write() {
 
 #[test]
 fn a_limit_seen_by_poll_ends_a_spinning_program_where_it_spins() {
-    let mut guest = Guest::with(Script { limit: Some(Limit::RunningTime), ..Script::default() });
-    let source = "function spin() {\n  for (let i = 0; ; i++) { try { i % 2 } catch {} }\n}\ntry { spin() } finally { text('finally') }";
-    let (limit, stack) = limited(guest.execute(source));
+    let mut guest = Guest::new();
+    let source = "function spin() {\n  for (let i = 0; ; i++) { try { i % 2 } catch {} }\n}\nawait tools.first();\ntry { spin() } finally { text('finally') }";
+    pending(guest.execute(source));
+    guest.script().limit = Some(Limit::RunningTime);
+    let (limit, stack) = limited(guest.wait(&[succeeded(1, "1")]));
     assert_eq!(limit, Limit::RunningTime);
     assert!(stack.starts_with("    at spin (exec_main.mjs:"), "{stack}");
     assert!(guest.texts().is_empty());
@@ -339,6 +341,66 @@ fn the_place_of_the_await_is_known_while_the_program_waits() {
     let source = "let a = []; for (let i = 0; i < 1e5; i++) { a = { a: {}, b: {} }; a.a.x = a.b; a.b.x = a.a }\n\nawait new Promise(() => {})";
     pending(guest.execute(source));
     assert_eq!(guest.awaiting().as_deref(), Some("exec_main.mjs:3:1"));
+}
+
+/// The hint for a program that is run to its end.
+fn hint(source: &str) -> Option<String> {
+    finished(Guest::new().execute(source)).hint
+}
+
+#[test]
+fn common_mistakes_end_with_a_hint() {
+    for (source, expected) in [
+        ("console.log(1)", "`text(value)`"),
+        ("const fs = require('fs')", "no modules"),
+        ("import fs from 'fs'", "no modules"),
+        ("await fetch('u')", "no network"),
+        ("process.exit()", "`exit()`"),
+        ("Buffer.from('x')", "`Uint8Array`"),
+        ("setInterval(() => {}, 1)", "`setTimeout(callback, ms)`"),
+        ("```js\ntext(1)\n```", "Markdown fence"),
+        ("```\nconst x = 1\n```", "Markdown fence"),
+        ("const n: number = 3", "TypeScript"),
+        ("interface A { x: string }", "TypeScript"),
+        ("let s = x as string", "TypeScript"),
+        ("text(1); return 5", "`return`"),
+        ("export default async () => { text(1) }", "exports"),
+        ("tools.frist({})", "`tools.first`"),
+        ("tools.sceond()", "`tools.second`"),
+        ("tools.quite_another_thing()", "There is no tool `quite_another_thing`. `ALL_TOOLS`"),
+        ("[1].forEach(x => { await x })", "`async`"),
+        ("const x = 1", "printed nothing"),
+        (
+            "async function main() { await tools.first(); text(1) }\n\nmain()",
+            "1 promise was pending when the program ended, made at 3:1",
+        ),
+        (
+            "text(1);\nconst a = tools.first();\nconst b = tools.second()",
+            "2 promises were pending when the program ended, first made at 2:17",
+        ),
+        ("tools.first().then(text)", "1 promise was pending"),
+        ("text(1); setTimeout(() => text(2), 10)", "Timers were pending"),
+    ] {
+        let hint = hint(source).unwrap_or_default();
+        assert!(hint.contains(expected), "{source}: {hint:?}");
+    }
+}
+
+#[test]
+fn a_program_without_a_mistake_has_no_hint() {
+    for source in [
+        "text(1)",
+        "notify('x')",
+        "store('k', 1)",
+        "text(1); await Promise.all([1, 2])",
+        "throw new Error('console is not defined')",
+        "throw new TypeError('tools.first is not a function: no')",
+        "null.x",
+        "const o = { a: 1, b: [1, 2 }",
+        "text('a:string'); text(",
+    ] {
+        assert_eq!(hint(source), None, "{source}");
+    }
 }
 
 #[test]

@@ -71,3 +71,52 @@ fn every_difference_names_a_vector() {
         assert!(names.contains(name), "differences.toml: there is no vector {name}");
     }
 }
+
+/// Programs from public reports, each with the right answer.
+fn cases() -> Vec<Vector> {
+    let text = std::fs::read_to_string(repository("tests/vectors/cases.json")).unwrap();
+    serde_json::from_str::<File>(&text).unwrap().vectors
+}
+
+/// Cases that are not answered rightly yet, with reasons.
+fn open_cases() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(repository("tests/vectors/cases-open.toml")).unwrap();
+    toml::from_str(&text).unwrap()
+}
+
+/// Steps without the place of a syntax error, which V8 does not report.
+fn without_places(steps: &[Value]) -> Vec<Value> {
+    let mut steps = steps.to_vec();
+    for step in &mut steps {
+        let text = step.pointer_mut("/execute/value/Result/error_text");
+        if let Some(Value::String(text)) = text
+            && text.starts_with("SyntaxError: ")
+            && let Some(at) = text.find("\n    at exec_main.mjs:")
+        {
+            text.truncate(at);
+        }
+    }
+    steps
+}
+
+#[tokio::test]
+async fn cases_from_public_reports_are_answered_rightly() {
+    let open = open_cases();
+    let mut problems = Vec::new();
+    for case in cases() {
+        let answered = case.run(Backends::Wasm.session(SessionLimits::default())).await;
+        let right = answered.as_ref().is_ok_and(|(steps, _)| without_places(steps) == case.steps);
+        match (right, open.contains_key(&case.name)) {
+            (true, true) => problems.push(format!("{}: is right now; unlist it", case.name)),
+            (false, false) => problems.push(format!(
+                "{}: {}\n  expected {}\n  answered {}",
+                case.name,
+                case.source,
+                serde_json::to_string(&case.steps).unwrap(),
+                answered.map_or_else(|e| e, |(steps, _)| serde_json::to_string(&steps).unwrap()),
+            )),
+            _ => {}
+        }
+    }
+    assert!(problems.is_empty(), "{} problems\n{}", problems.len(), problems.join("\n"));
+}

@@ -104,6 +104,9 @@ impl Report {
         } else if let Some(error) = error {
             self.print_error(error);
         }
+        if let Some(hint) = report.hint.as_ref().filter(|_| !self.json) {
+            self.printer.error(format!("hint: {hint}"));
+        }
         if self.stats {
             self.print_stats(&report);
         }
@@ -161,6 +164,7 @@ impl Report {
             "status": status,
             "content_items": self.content,
             "error_text": error,
+            "hint": report.hint,
             "limit": report.limit,
             "notifications": notifications,
             "files": self.folder.as_ref().map(Folder::files).unwrap_or_default(),

@@ -182,9 +182,30 @@ pub(crate) fn note_stack<'js>(ctx: &Ctx<'js>, thrown: &Thrown<'js>) {
 }
 
 unsafe extern "C" {
+    /// Counts pending promises that nothing waits for, see `quickjs/unawaited.h`.
+    fn cellblock_unawaited(raw: *mut qjs::JSContext, line: *mut c_int, column: *mut c_int)
+    -> c_int;
+
     /// The place of the await at which the main module is suspended, see
     /// `quickjs/main-await.h`.
     fn cellblock_awaiting(raw: *mut qjs::JSContext, line: *mut c_int, column: *mut c_int) -> bool;
+}
+
+/// Promises that are pending and that nothing waits for.
+pub(crate) struct Unawaited {
+    /// How many there are.
+    pub(crate) count: c_int,
+    /// Line and column where the main module made the first, if it did.
+    pub(crate) place: Option<(c_int, c_int)>,
+}
+
+/// Looks for promises that nothing waits for.
+pub(crate) fn unawaited(ctx: &Ctx<'_>) -> Unawaited {
+    let (mut line, mut column) = (0, 0);
+    // SAFETY: the context is alive; the engine writes two numbers.
+    let count =
+        unsafe { cellblock_unawaited(ctx.as_raw().as_ptr(), &raw mut line, &raw mut column) };
+    Unawaited { count, place: (line > 0).then_some((line, column)) }
 }
 
 /// Line and column of the top-level `await` at which the program is suspended.

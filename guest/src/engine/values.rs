@@ -5,7 +5,7 @@ use super::Thrown;
 use crate::globals::Returned;
 use crate::json;
 use rquickjs::{Ctx, Object, Value, qjs};
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
 
 unsafe extern "C" {
     /// The first UTF-16 units of a string, see `quickjs/bounded-text.h`.
@@ -29,16 +29,30 @@ pub(crate) fn string_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Strin
     }
 }
 
+/// `String(value)` as a value; a symbol throws.
+pub(crate) fn to_string<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Returned<'js> {
+    // SAFETY: the value is alive.
+    owned(ctx, unsafe { qjs::JS_ToString(ctx.as_raw().as_ptr(), value.as_raw()) })
+}
+
+/// A `SyntaxError` with the stack of the moment.
+pub(crate) fn syntax_error<'js>(ctx: &Ctx<'js>, message: &str) -> Thrown<'js> {
+    let message = CString::new(message.replace('\0', "\u{FFFD}")).unwrap_or_default();
+    // SAFETY: the format takes one C string.
+    unsafe { qjs::JS_ThrowSyntaxError(ctx.as_raw().as_ptr(), c"%s".as_ptr(), message.as_ptr()) };
+    Thrown::caught(ctx)
+}
+
 /// The beginning of `String(value)`, at most so many UTF-16 units; a symbol throws.
 pub(crate) fn head_of<'js>(
     ctx: &Ctx<'js>,
     value: &Value<'js>,
     length: u32,
 ) -> Result<String, Thrown<'js>> {
-    let raw = ctx.as_raw().as_ptr();
-    // SAFETY: the value is alive, and so is the string that is made of it.
-    let string = owned(ctx, unsafe { qjs::JS_ToString(raw, value.as_raw()) })?;
-    let head = owned(ctx, unsafe { cellblock_head(raw, string.as_raw(), length) })?;
+    let string = to_string(ctx, value)?;
+    // SAFETY: the string is alive.
+    let head =
+        owned(ctx, unsafe { cellblock_head(ctx.as_raw().as_ptr(), string.as_raw(), length) })?;
     string_of(ctx, &head)
 }
 
@@ -68,6 +82,24 @@ pub(crate) fn stringify_json_slowly<'js>(
         )
     };
     owned(ctx, json)
+}
+
+/// Evaluates a piece of JavaScript of the guest's own, whose frames no stack shows.
+pub(crate) fn eval_built_in<'js>(ctx: &Ctx<'js>, source: String) -> Returned<'js> {
+    let length = source.len();
+    let source = nul_terminated(source);
+    let flags = (qjs::JS_EVAL_TYPE_GLOBAL | qjs::JS_EVAL_FLAG_STRICT) as c_int;
+    // SAFETY: the source ends with a NUL after `length` bytes, as the engine asks.
+    let value = unsafe {
+        qjs::JS_Eval(
+            ctx.as_raw().as_ptr(),
+            source.as_ptr().cast(),
+            length as _,
+            c"<built-in>".as_ptr(),
+            flags,
+        )
+    };
+    owned(ctx, value)
 }
 
 /// `JSON.parse(text)`, by the engine.

@@ -3,9 +3,10 @@
 //! The engine's own build a string for every key and a token for every value. Here
 //! text becomes values and values become text in one pass, with keys looked up by
 //! what they were the last time. What is rare is left to the engine, which then
-//! decides, word for word: text that is not valid JSON, revivers, replacers, indentation,
-//! exotic objects, and nesting beyond [`MAX_DEPTH`].
+//! decides: revivers, replacers, indentation, and texts nested beyond [`MAX_DEPTH`].
 
+mod error;
+mod open;
 mod parse;
 mod runs;
 mod write;
@@ -13,11 +14,11 @@ mod write;
 use crate::engine::{self, Thrown};
 use crate::globals::{Args, Returned};
 use parse::Parser;
-use rquickjs::{Array, Ctx, Function, Object, Persistent, Value, qjs};
+use rquickjs::{Array, Ctx, Function, Persistent, Value, qjs};
 use std::cell::RefCell;
-use write::{Holder, Writer};
+use write::Writer;
 
-/// Nesting that is handled here, so that no input can exhaust this code's stack.
+/// Nesting of a text that is parsed here, so that no input can exhaust this code's stack.
 const MAX_DEPTH: usize = 400;
 
 /// Keys that are remembered, a power of two.
@@ -30,6 +31,10 @@ const KEY_BYTES: usize = 64 << 10;
 /// [`check_classes`] when the guest is built.
 const OBJECT: qjs::JSClassID = 1;
 const ARRAY: qjs::JSClassID = 2;
+const NUMBER: qjs::JSClassID = 4;
+const STRING: qjs::JSClassID = 5;
+const BOOLEAN: qjs::JSClassID = 6;
+const BIG_INT: qjs::JSClassID = 35;
 
 thread_local! {
     /// The engine's own `JSON.parse`, for revivers.
@@ -38,12 +43,16 @@ thread_local! {
 
 /// Panics unless the engine numbers its classes as this code expects.
 pub(crate) fn check_classes<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
-    let object = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
-    let array = Array::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
-    // SAFETY: both values are alive.
-    let classes =
-        unsafe { (qjs::JS_GetClassID(object.as_raw()), qjs::JS_GetClassID(array.as_raw())) };
-    assert_eq!(classes, (OBJECT, ARRAY), "the engine numbers its classes otherwise");
+    let expected = [OBJECT, ARRAY, NUMBER, STRING, BOOLEAN, BIG_INT];
+    let values: Array = ctx
+        .eval("[{}, [], Object(1), Object(''), Object(true), Object(1n)]")
+        .map_err(|_| Thrown::caught(ctx))?;
+    for (at, class) in expected.into_iter().enumerate() {
+        let value: Value = values.get(at).map_err(|_| Thrown::caught(ctx))?;
+        // SAFETY: the value is alive.
+        let found = unsafe { qjs::JS_GetClassID(value.as_raw()) };
+        assert_eq!(found, class, "the engine numbers its classes otherwise");
+    }
     Ok(())
 }
 
@@ -54,18 +63,24 @@ pub(crate) fn keep<'js>(ctx: &Ctx<'js>, parse: Function<'js>) {
 
 /// `JSON.parse(text, reviver)`
 pub(crate) fn parse<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+    let undefined = Value::new_undefined(ctx.clone());
+    let text = engine::to_string(ctx, args.first().unwrap_or(&undefined))?;
     let plain = args.get(1).is_none_or(|reviver| !reviver.is_function());
-    match args.first() {
-        Some(text) if text.is_string() && plain => engine::with_utf8(ctx, text, |text, value| {
-            parse_text(ctx, text).unwrap_or_else(|| engine::parse_json_slowly(ctx, value))
-        })?,
-        _ => {
-            let original = PARSE.with_borrow(Clone::clone);
-            let original = original.and_then(|original| original.restore(ctx).ok());
-            let original = original.ok_or_else(|| Thrown::text("JSON.parse is not there"))?;
-            engine::call_with(ctx, &original, args.this, args.values)
-        }
-    }
+    let parsed = engine::with_utf8(ctx, &text, |utf8, value| {
+        let parsed = if plain { parse_text(ctx, utf8) } else { None };
+        parsed.or_else(|| match error::message(utf8) {
+            Some(message) => Some(Err(engine::syntax_error(ctx, &message))),
+            None if plain => Some(engine::parse_json_slowly(ctx, value)),
+            None => None,
+        })
+    })?;
+    parsed.unwrap_or_else(|| {
+        let original = PARSE.with_borrow(Clone::clone);
+        let original = original.and_then(|original| original.restore(ctx).ok());
+        let original = original.ok_or_else(|| Thrown::text("JSON.parse is not there"))?;
+        let arguments = [text.clone(), args.get(1).unwrap_or(&undefined).clone()];
+        engine::call_with(ctx, &original, args.this, &arguments)
+    })
 }
 
 /// `JSON.stringify(value, replacer, space)`
@@ -103,7 +118,7 @@ pub(crate) fn to_text<'js>(
     value: &Value<'js>,
 ) -> Result<Option<String>, Thrown<'js>> {
     let mut writer = Writer::new(ctx.as_raw().as_ptr());
-    let written = writer.value(value.as_raw(), Holder::Root);
+    let written = writer.value(value.as_raw());
     let out = writer.take();
     drop(writer);
     match written {

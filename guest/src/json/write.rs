@@ -1,19 +1,33 @@
 //! `JSON.stringify` in one pass.
 
+use super::open::{Members, Open, circle};
 use super::runs::quotable_run;
-use super::{ARRAY, Fail, KEY_BYTES, KEYS, Key, MAX_DEPTH, OBJECT, Owned, free_keys};
+use super::{
+    ARRAY, BIG_INT, BOOLEAN, Fail, KEY_BYTES, KEYS, Key, NUMBER, OBJECT, Owned, STRING, free_keys,
+};
 use rquickjs::qjs;
+use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int};
+
+/// Nesting that is written. V8 gives up at some depth as well; a structure that makes
+/// itself as it is read is refused well before it takes a tenth of a second.
+const MAX_DEPTH: usize = 50_000;
+
+unsafe extern "C" {
+    /// What is in an object that wraps a primitive, see `quickjs/stacks.h`.
+    fn cellblock_unboxed(raw: *mut qjs::JSContext, object: qjs::JSValue) -> qjs::JSValue;
+}
 
 /// What a value is in, for `toJSON`.
 #[derive(Clone, Copy)]
-pub(super) enum Holder {
+enum Holder {
     Root,
     Member(qjs::JSAtom),
     Element(i64),
 }
 
-/// Writes a value as JSON.
+/// Writes a value as JSON. Nesting is kept in a list and not on the stack, so that its
+/// depth costs nothing but memory.
 pub(super) struct Writer {
     raw: *mut qjs::JSContext,
     to_json: qjs::JSAtom,
@@ -22,7 +36,23 @@ pub(super) struct Writer {
     keys: [Key; KEYS],
     key_bytes: Vec<u8>,
     /// Objects that are being written, outermost first.
-    path: Vec<*mut std::ffi::c_void>,
+    path: Vec<Open>,
+    /// Addresses of those from [`SCANNED`] on.
+    deep: BTreeSet<usize>,
+}
+
+/// Depth up to which a circle is looked for in the path itself.
+const SCANNED: usize = 32;
+
+/// What became of a value.
+#[derive(PartialEq, Eq)]
+enum Begun {
+    /// It is written.
+    Written,
+    /// JSON cannot express it.
+    Absent,
+    /// It is the last of the path now.
+    Opened,
 }
 
 impl Writer {
@@ -35,6 +65,7 @@ impl Writer {
             keys: [Key::default(); KEYS],
             key_bytes: Vec::new(),
             path: Vec::new(),
+            deep: BTreeSet::new(),
         }
     }
 
@@ -43,15 +74,79 @@ impl Writer {
         std::mem::take(&mut self.out)
     }
 
-    /// Writes a value; false when JSON has no word for it.
-    pub(super) fn value(&mut self, value: qjs::JSValue, holder: Holder) -> Result<bool, Fail> {
+    /// Writes a value; false when JSON cannot express it.
+    pub(super) fn value(&mut self, value: qjs::JSValue) -> Result<bool, Fail> {
+        let begun = self.begin(value, Holder::Root)?;
+        while !self.path.is_empty() {
+            self.step()?;
+        }
+        Ok(begun != Begun::Absent)
+    }
+
+    /// Writes members of the innermost object up to one that is opened, or all of them
+    /// and the end.
+    fn step(&mut self) -> Result<(), Fail> {
+        let Some(level) = self.path.len().checked_sub(1) else { return Ok(()) };
+        let object = self.path[level].object.value;
+        match self.path[level].members {
+            Members::Elements(length) => {
+                for at in self.path[level].at..length {
+                    self.path[level].at = at + 1;
+                    if at > 0 {
+                        self.put(b",")?;
+                    }
+                    // SAFETY: the array is alive.
+                    let element = unsafe { qjs::JS_GetPropertyInt64(self.raw, object, at) };
+                    let element = Owned::new(self.raw, element)?;
+                    match self.begin(element.value, Holder::Element(at))? {
+                        Begun::Written => {}
+                        Begun::Absent => self.put(b"null")?,
+                        Begun::Opened => return Ok(()),
+                    }
+                }
+                self.close(b"]")
+            }
+            Members::Named { table, count, empty } => {
+                for at in self.path[level].at..i64::from(count) {
+                    self.path[level].at = at + 1;
+                    // SAFETY: the table has `count` entries, and the object is alive.
+                    let (key, member) = unsafe {
+                        let key = (*table.add(at as usize)).atom;
+                        (key, qjs::JS_GetProperty(self.raw, object, key))
+                    };
+                    let member = Owned::new(self.raw, member)?;
+                    let before = self.out.len();
+                    if before > empty {
+                        self.put(b",")?;
+                    }
+                    self.key(key)?;
+                    match self.begin(member.value, Holder::Member(key))? {
+                        Begun::Written => {}
+                        Begun::Absent => self.out.truncate(before),
+                        Begun::Opened => return Ok(()),
+                    }
+                }
+                self.close(b"}")
+            }
+        }
+    }
+
+    fn close(&mut self, bracket: &[u8]) -> Result<(), Fail> {
+        if let Some(open) = self.path.pop() {
+            if self.path.len() >= SCANNED {
+                self.deep.remove(&open.address());
+            }
+            open.members.free(self.raw);
+        }
+        self.put(bracket)
+    }
+
+    /// Writes a value, or opens it. `toJSON` is asked once, here.
+    fn begin(&mut self, value: qjs::JSValue, holder: Holder) -> Result<Begun, Fail> {
         // SAFETY: only looks at the tag.
         let (is_object, is_big) = unsafe { (qjs::JS_IsObject(value), qjs::JS_IsBigInt(value)) };
         if !is_object && !is_big {
             return self.primitive(value);
-        }
-        if self.path.len() >= MAX_DEPTH {
-            return self.by_engine(value);
         }
         // SAFETY: the value is alive.
         let method = unsafe { qjs::JS_GetProperty(self.raw, value, self.to_json) };
@@ -69,55 +164,54 @@ impl Writer {
         self.object(replaced.value)
     }
 
-    /// Writes a value whose `toJSON` was seen to.
-    fn object(&mut self, value: qjs::JSValue) -> Result<bool, Fail> {
+    /// Writes or opens a value whose `toJSON` has been asked.
+    fn object(&mut self, value: qjs::JSValue) -> Result<Begun, Fail> {
         // SAFETY: looks at the tag and at a live object.
-        unsafe {
+        let class = unsafe {
             if !qjs::JS_IsObject(value) {
                 return self.primitive(value);
             }
             if qjs::JS_IsFunction(self.raw, value) {
-                return Ok(false);
+                return Ok(Begun::Absent);
             }
+            qjs::JS_GetClassID(value)
+        };
+        let plain = class == OBJECT || class == ARRAY;
+        if !plain && matches!(class, NUMBER | STRING | BOOLEAN | BIG_INT) {
+            return self.boxed(value, class);
         }
-        // SAFETY: a live object.
-        let (class, address) = unsafe { (qjs::JS_GetClassID(value), qjs::JS_VALUE_GET_PTR(value)) };
-        if class != OBJECT && class != ARRAY {
-            return self.by_engine(value);
-        }
-        if self.path.contains(&address) {
+        if self.path.len() >= MAX_DEPTH {
             // SAFETY: the format has no directives.
-            unsafe { qjs::JS_ThrowTypeError(self.raw, c"circular reference".as_ptr()) };
+            unsafe {
+                qjs::JS_ThrowRangeError(self.raw, c"Maximum call stack size exceeded".as_ptr())
+            };
             return Err(Fail::Thrown);
         }
-        self.path.push(address);
-        let written = if class == ARRAY { self.array(value) } else { self.members(value) };
-        self.path.pop();
-        written.map(|()| true)
+        self.refuse_circle(value)?;
+        // SAFETY: the object is alive. Of a proxy, this is whether its target is an array.
+        let is_array = class == ARRAY || (!plain && unsafe { qjs::JS_IsArray(value) });
+        let members = if is_array { self.elements(value)? } else { self.named(value)? };
+        // SAFETY: the object is alive; the reference is the path's.
+        let object = Owned { raw: self.raw, value: unsafe { qjs::JS_DupValue(self.raw, value) } };
+        let open = Open { object, at: 0, members };
+        if self.path.len() >= SCANNED {
+            self.deep.insert(open.address());
+        }
+        self.path.push(open);
+        Ok(Begun::Opened)
     }
 
-    fn array(&mut self, array: qjs::JSValue) -> Result<(), Fail> {
+    fn elements(&mut self, array: qjs::JSValue) -> Result<Members, Fail> {
         let mut length = 0;
         // SAFETY: the array is alive; the engine writes one number.
         if unsafe { qjs::JS_GetLength(self.raw, array, &raw mut length) } < 0 {
             return Err(Fail::Thrown);
         }
         self.put(b"[")?;
-        for at in 0..length {
-            if at > 0 {
-                self.put(b",")?;
-            }
-            // SAFETY: the array is alive.
-            let element = unsafe { qjs::JS_GetPropertyInt64(self.raw, array, at) };
-            let element = Owned::new(self.raw, element)?;
-            if !self.value(element.value, Holder::Element(at))? {
-                self.put(b"null")?;
-            }
-        }
-        self.put(b"]")
+        Ok(Members::Elements(length))
     }
 
-    fn members(&mut self, object: qjs::JSValue) -> Result<(), Fail> {
+    fn named(&mut self, object: qjs::JSValue) -> Result<Members, Fail> {
         let (mut table, mut count) = (std::ptr::null_mut(), 0);
         let flags = (qjs::JS_GPN_STRING_MASK | qjs::JS_GPN_ENUM_ONLY) as c_int;
         // SAFETY: the object is alive; the engine gives a table, or none and an exception.
@@ -127,37 +221,47 @@ impl Writer {
         if listed < 0 {
             return Err(Fail::Thrown);
         }
-        let written = self.each_member(object, table, count);
-        // SAFETY: the table came from the engine, and is not used again.
-        unsafe { qjs::JS_FreePropertyEnum(self.raw, table, count) };
-        written
+        let members = Members::Named { table, count, empty: self.out.len() + 1 };
+        if self.put(b"{").is_err() {
+            members.free(self.raw);
+            return Err(Fail::Thrown);
+        }
+        Ok(members)
     }
 
-    fn each_member(
-        &mut self,
-        object: qjs::JSValue,
-        table: *const qjs::JSPropertyEnum,
-        count: u32,
-    ) -> Result<(), Fail> {
-        self.put(b"{")?;
-        let empty = self.out.len();
-        for at in 0..count as usize {
-            // SAFETY: the table has `count` entries, and the object is alive.
-            let (key, member) = unsafe {
-                let key = (*table.add(at)).atom;
-                (key, qjs::JS_GetProperty(self.raw, object, key))
-            };
-            let member = Owned::new(self.raw, member)?;
-            let before = self.out.len();
-            if before > empty {
-                self.put(b",")?;
+    /// Writes what is in an object that wraps a primitive.
+    fn boxed(&mut self, value: qjs::JSValue, class: qjs::JSClassID) -> Result<Begun, Fail> {
+        // SAFETY: the value is alive; each conversion gives one reference or an exception.
+        let inner = unsafe {
+            match class {
+                NUMBER => {
+                    let mut number = 0.0;
+                    if qjs::JS_ToFloat64(self.raw, &raw mut number, value) < 0 {
+                        return Err(Fail::Thrown);
+                    }
+                    qjs::JS_NewFloat64(number)
+                }
+                STRING => qjs::JS_ToString(self.raw, value),
+                _ => cellblock_unboxed(self.raw, value),
             }
-            self.key(key)?;
-            if !self.value(member.value, Holder::Member(key))? {
-                self.out.truncate(before);
-            }
+        };
+        let inner = Owned::new(self.raw, inner)?;
+        self.primitive(inner.value)
+    }
+
+    /// Throws when an object is in its own path.
+    fn refuse_circle(&mut self, value: qjs::JSValue) -> Result<(), Fail> {
+        // SAFETY: the value is an object.
+        let address = unsafe { qjs::JS_VALUE_GET_PTR(value) } as usize;
+        let scanned = &self.path[..self.path.len().min(SCANNED)];
+        let found = scanned.iter().any(|open| open.address() == address);
+        if !found && (self.path.len() <= SCANNED || !self.deep.contains(&address)) {
+            return Ok(());
         }
-        self.put(b"}")
+        let text = circle(self.raw, &self.path, address);
+        // SAFETY: the format takes one C string.
+        unsafe { qjs::JS_ThrowTypeError(self.raw, c"%s".as_ptr(), text.as_ptr()) };
+        Err(Fail::Thrown)
     }
 
     /// Writes a key and its colon, as it was written the last time where it was.
@@ -199,7 +303,7 @@ impl Writer {
         Ok(())
     }
 
-    fn primitive(&mut self, value: qjs::JSValue) -> Result<bool, Fail> {
+    fn primitive(&mut self, value: qjs::JSValue) -> Result<Begun, Fail> {
         // SAFETY: looks at the tag, and reads what the tag says is there.
         unsafe {
             match qjs::JS_VALUE_GET_NORM_TAG(value) {
@@ -215,11 +319,15 @@ impl Writer {
                 }
                 qjs::JS_TAG_FLOAT64 => self.with_text(value, Self::put)?,
                 _ if qjs::JS_IsString(value) => self.with_text(value, Self::quote)?,
-                _ if qjs::JS_IsBigInt(value) => return self.by_engine(value),
-                _ => return Ok(false),
+                _ if qjs::JS_IsBigInt(value) => {
+                    let text = c"Do not know how to serialize a BigInt";
+                    qjs::JS_ThrowTypeError(self.raw, text.as_ptr());
+                    return Err(Fail::Thrown);
+                }
+                _ => return Ok(Begun::Absent),
             }
         }
-        Ok(true)
+        Ok(Begun::Written)
     }
 
     /// Hands the text of a number or string to a method.
@@ -240,20 +348,6 @@ impl Writer {
             qjs::JS_FreeCString(self.raw, text);
             written
         }
-    }
-
-    /// Writes what the engine makes of a value.
-    fn by_engine(&mut self, value: qjs::JSValue) -> Result<bool, Fail> {
-        let undefined = qjs::JS_UNDEFINED;
-        // SAFETY: the value is alive.
-        let text = unsafe { qjs::JS_JSONStringify(self.raw, value, undefined, undefined) };
-        let text = Owned::new(self.raw, text)?;
-        // SAFETY: only looks at the tag.
-        if unsafe { qjs::JS_IsUndefined(text.value) } {
-            return Ok(false);
-        }
-        self.with_text(text.value, Self::put)?;
-        Ok(true)
     }
 
     fn key_value(&self, holder: Holder) -> qjs::JSValue {
@@ -329,6 +423,9 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        for open in std::mem::take(&mut self.path) {
+            open.members.free(self.raw);
+        }
         free_keys(self.raw, &self.keys);
         // SAFETY: the writer's own reference.
         unsafe { qjs::JS_FreeAtom(self.raw, self.to_json) };
