@@ -3,6 +3,7 @@
 mod host;
 mod limits;
 mod run;
+mod tools;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -29,6 +30,8 @@ enum Command {
     Run(run::Arguments),
     /// Serve code-mode sessions to another process, such as Codex.
     Host(host::Arguments),
+    /// Print what a model sees of a set of tools.
+    Tools(tools::Arguments),
 }
 
 /// What the program's exit code says.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
         Command::Host(arguments) => host::main(arguments).into(),
+        Command::Tools(arguments) => tools::main(&arguments).into(),
     }
 }
 
