@@ -6,6 +6,7 @@
 //! [`parse_exec_source`] or [`ExecArguments`] and [`WaitArguments`], and answers with what
 //! [`show`] makes of a response.
 
+mod activity;
 mod catalog;
 mod declaration;
 mod declaration_file;
@@ -19,8 +20,10 @@ mod output;
 mod pragma;
 mod tokens;
 mod typescript;
+mod wait_policy;
 mod wait_spec;
 
+pub use activity::{ApprovalAsked, CellActivity};
 pub use catalog::{CatalogTool, SkipReason, SkippedTool, ToolCatalog, ToolNamespaceDescription};
 pub use declaration::{MCP_TYPES, declare, mcp_result_schema};
 pub use declaration_file::declaration_file;
@@ -43,4 +46,5 @@ pub use typescript::{
     MAX_EXPANSIONS, MAX_EXPANSIONS_ON_PATH, MAX_RENDERED_BYTES, MAX_TYPE_BYTES, Reader,
     typescript_type,
 };
+pub use wait_policy::{CellWaiter, NewOutput, WaitPolicy, Waited};
 pub use wait_spec::{ArgumentsError, WAIT_TOOL_NAME, WaitArguments, WaitToolSpec};

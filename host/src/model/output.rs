@@ -120,7 +120,9 @@ pub fn show(
         if silent {
             notes.push(SILENT.to_owned());
         }
-        notes.extend(activity.map(str::to_owned));
+        notes.extend(activity.map(|activity| {
+            format!("The program is {activity}. Do other work, or call wait again.")
+        }));
     }
     let mut shown = vec![text(format!(
         "{status}\nWall time {:.1} seconds\nOutput:\n",
