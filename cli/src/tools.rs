@@ -36,9 +36,9 @@ enum Format {
     Md,
     /// What a program finds in `ALL_TOOLS`, and the tools that are left out.
     Json,
-    /// `exec` as a custom tool, and `wait`, for OpenAI's Responses.
+    /// `exec` as a custom tool, and `wait`, for `OpenAI`'s Responses.
     Openai,
-    /// `exec` as a function tool, and `wait`, for OpenAI's Responses.
+    /// `exec` as a function tool, and `wait`, for `OpenAI`'s Responses.
     OpenaiFunction,
     /// `exec` and `wait` for Anthropic's Messages.
     Anthropic,

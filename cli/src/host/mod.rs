@@ -16,6 +16,7 @@ use clap::Args;
 use listen::Listen;
 use session::Host;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Arguments of `cellblock host`.
 #[derive(Args)]
@@ -27,8 +28,25 @@ pub struct Arguments {
     /// Cells that may be active at one time, in all sessions.
     #[arg(long, value_name = "N", default_value_t = session::CELLS)]
     max_cells: usize,
+    /// The least time that `wait` waits for a cell with nothing new to say, whatever the
+    /// client asks for; at most 55s.
+    #[arg(long, value_name = "TIME", value_parser = min_wait)]
+    min_wait: Option<Duration>,
     #[command(flatten)]
     limits: LimitArguments,
+}
+
+/// The longest `--min-wait`: Codex gives up a connection when an answer comes a minute later
+/// than it asked for.
+const LONGEST_MIN_WAIT: Duration = Duration::from_secs(55);
+
+fn min_wait(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time <= LONGEST_MIN_WAIT {
+        return Ok(time);
+    }
+    Err("at most 55s: clients such as Codex give up a connection when an answer is a minute late"
+        .to_owned())
 }
 
 /// Serves until there is no client to come, or a signal.
@@ -52,7 +70,7 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let mut config = EngineConfig::default();
     config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
-    let host = Arc::new(Host::new(engine, limits, arguments.max_cells));
+    let host = Arc::new(Host::new(engine, limits, arguments.max_cells, arguments.min_wait));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
         tokio::select! {

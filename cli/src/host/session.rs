@@ -4,10 +4,11 @@
 //! against the host's limit until its end has been told, and its client hears that
 //! it is closed after everything else of it.
 
+use cellblock::model::PatientBackend;
 use cellblock::protocol::{ExecutionLimits, TimedResponse, TimedWaitOutcome};
 use cellblock::{
-    CellId, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, Engine, ExecuteRequest,
-    RuntimeResponse, SessionLimits, WaitOutcome, WaitRequest, WasmBackend,
+    CellId, CodeModeBackend, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, Engine,
+    ExecuteRequest, RuntimeResponse, SessionLimits, WaitOutcome, WaitRequest, WasmBackend,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,12 +36,20 @@ pub struct Host {
     engine: Engine,
     limits: SessionLimits,
     cells: Arc<Semaphore>,
+    /// The least time that `wait` waits while there is nothing new.
+    min_wait: Option<Duration>,
 }
 
 impl Host {
-    /// A host whose sessions have these limits, and which runs so many cells in all.
-    pub fn new(engine: Engine, limits: SessionLimits, cells: usize) -> Self {
-        Self { engine, limits, cells: Arc::new(Semaphore::new(cells)) }
+    /// A host whose sessions have these limits, which runs so many cells in all, and which
+    /// answers a `wait` with nothing new no sooner than this.
+    pub fn new(
+        engine: Engine,
+        limits: SessionLimits,
+        cells: usize,
+        min_wait: Option<Duration>,
+    ) -> Self {
+        Self { engine, limits, cells: Arc::new(Semaphore::new(cells)), min_wait }
     }
 
     /// A session with the host's limits, or narrower ones.
@@ -55,9 +64,14 @@ impl Host {
             limits.cell.memory_bytes = limits.cell.memory_bytes.min(bytes);
         }
         limits.cell.check()?;
-        let backend = WasmBackend::with_limits(&self.engine, limits);
+        let backend: Arc<dyn CodeModeBackend> =
+            Arc::new(WasmBackend::with_limits(&self.engine, limits));
+        let backend = match self.min_wait {
+            Some(floor) => Arc::new(PatientBackend::new(backend, floor)),
+            None => backend,
+        };
         Ok(Arc::new(Session {
-            service: CodeModeService::new(Arc::new(backend)),
+            service: CodeModeService::new(backend),
             permits: Arc::clone(&self.cells),
             cells: Mutex::default(),
             requests: TaskTracker::new(),

@@ -6,6 +6,7 @@ use crate::tools::{ToolKind, ToolName};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +66,15 @@ impl ToolResult {
             Form::Value(value) => value,
             // It was checked, so it is read.
             Form::Json(json) => serde_json::from_str(&json).unwrap_or_default(),
+        }
+    }
+
+    /// The value without taking it; `None` when it is JSON text of more than `limit` bytes.
+    pub(crate) fn look(&self, limit: usize) -> Option<Cow<'_, Value>> {
+        match &self.0 {
+            Form::Value(value) => Some(Cow::Borrowed(value)),
+            Form::Json(json) if json.len() > limit => None,
+            Form::Json(json) => serde_json::from_str(json).ok().map(Cow::Owned),
         }
     }
 

@@ -99,7 +99,9 @@ impl CellActivity {
         let mut calls = Vec::new();
         for each in waiting.values() {
             match each {
-                Waiting::Approval { question, .. } => approvals.push(format!("approval: {question}")),
+                Waiting::Approval { question, .. } => {
+                    approvals.push(format!("approval: {question}"))
+                }
                 Waiting::Call { tool, since } => {
                     calls.push(format!("tools.{tool}, {} s", since.elapsed().as_secs()));
                 }

@@ -1,6 +1,7 @@
 //! The tools that a host offers to programs, sorted and declared.
 
 use super::declaration::{is_mcp_result, sample};
+use super::observed::ObservedResults;
 use super::tokens::approximate_tokens;
 use crate::tools::{ToolDefinition, ToolName, normalize_identifier};
 use serde::{Deserialize, Serialize};
@@ -151,6 +152,17 @@ impl ToolCatalog {
             deferred.insert(namespace);
         }
         self.defer(|tool| deferred.contains(&tool.tool_name.own_namespace().map(str::to_owned)))
+    }
+
+    /// Declares the results of tools without a schema of their own as they were seen, and
+    /// says so in the declaration.
+    pub fn with_observed(mut self, observed: &ObservedResults) -> Self {
+        for CatalogTool { definition, .. } in &mut self.tools {
+            if definition.output_schema.is_none() {
+                definition.output_schema = observed.schema(&definition.tool_name);
+            }
+        }
+        self
     }
 
     /// The tools, in the order in which a model reads about them: by the namespace that

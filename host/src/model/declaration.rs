@@ -1,5 +1,6 @@
 //! How a tool is declared to a model: its description, and its type in TypeScript.
 
+use super::observed::OBSERVED;
 use super::typescript::{Reader, typescript_type};
 use crate::tools::{ToolDefinition, ToolKind, normalize_identifier};
 use serde_json::{Value, json};
@@ -54,8 +55,13 @@ pub fn mcp_result_schema(output_schema: Option<Value>) -> Value {
 /// The description with the declaration below it.
 pub(super) fn sample(tool: &ToolDefinition) -> String {
     let member = member(tool, Reader::Model);
-    let declaration =
-        format!("exec tool declaration:\n```ts\ndeclare const tools: {{ {member} }};\n```");
+    let observed = tool.output_schema.as_ref().and_then(|schema| schema[OBSERVED].as_u64());
+    let observed = observed.map_or_else(String::new, |results| {
+        format!("// The result type was observed in {results} results; it is not promised.\n")
+    });
+    let declaration = format!(
+        "exec tool declaration:\n```ts\n{observed}declare const tools: {{ {member} }};\n```"
+    );
     match tool.description.trim() {
         "" => declaration,
         _ => format!("{}\n\n{declaration}", tool.description),
@@ -66,7 +72,9 @@ pub(super) fn sample(tool: &ToolDefinition) -> String {
 pub(super) fn member(tool: &ToolDefinition, reader: Reader) -> String {
     let name = normalize_identifier(&tool.name);
     let schema = |schema: &Option<Value>| {
-        schema.as_ref().map_or_else(|| "unknown".to_owned(), |schema| typescript_type(schema, reader))
+        schema
+            .as_ref()
+            .map_or_else(|| "unknown".to_owned(), |schema| typescript_type(schema, reader))
     };
     let parameter = match tool.kind {
         ToolKind::Function => format!("args: {}", schema(&tool.input_schema)),

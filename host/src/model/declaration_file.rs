@@ -39,9 +39,6 @@ fn comment(description: &str) -> String {
     match lines.as_slice() {
         [] => String::new(),
         [line] => format!("  /** {line} */\n"),
-        lines => {
-            let lines: String = lines.iter().map(|line| format!("   * {line}\n")).collect();
-            format!("  /**\n{lines}   */\n")
-        }
+        lines => format!("  /**\n   * {}\n   */\n", lines.join("\n   * ")),
     }
 }

@@ -158,18 +158,19 @@ fn time(time: Duration) -> String {
     match seconds {
         _ if time.subsec_nanos() != 0 => format!("{} ms", time.as_millis()),
         0 => "0 s".to_owned(),
-        _ if seconds % 3_600 == 0 => format!("{} h", seconds / 3_600),
+        _ if seconds.is_multiple_of(3_600) => format!("{} h", seconds / 3_600),
         _ => format!("{seconds} s"),
     }
 }
 
 /// How to find the tools that are not declared, and their names.
 fn deferred(catalog: &ToolCatalog) -> String {
-    let mut text = "Some nested tools are deferred: they are not declared here, but are on `tools` \
+    let mut text =
+        "Some nested tools are deferred: they are not declared here, but are on `tools` \
                     and in `ALL_TOOLS` like the others. Find them by name and description, and \
                     read a declaration before a first call: `text(ALL_TOOLS.filter(({ name, \
                     description }) => /issue/i.test(name + description)))`. Deferred are:"
-        .to_owned();
+            .to_owned();
     let mut prefix = None;
     let mut left = DEFERRED_NAMES_BYTES;
     let mut unlisted = 0_usize;

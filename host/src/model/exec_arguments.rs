@@ -40,8 +40,8 @@ impl ExecArguments {
     /// # Errors
     /// [`ExecArgumentsError`], whose text is meant for the model.
     pub fn parse(arguments: &str) -> Result<ParsedExecSource, ExecArgumentsError> {
-        let arguments: Self = serde_json::from_str(arguments)
-            .map_err(|error| ArgumentsError(error.to_string()))?;
+        let arguments: Self =
+            serde_json::from_str(arguments).map_err(|error| ArgumentsError(error.to_string()))?;
         let parsed = parse_exec_source(&arguments.code)?;
         Ok(ParsedExecSource {
             yield_time_ms: arguments.yield_time_ms.or(parsed.yield_time_ms),

@@ -133,7 +133,7 @@ impl ExecToolSpec {
         })
     }
 
-    /// A custom tool of OpenAI's Responses: its input is the program itself.
+    /// A custom tool of `OpenAI`'s Responses: its input is the program itself.
     pub fn openai_custom(&self) -> Value {
         json!({
             "type": "custom",
@@ -143,7 +143,7 @@ impl ExecToolSpec {
         })
     }
 
-    /// A function tool of OpenAI's Responses, for models without custom tools.
+    /// A function tool of `OpenAI`'s Responses, for models without custom tools.
     pub fn openai_function(&self) -> Value {
         json!({
             "type": "function",

@@ -16,7 +16,9 @@ mod exec_spec;
 mod hints;
 mod mcp;
 mod names;
+mod observed;
 mod output;
+mod patient;
 mod pragma;
 mod tokens;
 mod typescript;
@@ -34,12 +36,13 @@ pub use exec_spec::{
 };
 pub use mcp::{mcp_namespace, mcp_tool};
 pub use names::code_mode_name;
+pub use observed::ObservedResults;
 pub use output::{
     DEFAULT_MAX_OUTPUT_TOKENS, Notes, OutputOptions, ToolOutput, show, truncate_items,
 };
+pub use patient::PatientBackend;
 pub use pragma::{
-    CODE_MODE_PRAGMA_PREFIX, ExecSourceError, MAX_SAFE_INTEGER, ParsedExecSource,
-    parse_exec_source,
+    CODE_MODE_PRAGMA_PREFIX, ExecSourceError, MAX_SAFE_INTEGER, ParsedExecSource, parse_exec_source,
 };
 pub use tokens::{BYTES_PER_TOKEN, approximate_tokens, truncate_middle};
 pub use typescript::{

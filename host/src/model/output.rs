@@ -131,9 +131,8 @@ pub fn show(
     shown.extend(truncate_items(items, options.max_output_tokens));
     for item in &mut shown {
         if let ContentItem::InputImage { detail, .. } = item {
-            let usable = detail.filter(|detail| {
-                options.original_images || *detail != ImageDetail::Original
-            });
+            let usable =
+                detail.filter(|detail| options.original_images || *detail != ImageDetail::Original);
             *detail = Some(usable.unwrap_or(ImageDetail::High));
         }
     }
@@ -242,7 +241,7 @@ fn truncate_mixed(items: Vec<ContentItem>, tokens: usize) -> Vec<ContentItem> {
 }
 
 impl ToolOutput {
-    /// The `output` of a `function_call_output` or `custom_tool_call_output` of OpenAI's
+    /// The `output` of a `function_call_output` or `custom_tool_call_output` of `OpenAI`'s
     /// Responses: a string when there is nothing but the header, else a list of items.
     pub fn to_openai(&self) -> Value {
         match self.items.as_slice() {

@@ -188,11 +188,8 @@ mod tests {
             ),
         ] {
             let parsed = parse_exec_source(input).expect(input);
-            let expected = ParsedExecSource {
-                code: code.to_owned(),
-                yield_time_ms,
-                max_output_tokens,
-            };
+            let expected =
+                ParsedExecSource { code: code.to_owned(), yield_time_ms, max_output_tokens };
             assert_eq!(parsed, expected, "{input}");
         }
     }

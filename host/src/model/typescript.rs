@@ -72,8 +72,13 @@ pub fn typescript_type(schema: &Value, reader: Reader) -> String {
     if !json::is_shallow(schema, json::MAX_DEPTH) {
         return "unknown".to_owned();
     }
-    let mut renderer =
-        Renderer { root: schema, reader, rendered: 0, expansions: HashMap::new(), path: Vec::new() };
+    let mut renderer = Renderer {
+        root: schema,
+        reader,
+        rendered: 0,
+        expansions: HashMap::new(),
+        path: Vec::new(),
+    };
     match renderer.schema(schema, Place::default()) {
         Ok(text) if text.len() <= MAX_TYPE_BYTES => text,
         _ => "unknown".to_owned(),
@@ -138,11 +143,7 @@ impl<'a> Renderer<'a> {
     }
 
     /// The type of what a reference points at; `None` when it is not followed.
-    fn reference(
-        &mut self,
-        reference: &'a str,
-        place: Place,
-    ) -> Result<Option<String>, TooLarge> {
+    fn reference(&mut self, reference: &'a str, place: Place) -> Result<Option<String>, TooLarge> {
         let Some(pointer) = reference.strip_prefix('#').filter(|_| !place.foreign) else {
             return Ok(None);
         };
@@ -242,8 +243,11 @@ impl<'a> Renderer<'a> {
         let mut members = Vec::with_capacity(properties.len() + 1);
         for (name, schema) in &properties {
             let optional = if required.contains(name.as_str()) { "" } else { "?" };
-            let key =
-                if is_identifier(name) { (*name).clone() } else { Value::from(name.as_str()).to_string() };
+            let key = if is_identifier(name) {
+                (*name).clone()
+            } else {
+                Value::from(name.as_str()).to_string()
+            };
             let member = format!("{key}{optional}: {};", self.schema(schema, place)?);
             members.push((comment(schema), member));
         }
@@ -317,10 +321,7 @@ mod tests {
             (json!({ "enum": [], "type": "string" }), "string"),
             (json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] }), "string | null"),
             (json!({ "oneOf": [{ "type": "string" }, true] }), "string | unknown"),
-            (
-                json!({ "allOf": [{ "enum": [1, 2] }, { "type": "number" }] }),
-                "(1 | 2) & number",
-            ),
+            (json!({ "allOf": [{ "enum": [1, 2] }, { "type": "number" }] }), "(1 | 2) & number"),
             (json!({ "type": ["integer", "array"] }), "number | unknown[]"),
             (json!({ "type": "file" }), "unknown"),
             (json!({ "type": "array" }), "unknown[]"),
@@ -331,10 +332,7 @@ mod tests {
             ),
             (json!({ "type": "object" }), "{ [key: string]: unknown; }"),
             (json!({ "type": "object", "additionalProperties": false }), "{}"),
-            (
-                json!({ "additionalProperties": { "type": "number" } }),
-                "{ [key: string]: number; }",
-            ),
+            (json!({ "additionalProperties": { "type": "number" } }), "{ [key: string]: number; }"),
             (
                 json!({ "properties": { "b": {}, "a-b": { "type": "string" } }, "required": ["b"] }),
                 r#"{ "a-b"?: string; b: unknown; }"#,

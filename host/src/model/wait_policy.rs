@@ -60,9 +60,9 @@ impl Default for WaitPolicy {
     fn default() -> Self {
         Self {
             first: Duration::from_secs(30),
-            default: Duration::from_secs(240),
+            default: Duration::from_mins(4),
             floor: Duration::from_secs(90),
-            longest: Duration::from_secs(600),
+            longest: Duration::from_mins(10),
             new_output: NewOutput::Soon,
             quiet: Duration::from_secs(1),
         }
@@ -190,7 +190,9 @@ impl CellWaiter {
                 }
             };
             let content_items = match outcome {
-                WaitOutcome::LiveCell(RuntimeResponse::Yielded { content_items, report, .. }) => {
+                WaitOutcome::LiveCell(RuntimeResponse::Yielded {
+                    content_items, report, ..
+                }) => {
                     visit.report = report;
                     content_items
                 }
@@ -225,13 +227,16 @@ impl CellWaiter {
 
     /// Adds what the cell waits for.
     fn answer(&self, outcome: WaitOutcome) -> Waited {
-        let WaitOutcome::LiveCell(RuntimeResponse::Yielded { cell_id, content_items, .. }) = &outcome
+        let WaitOutcome::LiveCell(RuntimeResponse::Yielded { cell_id, content_items, .. }) =
+            &outcome
         else {
             return Waited { outcome, activity: None };
         };
         self.activity.told(cell_id);
-        let waiting =
-            self.activity.describe(cell_id).unwrap_or_else(|| "running, with no call under way".to_owned());
+        let waiting = self
+            .activity
+            .describe(cell_id)
+            .unwrap_or_else(|| "running, with no call under way".to_owned());
         let new = if content_items.is_empty() { "; nothing new" } else { "" };
         let activity = Some(format!("{waiting}{new}"));
         Waited { outcome, activity }
@@ -288,9 +293,7 @@ impl Drop for Visit<'_> {
         cells.insert(self.cell_id.clone(), Watch { waited_for: false, undelivered });
         // What nobody can ask for any more is not kept.
         let alive = self.waiter.service.cells();
-        cells.retain(|id, watch| {
-            watch.waited_for || alive.iter().any(|info| info.cell_id == *id)
-        });
+        cells.retain(|id, watch| watch.waited_for || alive.iter().any(|info| info.cell_id == *id));
     }
 }
 
@@ -306,6 +309,6 @@ fn with_earlier(outcome: WaitOutcome, earlier: Vec<ContentItem>) -> WaitOutcome 
             WaitOutcome::LiveCell(response)
         }
         // The cell is not known, so nothing of it was.
-        missing => missing,
+        missing @ WaitOutcome::MissingCell(_) => missing,
     }
 }

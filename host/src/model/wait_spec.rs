@@ -54,7 +54,8 @@ impl WaitToolSpec {
 
     /// The schema of the arguments; see [`WaitArguments`].
     pub fn input_schema(&self) -> Value {
-        let member = |kind: &str, description: &str| json!({ "type": kind, "description": description });
+        let member =
+            |kind: &str, description: &str| json!({ "type": kind, "description": description });
         json!({
             "type": "object",
             "properties": {
@@ -69,7 +70,7 @@ impl WaitToolSpec {
         })
     }
 
-    /// A function tool of OpenAI's Responses.
+    /// A function tool of `OpenAI`'s Responses.
     pub fn openai(&self) -> Value {
         json!({
             "type": "function",
