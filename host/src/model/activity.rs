@@ -100,7 +100,7 @@ impl CellActivity {
         for each in waiting.values() {
             match each {
                 Waiting::Approval { question, .. } => {
-                    approvals.push(format!("approval: {question}"))
+                    approvals.push(format!("approval: {question}"));
                 }
                 Waiting::Call { tool, since } => {
                     calls.push(format!("tools.{tool}, {} s", since.elapsed().as_secs()));

@@ -20,6 +20,7 @@ mod observed;
 mod output;
 mod patient;
 mod pragma;
+mod scripts;
 mod tokens;
 mod typescript;
 mod wait_policy;
@@ -44,6 +45,7 @@ pub use patient::PatientBackend;
 pub use pragma::{
     CODE_MODE_PRAGMA_PREFIX, ExecSourceError, MAX_SAFE_INTEGER, ParsedExecSource, parse_exec_source,
 };
+pub use scripts::{SavedScript, ScriptLibrary, call_script};
 pub use tokens::{BYTES_PER_TOKEN, approximate_tokens, truncate_middle};
 pub use typescript::{
     MAX_EXPANSIONS, MAX_EXPANSIONS_ON_PATH, MAX_RENDERED_BYTES, MAX_TYPE_BYTES, Reader,
