@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use cellblock::model::{
-    CellActivity, CellWaiter, SavedScript, ScriptLibrary, ToolCatalog, WaitPolicy, call_script,
+    CellActivity, CellWaiter, ExecOptions, ExecToolSpec, InputForm, SavedScript, ScriptLibrary,
+    ToolCatalog, WaitPolicy, call_script,
 };
 use cellblock::{
     CellId, CellLimits, CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
@@ -114,6 +115,21 @@ async fn a_script_has_an_input_and_a_result() {
     let scripts = [("echo", "store('result', load('input'))")];
     let (texts, error) = self::session(&scripts).run(&call_script("echo", &awkward)).await;
     assert_eq!((texts, error), (vec![awkward.to_string()], None));
+}
+
+#[test]
+fn a_model_reads_of_scripts_only_where_there_are_some() {
+    let script = SavedScript { name: "report".to_owned(), ..SavedScript::default() };
+    let engine = Engine::shared().expect("an engine");
+    let backend = Arc::new(WasmBackend::with_limits(&engine, SessionLimits::default()));
+    let library = ScriptLibrary::new([script], backend, [].into());
+    for (tools, there) in [(library.definitions(), true), (Vec::new(), false)] {
+        let exec = ExecToolSpec::new(&ToolCatalog::new(tools), &ExecOptions::default());
+        let described = exec.description(InputForm::Arguments).contains("Saved scripts");
+        let schema = exec.input_schema();
+        assert_eq!((described, schema["properties"].get("script").is_some()), (there, there));
+        assert_eq!(schema["required"].as_array().map(Vec::len), Some(usize::from(!there)));
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::declaration::{is_mcp_result, sample};
 use super::observed::ObservedResults;
+use super::scripts::NAMESPACE;
 use super::tokens::approximate_tokens;
 use crate::tools::{ToolDefinition, ToolName, normalize_identifier};
 use serde::{Deserialize, Serialize};
@@ -209,6 +210,12 @@ impl ToolCatalog {
     pub(super) fn has_mcp_results(&self) -> bool {
         let output = |tool: &CatalogTool| tool.definition.output_schema.as_ref().map(is_mcp_result);
         self.tools.iter().filter_map(output).any(|is| is)
+    }
+
+    /// Whether any tool is a saved script.
+    pub(super) fn has_scripts(&self) -> bool {
+        let of = |tool: &CatalogTool| tool.definition.tool_name.own_namespace() == Some(NAMESPACE);
+        self.tools.iter().any(of)
     }
 
     fn sort(&mut self) {

@@ -27,6 +27,9 @@ pub enum InputForm {
 pub(super) fn exec(catalog: &ToolCatalog, options: &ExecOptions, form: InputForm) -> String {
     let mut sections = vec![how_it_runs(options, form), globals(options), beyond(&options.limits)];
     let tools = catalog.tools();
+    if catalog.has_scripts() {
+        sections.push(scripts(form));
+    }
     if tools.iter().any(|tool| tool.deferred) {
         sections.push(deferred(catalog));
     }
@@ -161,6 +164,21 @@ fn time(time: Duration) -> String {
         _ if seconds.is_multiple_of(3_600) => format!("{} h", seconds / 3_600),
         _ => format!("{seconds} s"),
     }
+}
+
+/// What saved scripts are.
+fn scripts(form: InputForm) -> String {
+    let instead = match form {
+        InputForm::Source => "",
+        InputForm::Arguments => {
+            " To run one alone, pass `script`, its name, and `input` instead \
+                                 of `code`."
+        }
+    };
+    format!(
+        "Saved scripts are the tools `tools.scripts__*`: programs that need not be sent again. \
+         Each call runs in a sandbox of its own.{instead}"
+    )
 }
 
 /// How to find the tools that are not declared, and their names.

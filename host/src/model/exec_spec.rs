@@ -84,6 +84,7 @@ pub struct ExecToolSpec {
     source: String,
     arguments: String,
     options: ExecOptions,
+    scripts: bool,
 }
 
 impl ExecToolSpec {
@@ -93,6 +94,7 @@ impl ExecToolSpec {
             source: description::exec(catalog, options, InputForm::Source),
             arguments: description::exec(catalog, options, InputForm::Arguments),
             options: options.clone(),
+            scripts: catalog.has_scripts(),
         }
     }
 
@@ -108,7 +110,7 @@ impl ExecToolSpec {
     /// [`ExecArguments`](super::ExecArguments).
     pub fn input_schema(&self) -> Value {
         let ExecOptions { default_yield_time_ms, default_max_output_tokens, .. } = self.options;
-        json!({
+        let mut schema = json!({
             "type": "object",
             "properties": {
                 "code": { "type": "string", "description": "The program: JavaScript source." },
@@ -130,7 +132,16 @@ impl ExecToolSpec {
             },
             "required": ["code"],
             "additionalProperties": false,
-        })
+        });
+        if self.scripts {
+            schema["properties"]["script"] = json!({
+                "type": "string",
+                "description": "The name of a saved script, to be run instead of `code`.",
+            });
+            schema["properties"]["input"] = json!({ "description": "The script's input." });
+            schema["required"] = json!([]);
+        }
+        schema
     }
 
     /// A custom tool of `OpenAI`'s Responses: its input is the program itself.

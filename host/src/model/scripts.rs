@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// Namespace of saved scripts.
-const NAMESPACE: &str = "scripts";
+pub(super) const NAMESPACE: &str = "scripts";
 
 /// How long a script runs before its output so far is fetched, in milliseconds.
 const FETCH_MS: u64 = 5_000;
