@@ -25,7 +25,7 @@ impl CodeModeTurnHost for Echo {
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        Ok(call.input.unwrap_or(Value::Null).into())
+        Ok(call.input.map_or_else(|| Value::Null.into(), ToolResult::from))
     }
 }
 

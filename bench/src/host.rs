@@ -75,6 +75,6 @@ impl CodeModeTurnHost for Host {
             "hang" => cancellation.cancelled().await,
             _ => {}
         }
-        Ok(call.input.unwrap_or(Value::Null).into())
+        Ok(call.input.map_or_else(|| Value::Null.into(), ToolResult::from))
     }
 }

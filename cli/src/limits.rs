@@ -23,6 +23,11 @@ pub struct LimitArguments {
 }
 
 impl LimitArguments {
+    /// What `--timeout` gave.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Into::into)
+    }
+
     /// The limits: the defaults, and what was given.
     pub fn cell(&self) -> Result<CellLimits> {
         let mut limits = CellLimits::default();

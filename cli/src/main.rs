@@ -3,12 +3,14 @@
 mod host;
 mod limits;
 mod run;
+mod terminal;
 mod tools;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use terminal::complain;
 
 /// The name under which Codex starts its host.
 const HOST_NAME: &str = "codex-code-mode-host";
@@ -32,6 +34,9 @@ enum Command {
     Host(host::Arguments),
     /// Print what a model sees of a set of tools.
     Tools(tools::Arguments),
+    /// End the commands of a `cellblock run` once it has gone: the run starts this itself.
+    #[command(name = run::GUARD, hide = true)]
+    Guard(run::GuardArguments),
 }
 
 /// What the program's exit code says.
@@ -45,13 +50,34 @@ enum Exit {
     Usage = 2,
     /// The script reached a limit.
     Limit = 3,
-    /// Ended by Ctrl-C.
+    /// Ended by SIGHUP: 128 and the signal's number, as shells count.
+    HungUp = 129,
+    /// Ended by Ctrl-C (SIGINT).
     Interrupted = 130,
+    /// Ended by SIGTERM.
+    Terminated = 143,
+}
+
+impl Exit {
+    /// The number.
+    fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether a signal ended the command.
+    fn is_signal(self) -> bool {
+        matches!(self, Self::HungUp | Self::Interrupted | Self::Terminated)
+    }
+
+    /// Whether the script did not end by itself.
+    fn was_stopped(self) -> bool {
+        self.is_signal() || self == Self::Limit
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }
 
@@ -67,6 +93,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::main(&arguments).into(),
         Command::Host(arguments) => host::main(arguments).into(),
         Command::Tools(arguments) => tools::main(&arguments).into(),
+        Command::Guard(arguments) => run::guard(&arguments).into(),
     }
 }
 
@@ -78,10 +105,4 @@ fn arguments() -> Vec<OsString> {
         arguments.insert(1, "host".into());
     }
     arguments
-}
-
-/// An error that is not a script's.
-#[expect(clippy::print_stderr, reason = "this is what the program says")]
-fn complain(text: &str) {
-    eprintln!("cellblock: {text}");
 }

@@ -1,6 +1,7 @@
 //! `cellblock tools`: what a model sees of a set of tools.
 
 use crate::Exit;
+use crate::terminal::escape_controls;
 use anyhow::{Context, Result, anyhow};
 use cellblock::model::{
     ExecOptions, ExecToolSpec, InputForm, ToolCatalog, ToolNamespaceDescription, WaitToolSpec,
@@ -10,7 +11,7 @@ use cellblock::{ToolDefinition, ToolKind, ToolName};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `cellblock tools`.
@@ -70,7 +71,9 @@ fn print(arguments: &Arguments) -> Result<()> {
         text.push('\n');
     }
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
+    // Descriptions come from whoever made the tools.
+    let shown = if out.is_terminal() { escape_controls(&text) } else { text.into() };
+    out.write_all(shown.as_bytes())
         .and_then(|()| out.flush())
         .context("cannot write to standard output")
 }

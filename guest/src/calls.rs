@@ -6,7 +6,7 @@ use crate::bindings::cellblock::code_mode::{
 };
 use crate::engine::{self, Thrown};
 use crate::globals::{Args, Returned};
-use crate::state::{self, Stop};
+use crate::state;
 use crate::text::json_text;
 use rquickjs::{Ctx, Function, Persistent};
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub(crate) fn succeeded(ctx: &Ctx<'_>, end: CallEnd) {
     let Some(settle) = take(end.id) else { return };
     match engine::parse_json(ctx, end.text) {
         Ok(value) => engine::call(ctx, settle.resolve, Some(&value)),
-        Err(_) => state::stop(Stop::Failed("failed to serialize tool response".to_owned())),
+        Err(_) => engine::fail("failed to serialize tool response".to_owned()),
     }
 }
 
@@ -56,19 +56,14 @@ pub(crate) fn failed(ctx: &Ctx<'_>, end: &CallEnd) {
     let Some(settle) = take(end.id) else { return };
     match engine::new_string(ctx, &end.text) {
         Ok(text) => engine::call(ctx, settle.reject, Some(&text)),
-        Err(_) => state::stop(Stop::Failed("failed to serialize tool response".to_owned())),
+        Err(_) => engine::fail("failed to serialize tool response".to_owned()),
     }
-}
-
-/// Forgets a call that the host has given up.
-pub(crate) fn cancelled(id: CallId) {
-    take(id);
 }
 
 fn take(id: CallId) -> Option<Settle> {
     let settle = state::with(|state| state.calls.pending.remove(&id));
     if settle.is_none() {
-        state::stop(Stop::Failed(format!("unknown tool call `tool-{id}`")));
+        engine::fail(format!("unknown tool call `tool-{id}`"));
     }
     settle
 }

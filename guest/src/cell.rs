@@ -96,11 +96,18 @@ pub(crate) fn wait(events: Vec<Event>) -> Step {
     })
 }
 
+/// The place of the top-level `await` at which the program is suspended.
+pub(crate) fn awaiting() -> Option<String> {
+    let context =
+        PROGRAM.with_borrow(|program| program.as_ref().map(|program| program.context.clone()))?;
+    let (line, column) = context.with(|ctx| engine::awaiting(&ctx))?;
+    Some(format!("{}:{line}:{column}", engine::MODULE.to_string_lossy()))
+}
+
 fn deliver(ctx: &Ctx<'_>, event: Event) {
     match event {
         Event::CallSucceeded(end) => calls::succeeded(ctx, end),
         Event::CallFailed(end) => calls::failed(ctx, &end),
-        Event::CallCancelled(id) => calls::cancelled(id),
         Event::TimerFired(id) => {
             let callback = state::with(|state| state.timers.take(id));
             if let Some(callback) = callback
@@ -109,11 +116,8 @@ fn deliver(ctx: &Ctx<'_>, event: Event) {
                 engine::note_stack(ctx, &thrown);
                 if let Thrown::Value(exception) = thrown {
                     match failure_of(ctx, &exception) {
-                        Outcome::Failed(text) => state::stop(Stop::Failed(text)),
-                        Outcome::Limited(hit) => {
-                            state::with(|state| state.stop_stack.clone_from(&hit.stack));
-                            state::stop(Stop::Limit(hit.limit));
-                        }
+                        Outcome::Failed(text) => engine::fail(text),
+                        Outcome::Limited(hit) => state::stop(Stop::Limit(hit.limit)),
                         Outcome::Completed => {}
                     }
                 }
@@ -122,7 +126,7 @@ fn deliver(ctx: &Ctx<'_>, event: Event) {
     }
 }
 
-/// Drains the jobs and looks whether the program has ended.
+/// Drains the jobs and checks whether the program has ended.
 fn settle(ctx: &Ctx<'_>) -> Step {
     if !engine::must_stop() {
         engine::run_jobs(ctx);
@@ -130,7 +134,7 @@ fn settle(ctx: &Ctx<'_>) -> Step {
     let main =
         PROGRAM.with_borrow(|program| program.as_ref().and_then(|program| program.main.clone()));
     let Some(Ok(main)) = main.map(|main| main.restore(ctx)) else {
-        return finished(Outcome::Failed("unknown code mode exception".to_owned()));
+        return finished(unknown());
     };
     if engine::must_stop() {
         // A module without `await` hands what unwound it to its promise.
@@ -161,8 +165,13 @@ fn failure<'js>(ctx: &Ctx<'js>, thrown: Thrown<'js>) -> Outcome {
     match thrown {
         Thrown::Value(exception) => failure_of(ctx, &exception),
         Thrown::Text(text) => Outcome::Failed(text),
-        _ => Outcome::Failed("unknown code mode exception".to_owned()),
+        _ => unknown(),
     }
+}
+
+/// The outcome that the contract has for an end without a reason.
+fn unknown() -> Outcome {
+    Outcome::Failed("unknown code mode exception".to_owned())
 }
 
 /// The outcome of a program that threw `exception`.
@@ -171,7 +180,16 @@ fn failure_of<'js>(ctx: &Ctx<'js>, exception: &Value<'js>) -> Outcome {
     if exception.type_of() == Type::Uninitialized {
         return Outcome::Limited(LimitHit { limit: Limit::Memory, stack: String::new() });
     }
-    Outcome::Failed(exception_text(ctx, exception))
+    // Turning the exception into text runs the program's own code: getters, proxies,
+    // `toString`. A limit that is met there is the end, and so is `exit()`.
+    let text = exception_text(ctx, exception);
+    if let Err(thrown) = &text {
+        engine::note_stack(ctx, thrown);
+    }
+    match text {
+        Ok(text) if !engine::must_stop() => Outcome::Failed(text),
+        _ => stopped(),
+    }
 }
 
 /// The outcome of a program that had to stop.
@@ -181,11 +199,12 @@ fn stopped() -> Outcome {
         Some(Stop::Limit(limit)) => {
             Outcome::Limited(LimitHit { limit: *limit, stack: state.stop_stack.clone() })
         }
-        Some(Stop::Exit) | None => Outcome::Completed,
+        Some(Stop::Exit) => Outcome::Completed,
+        None => unknown(),
     })
 }
 
 fn finished(outcome: Outcome) -> Step {
     let stored = state::with(|state| state.stored.take());
-    Step::Finished(Finished { outcome, stored })
+    Step::Finished(Finished { outcome, hint: None, stored })
 }

@@ -108,17 +108,35 @@ pub(crate) fn capture<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js>
     Ok(Value::new_undefined(ctx.clone()))
 }
 
+/// Longest text of an error, in bytes.
+const MAX_BYTES: usize = 64 << 10;
+
+/// Ends a text that was longer.
+const CUT: &str = "... [cut: this error's text is longer than 64 KiB]";
+
 /// The contract's `error_text` of a thrown value: its `stack` where that is a
-/// string, else `String(value)`, empty where that throws.
-pub(crate) fn exception_text<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> String {
-    if let Some(object) = value.as_object()
-        && let Ok(stack) = engine::get(ctx, object, c"stack")
-        && stack.is_string()
-        && let Ok(text) = engine::string_of(ctx, &stack)
-    {
-        return text;
+/// string, else `String(value)`, empty where that throws. What a script does
+/// meanwhile may meet a limit or call `exit()`; that is the error then.
+pub(crate) fn exception_text<'js>(
+    ctx: &Ctx<'js>,
+    value: &Value<'js>,
+) -> Result<String, Thrown<'js>> {
+    let stack = match value.as_object() {
+        Some(object) => Thrown::passed_over(engine::get(ctx, object, c"stack"))?,
+        None => None,
+    };
+    let shown = stack.filter(Value::is_string).unwrap_or_else(|| value.clone());
+    let head = engine::head_of(ctx, &shown, MAX_BYTES as u32 + 1);
+    Ok(bounded(Thrown::passed_over(head)?.unwrap_or_default()))
+}
+
+/// Cuts a text that is too long at a whole character, and says so.
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_BYTES - CUT.len()));
+        text.push_str(CUT);
     }
-    engine::string_of(ctx, value).unwrap_or_default()
+    text
 }
 
 /// The frames alone of an error of the engine.

@@ -16,7 +16,7 @@ use crate::text;
 use crate::timers;
 use rquickjs::{Array, Ctx, Object, Persistent, Value, qjs};
 use std::cell::RefCell;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 /// What a helper was called with.
 #[derive(Clone, Copy)]
@@ -55,17 +55,50 @@ const HELPERS: &[(&str, Helper)] = &[
     ("clearTimeout", timers::clear_timeout),
 ];
 
-/// Functions that stand behind built-ins and accessors; they follow [`HELPERS`] in number.
-const INNER: &[Helper] = &[
-    error_text::get_stack,
-    error_text::set_stack,
-    error_text::capture,
-    random,
-    get_all_tools,
-    set_all_tools,
-    json::parse,
-    json::stringify,
-];
+/// Functions that stand behind built-ins and accessors. The engine knows them by
+/// numbers that follow those of [`HELPERS`].
+#[derive(Clone, Copy)]
+enum Inner {
+    GetStack,
+    SetStack,
+    CaptureStack,
+    Random,
+    GetAllTools,
+    SetAllTools,
+    ParseJson,
+    StringifyJson,
+}
+
+impl Inner {
+    const ALL: [Self; 8] = [
+        Self::GetStack,
+        Self::SetStack,
+        Self::CaptureStack,
+        Self::Random,
+        Self::GetAllTools,
+        Self::SetAllTools,
+        Self::ParseJson,
+        Self::StringifyJson,
+    ];
+
+    fn helper(self) -> Helper {
+        match self {
+            Self::GetStack => error_text::get_stack,
+            Self::SetStack => error_text::set_stack,
+            Self::CaptureStack => error_text::capture,
+            Self::Random => random,
+            Self::GetAllTools => get_all_tools,
+            Self::SetAllTools => set_all_tools,
+            Self::ParseJson => json::parse,
+            Self::StringifyJson => json::stringify,
+        }
+    }
+
+    /// The function, with the name and length of the built-in that it stands for.
+    fn function<'js>(self, ctx: &Ctx<'js>, name: &CStr, length: c_int) -> Returned<'js> {
+        engine::new_built_in(ctx, helper, (HELPERS.len() + self as usize) as i16, name, length)
+    }
+}
 
 /// Own properties of the global object that stay. `Intl` and `Temporal` are on
 /// the contract's list and absent from this engine.
@@ -147,29 +180,35 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
         engine::define(ctx, &globals, name, &function, Property::Plain)?;
     }
     prepare_tools(ctx)?;
-    let inner = |at: usize| engine::new_function(ctx, helper, (HELPERS.len() + at) as i16);
-    error_text::install(ctx, &inner(0)?, &inner(1)?, &inner(2)?)?;
-    let math = engine::get(ctx, &globals, c"Math")?;
-    if let Some(math) = math.as_object() {
-        let random = inner(3)?;
-        let name = engine::new_string(ctx, "random")?;
-        if let Some(random) = random.as_object() {
-            engine::define(ctx, random, "name", &name, Property::Hidden)?;
-        }
-        engine::define(ctx, math, "random", &random, Property::Hidden)?;
+    error_text::install(
+        ctx,
+        &Inner::GetStack.function(ctx, c"get stack", 0)?,
+        &Inner::SetStack.function(ctx, c"set stack", 1)?,
+        &Inner::CaptureStack.function(ctx, c"captureStackTrace", 2)?,
+    )?;
+    let json = namespace(ctx, c"JSON")?;
+    let parse = engine::get(ctx, &json, c"parse")?.into_function();
+    json::keep(ctx, parse.ok_or_else(|| Thrown::text("no JSON.parse"))?);
+    json::check_classes(ctx)?;
+    let built_ins = [
+        (&json, c"parse", 2, Inner::ParseJson),
+        (&json, c"stringify", 3, Inner::StringifyJson),
+        (&namespace(ctx, c"Math")?, c"random", 0, Inner::Random),
+    ];
+    for (object, name, length, inner) in built_ins {
+        let function = inner.function(ctx, name, length)?;
+        let name = name.to_str().unwrap_or_default();
+        engine::define(ctx, object, name, &function, Property::Hidden)?;
     }
-    let json = engine::get(ctx, &globals, c"JSON")?;
-    if let Some(object) = json.as_object() {
-        let parse = engine::get(ctx, object, c"parse")?.into_function();
-        json::keep(ctx, parse.ok_or_else(|| Thrown::text("no JSON.parse"))?);
-        for (at, name, length) in [(6, c"parse", 2), (7, c"stringify", 3)] {
-            let magic = (HELPERS.len() + at) as i16;
-            let function = engine::new_built_in(ctx, helper, magic, name, length)?;
-            let name = name.to_str().unwrap_or_default();
-            engine::define(ctx, object, name, &function, Property::Hidden)?;
-        }
-    }
-    engine::define_accessor(ctx, &globals, "ALL_TOOLS", &inner(4)?, &inner(5)?, Property::Plain)
+    let getter = Inner::GetAllTools.function(ctx, c"get ALL_TOOLS", 0)?;
+    let setter = Inner::SetAllTools.function(ctx, c"set ALL_TOOLS", 1)?;
+    engine::define_accessor(ctx, &globals, "ALL_TOOLS", &getter, &setter, Property::Plain)
+}
+
+/// An object of the language that groups functions, such as `Math`.
+fn namespace<'js>(ctx: &Ctx<'js>, name: &CStr) -> Result<Object<'js>, Thrown<'js>> {
+    let value = engine::get(ctx, &ctx.globals(), name)?;
+    value.into_object().ok_or_else(|| Thrown::text("a built-in is missing"))
 }
 
 /// Tool functions that are made when the guest is built. A cell with more tools
@@ -217,7 +256,7 @@ unsafe extern "C" fn helper(
     let at = magic as usize;
     let run = match HELPERS.get(at) {
         Some((_, helper)) => helper,
-        None => &INNER[at - HELPERS.len()],
+        None => &Inner::ALL[at - HELPERS.len()].helper(),
     };
     // SAFETY: called by the engine with its own arguments.
     unsafe { engine::run_helper(raw, this, count, values, run) }

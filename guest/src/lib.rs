@@ -5,7 +5,7 @@
 //! and no import calls back, so between two calls the whole cell is linear memory.
 //!
 //! The file list is the map: [`cell`] is the life of the program, [`engine`] the
-//! one place that speaks to `QuickJS` in C, [`globals`] what a program finds,
+//! one place that calls `QuickJS` in C, [`globals`] what a program finds,
 //! with one file for each kind of helper, and [`wasi`] what libc asks for.
 
 mod calls;
@@ -58,6 +58,10 @@ impl bindings::Guest for Component {
 
     fn wait(events: Vec<Event>) -> Step {
         cell::wait(events)
+    }
+
+    fn awaiting() -> Option<String> {
+        cell::awaiting()
     }
 
     fn initialize() {

@@ -5,7 +5,6 @@
 
 use crate::bindings::cellblock::code_mode::output::{self, ContentItem, Image, ImageDetail};
 use crate::engine::{self, Thrown};
-use crate::error_text::exception_text;
 use crate::globals::{Args, Returned};
 use crate::json;
 use rquickjs::{Ctx, Object, Value};
@@ -157,47 +156,51 @@ fn read_block<'js>(
     let json = as_text(ctx, json::to_text(ctx, value))?.ok_or_else(expects)?;
     let block = engine::parse_json(ctx, json)?;
     let block = block.as_object().filter(|block| !block.is_array()).ok_or_else(expects)?;
-    let kind = text_member(ctx, block, c"type").ok_or_else(expects)?;
+    let kind = text_member(ctx, block, c"type")?.ok_or_else(expects)?;
     if kind != medium.name {
         let name = medium.name;
         return Err(Thrown::text(format!("{name} only accepts MCP {name} blocks, got {kind:?}")));
     }
-    let data = text_member(ctx, block, c"data")
+    let data = text_member(ctx, block, c"data")?
         .filter(|data| !data.is_empty())
         .ok_or_else(|| Thrown::text(format!("{0} expected MCP {0} data", medium.name)))?;
     let url = if scheme_of(&data).is_some_and(|scheme| scheme == "data") {
         data
     } else {
-        let mime = mime_of(ctx, block).filter(|mime| !mime.is_empty());
+        let mime = mime_of(ctx, block)?.filter(|mime| !mime.is_empty());
         format!("data:{};base64,{data}", mime.as_deref().unwrap_or("application/octet-stream"))
     };
-    let detail = engine::get(ctx, block, c"_meta")
-        .ok()
-        .and_then(|meta| text_member(ctx, meta.as_object()?, c"codex/imageDetail"))
-        .map(Detail::Meta);
+    let meta = engine::get(ctx, block, c"_meta")?;
+    let detail = match meta.as_object() {
+        Some(meta) => text_member(ctx, meta, c"codex/imageDetail")?.map(Detail::Meta),
+        None => None,
+    };
     Ok(Given { url, detail })
 }
 
 /// `mimeType` where that member is present, whatever it is, else `mime_type`.
-fn mime_of<'js>(ctx: &Ctx<'js>, block: &Object<'js>) -> Option<String> {
-    match engine::get(ctx, block, c"mimeType") {
-        Ok(mime) if !mime.is_undefined() => text_member(ctx, block, c"mimeType"),
-        _ => text_member(ctx, block, c"mime_type"),
+fn mime_of<'js>(ctx: &Ctx<'js>, block: &Object<'js>) -> Result<Option<String>, Thrown<'js>> {
+    if engine::get(ctx, block, c"mimeType")?.is_undefined() {
+        text_member(ctx, block, c"mime_type")
+    } else {
+        text_member(ctx, block, c"mimeType")
     }
 }
 
-fn text_member<'js>(ctx: &Ctx<'js>, object: &Object<'js>, name: &CStr) -> Option<String> {
-    let value = engine::get(ctx, object, name).ok()?;
-    if !value.is_string() {
-        return None;
-    }
-    engine::string_of(ctx, &value).ok()
+/// A member of a block, which came from JSON; absent when it is not a string.
+fn text_member<'js>(
+    ctx: &Ctx<'js>,
+    object: &Object<'js>,
+    name: &CStr,
+) -> Result<Option<String>, Thrown<'js>> {
+    let value = engine::get(ctx, object, name)?;
+    if value.is_string() { engine::string_of(ctx, &value).map(Some) } else { Ok(None) }
 }
 
 /// What a getter or `toJSON` threw, as the string that helpers throw.
 fn as_text<'js, T>(ctx: &Ctx<'js>, result: Result<T, Thrown<'js>>) -> Result<T, Thrown<'js>> {
     result.map_err(|thrown| match thrown {
-        Thrown::Value(exception) => Thrown::text(exception_text(ctx, &exception)),
+        Thrown::Value(exception) => Thrown::as_text(ctx, &exception),
         other => other,
     })
 }

@@ -2,7 +2,6 @@
 
 use crate::bindings::cellblock::code_mode::output::{self, ContentItem};
 use crate::engine::{self, Thrown};
-use crate::error_text::exception_text;
 use crate::globals::{Args, Returned};
 use crate::json;
 use rquickjs::{Ctx, Type, Value};
@@ -25,7 +24,7 @@ pub(crate) fn notify<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> 
 }
 
 /// A value as `text` shows it: primitives as `String(value)`, the rest as JSON;
-/// `undefined` where JSON has no word for it.
+/// `undefined` where JSON cannot express it.
 pub(crate) fn display<'js>(
     ctx: &Ctx<'js>,
     value: Option<&Value<'js>>,
@@ -57,7 +56,7 @@ pub(crate) fn json_text<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Strin
 /// throws becomes a string.
 fn stringify<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Option<String>, Thrown<'js>> {
     json::to_text(ctx, value).map_err(|thrown| match thrown {
-        Thrown::Value(exception) => Thrown::text(exception_text(ctx, &exception)),
+        Thrown::Value(exception) => Thrown::as_text(ctx, &exception),
         other => other,
     })
 }

@@ -60,7 +60,7 @@ pub(crate) fn set_timeout<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<
         .and_then(Value::as_function)
         .ok_or_else(|| Thrown::text("setTimeout expects a function callback"))?;
     let delay = match args.get(1) {
-        Some(delay) => engine::number_of(ctx, delay).unwrap_or(0.0),
+        Some(delay) => Thrown::passed_over(engine::number_of(ctx, delay))?.unwrap_or(0.0),
         None => 0.0,
     };
     let delay =

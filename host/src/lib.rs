@@ -38,7 +38,7 @@
 //!         call: CodeModeNestedToolCall,
 //!         _cancellation: CancellationToken,
 //!     ) -> Result<ToolResult, String> {
-//!         let city = call.input.ok_or("which city?")?;
+//!         let city = call.input.ok_or("which city?")?.into_value();
 //!         Ok(json!({ "city": city, "degrees": 21 }).into())
 //!     }
 //! }
@@ -106,7 +106,7 @@ pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
 #[cfg(feature = "process")]
 pub use process::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 pub use service::CodeModeService;
-pub use stored::StoredValues;
+pub use stored::{InvalidJson, StoredValues};
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
 pub use wasm::{Engine, EngineConfig, EngineError, WasmBackend};
 

@@ -24,7 +24,16 @@ pub struct CodeModeService {
 impl CodeModeService {
     /// A service over a backend. The backend is chosen here and nowhere else.
     pub fn new(backend: Arc<dyn CodeModeBackend>) -> Self {
-        Self { backend, stored_values: StoredValues::new() }
+        Self::with_stored_values(backend, StoredValues::new())
+    }
+
+    /// A service whose cells read and write `stored_values`. The caller may keep a clone,
+    /// to read and insert values as JSON text.
+    pub fn with_stored_values(
+        backend: Arc<dyn CodeModeBackend>,
+        stored_values: StoredValues,
+    ) -> Self {
+        Self { backend, stored_values }
     }
 
     /// The values that cells left behind.

@@ -187,6 +187,14 @@ impl Guest {
         self.cell.call_wait(&mut self.store, events).expect("no trap")
     }
 
+    /// The place of the top-level `await` at which the program is suspended.
+    ///
+    /// # Panics
+    /// As for [`Guest::execute`].
+    pub fn awaiting(&mut self) -> Option<String> {
+        self.cell.call_awaiting(&mut self.store).expect("no trap")
+    }
+
     /// The host, to look at or to change.
     pub fn script(&mut self) -> &mut Script {
         self.store.data_mut()

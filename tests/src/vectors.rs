@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
-    ExecuteRequest, RuntimeResponse, ToolDefinition, ToolResult, WaitOutcome, WaitRequest,
+    ExecuteRequest, RuntimeResponse, ToolDefinition, ToolInput, ToolResult, WaitOutcome,
+    WaitRequest,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -109,7 +110,7 @@ impl CodeModeTurnHost for Tools {
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        let input = call.input.unwrap_or(Value::Null);
+        let input = call.input.map_or(Value::Null, ToolInput::into_value);
         match call.tool_name.name.as_str() {
             "echo" => Ok(input.into()),
             "fail" => Err(format!("tool failed: {input}")),

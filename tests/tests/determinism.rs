@@ -48,7 +48,7 @@ impl CodeModeTurnHost for InOrder {
         _cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
         let _turn = self.0.lock().await;
-        Ok(call.input.unwrap_or(Value::Null).into())
+        Ok(call.input.map_or_else(|| Value::Null.into(), ToolResult::from))
     }
 }
 

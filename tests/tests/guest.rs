@@ -1,4 +1,4 @@
-//! The guest's `execute` and `wait`, driven directly: batches, cancellations, late
+//! The guest's `execute` and `wait`, driven directly: batches, late
 //! and duplicate completions, unknown ids. A rebuilt guest can be judged by these alone.
 
 use cellblock_tests::guest::{
@@ -106,25 +106,14 @@ fn a_failed_call_rejects_with_a_string() {
 }
 
 #[test]
-fn a_cancelled_call_never_settles() {
-    let mut guest = Guest::new();
-    let source = "tools.first().finally(() => text('settled')); await tools.second(); text('end')";
-    pending(guest.execute(source));
-    assert_eq!(pending(guest.wait(&[Event::CallCancelled(1)])), None);
-    completed(guest.wait(&[succeeded(2, "null")]));
-    assert_eq!(guest.texts(), ["end"]);
-}
-
-#[test]
 fn an_unknown_duplicate_or_late_completion_ends_the_program() {
     for events in [
         vec![succeeded(9, "1")],
         vec![call_failed(9, "x")],
-        vec![Event::CallCancelled(9)],
         vec![succeeded(0, "1")],
         vec![succeeded(u64::MAX, "1")],
         vec![succeeded(1, "1"), succeeded(1, "1")],
-        vec![Event::CallCancelled(1), succeeded(1, "1")],
+        vec![call_failed(1, "1"), succeeded(1, "1")],
     ] {
         let mut guest = Guest::new();
         pending(guest.execute("tools.first(); await tools.second()"));
@@ -241,6 +230,115 @@ fn the_guests_own_limits_are_named() {
         assert_eq!(limit, expected, "{source}");
         assert!(stack.contains("exec_main.mjs:1:"), "{source}: {stack}");
     }
+}
+
+/// Ways to run a program's own code while what it threw is turned into text.
+/// `BODY` stands for that code.
+const THROWN: [&str; 14] = [
+    "throw { get stack() { BODY } }",
+    "throw { toString() { BODY } }",
+    "throw { [Symbol.toPrimitive]() { BODY } }",
+    "throw new Proxy(new Error('x'), { get() { BODY } })",
+    "throw new Proxy({}, { getPrototypeOf() { BODY }, get() { BODY } })",
+    "Object.defineProperty(Error.prototype, 'stack', { get() { BODY } }); throw Object.create(Error.prototype)",
+    "class E extends Error { get stack() { BODY } }; const e = new E('x'); delete e.stack; throw e",
+    "await null; throw { get stack() { BODY } }",
+    "await Promise.reject(new Proxy({}, { get() { BODY } }))",
+    "await (async () => { await null; throw { toString() { BODY } } })()",
+    "text({ toJSON() { BODY } })",
+    "store('other', { toJSON() { BODY } })",
+    "tools.first({ get a() { BODY } })",
+    "await { get then() { BODY } }",
+];
+
+#[test]
+fn a_limit_met_while_an_error_becomes_text_is_the_end_and_is_named() {
+    let floods = [
+        ("for (;;);", Limit::RunningTime),
+        ("const a = []; for (;;) a.push(new Array(1000).fill(1))", Limit::Memory),
+        ("for (;;) setTimeout(() => {}, 1)", Limit::Timers),
+        ("for (let i = 0; ; i++) store('k' + i, 0)", Limit::StoredKeys),
+    ];
+    for thrown in THROWN {
+        for (flood, expected) in floods {
+            let poll = (expected == Limit::RunningTime).then_some(expected);
+            let mut guest = Guest::with(Script { limit: poll, ..Script::default() });
+            let source = thrown.replace("BODY", flood);
+            let (limit, _) = limited(guest.execute(&source));
+            assert_eq!(limit, expected, "{source}");
+        }
+        for flood in ["for (;;) text('x')", "for (;;) tools.first()"] {
+            let source = thrown.replace("BODY", flood);
+            let refusal = Some(Limit::OutputBytes);
+            let mut guest = Guest::with(Script { refusal, ..Script::default() });
+            assert_eq!(limited(guest.execute(&source)).0, Limit::OutputBytes, "{source}");
+        }
+    }
+}
+
+#[test]
+fn exit_while_an_error_becomes_text_is_a_success() {
+    for thrown in THROWN {
+        let source = format!("store('k', 1); {}", thrown.replace("BODY", "exit()"));
+        let end = finished(Guest::new().execute(&source));
+        assert!(matches!(end.outcome, Outcome::Completed), "{source}: {end:?}");
+        assert_eq!(end.stored.len(), 1, "{source}");
+    }
+}
+
+#[test]
+fn a_timer_whose_error_meets_a_limit_ends_the_program_by_that_limit() {
+    for thrown in THROWN.iter().filter(|thrown| !thrown.contains("await")) {
+        let source = format!(
+            "setTimeout(() => {{ {} }}, 1); await tools.first()",
+            thrown.replace("BODY", "for (;;);")
+        );
+        let mut guest = Guest::new();
+        pending(guest.execute(&source));
+        guest.script().limit = Some(Limit::RunningTime);
+        let (limit, _) = limited(guest.wait(&[Event::TimerFired(1)]));
+        assert_eq!(limit, Limit::RunningTime, "{source}");
+    }
+}
+
+#[test]
+fn the_text_of_an_error_is_cut_and_says_so() {
+    let long = [
+        "throw 'x'.repeat(1 << 25)",
+        "throw new Error('é'.repeat(1 << 20))",
+        "let s = 'x'; for (let i = 0; i < 24; i++) s = s + s + 'y'; throw s",
+        "throw { stack: 'x'.repeat(1 << 20) }",
+        "const e = new Error('x'); e.name = 'n'.repeat(1 << 20); e.stack = e.name; throw e",
+    ];
+    for source in long {
+        let text = failed(Guest::new().execute(source));
+        assert!(text.len() <= 64 << 10, "{source}: {}", text.len());
+        assert!(text.ends_with("... [cut: this error's text is longer than 64 KiB]"), "{source}");
+    }
+    // The names of functions and the number of frames are the program's to choose.
+    let frames = "Error.stackTraceLimit = 1e9;
+        const o = { ['f'.repeat(60000)](n) { if (n) return [n].map(() => this[Object.keys(o)[0]](n - 1)); throw new Error('deep') } };
+        o['f'.repeat(60000)](500)";
+    let text = failed(Guest::new().execute(frames));
+    assert!(text.len() <= 64 << 10, "{}", text.len());
+}
+
+#[test]
+fn the_place_of_the_await_is_known_while_the_program_waits() {
+    for (source, place) in [
+        ("const x = 1;\n  await new Promise(() => {})", "exec_main.mjs:2:3"),
+        ("/* é🦀 */ (await tools.first(), 1)", "exec_main.mjs:1:12"),
+        ("async function f() {\n  await new Promise(() => {})\n}\nawait f()", "exec_main.mjs:4:1"),
+    ] {
+        let mut guest = Guest::new();
+        pending(guest.execute(source));
+        assert_eq!(guest.awaiting().as_deref(), Some(place), "{source}");
+    }
+    // The garbage collector must not forget it.
+    let mut guest = Guest::new();
+    let source = "let a = []; for (let i = 0; i < 1e5; i++) { a = { a: {}, b: {} }; a.a.x = a.b; a.b.x = a.a }\n\nawait new Promise(() => {})";
+    pending(guest.execute(source));
+    assert_eq!(guest.awaiting().as_deref(), Some("exec_main.mjs:3:1"));
 }
 
 #[test]

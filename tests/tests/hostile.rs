@@ -63,7 +63,7 @@ impl CodeModeTurnHost for Tools {
             "forged" => {
                 Ok(json!({ "then": "function", "__proto__": { "then": 1 }, "id": "tool-1" }).into())
             }
-            _ => Ok(call.input.unwrap_or(Value::Null).into()),
+            _ => Ok(call.input.map_or_else(|| Value::Null.into(), ToolResult::from)),
         }
     }
 }

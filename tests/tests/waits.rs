@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use cellblock::model::{CellActivity, CellWaiter, WaitPolicy, Waited};
 use cellblock::{
     CellId, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
-    ContentItem, Engine, ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition,
+    ContentItem, Engine, ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition, ToolInput,
     ToolResult, WaitOutcome, WaitRequest, WasmBackend,
 };
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl CodeModeTurnHost for Slow {
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        let input = call.input.unwrap_or_default();
+        let input = call.input.map(ToolInput::into_value).unwrap_or_default();
         let question = input["approve"].as_str();
         let asked = question.map(|question| self.activity.ask_approval(&call.cell_id, question));
         let seconds = input["seconds"].as_u64().ok_or("how many seconds?")?;

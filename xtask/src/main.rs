@@ -4,6 +4,7 @@ mod guest;
 mod manifest;
 mod mcp_listing;
 mod proto;
+mod quickjs;
 mod snapshot;
 mod toolchain;
 mod vectors;

@@ -53,6 +53,7 @@ pub fn sources() -> Result<BTreeMap<String, String>> {
     let mut files = vec![
         root.join("guest/Cargo.toml"),
         root.join("guest/Cargo.lock"),
+        root.join("xtask/src/quickjs.rs"),
         root.join("xtask/src/toolchain.rs"),
         root.join("xtask/src/snapshot.rs"),
     ];

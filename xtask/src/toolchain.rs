@@ -1,6 +1,7 @@
 //! Finds the tools that build the guest, as `scripts/guest-toolchain.sh` installs them.
 
-use crate::manifest::hash;
+use crate::manifest::{hash, sources};
+use crate::quickjs;
 use crate::root;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -63,18 +64,22 @@ impl Toolchain {
              --remap-path-prefix={cargo_home}=/cargo --remap-path-prefix={}=/cellblock",
             root.display()
         );
-        // cargo does not know of the header; its hash among the flags tells it of changes.
-        let header = std::fs::read(guest.join("quickjs/wasm.h")).context("cannot read wasm.h")?;
+        let engine = quickjs::edited(self.cargo, &guest)?;
+        // cargo does not watch the C sources; their hash among the flags reports changes.
         let c_flags = format!(
-            "-DCELLBLOCK_HEADER={} --target=wasm32-wasi -isystem /usr/include/wasm32-wasi -include {}/quickjs/wasm.h \
+            "-DCELLBLOCK_SOURCES={} --target=wasm32-wasi -isystem /usr/include/wasm32-wasi \
+             -I{}/quickjs -include {}/quickjs/wasm.h \
              -O3 -DNDEBUG -msimd128 -mbulk-memory -mnontrapping-fptoint -msign-ext \
              -ffile-prefix-map={}=/target -ffile-prefix-map={cargo_home}=/cargo",
-            hash(&header),
+            c_sources()?,
+            guest.display(),
             guest.display(),
             target.display(),
         );
         let status = Command::new("cargo-component")
             .args(["build", "--release", "--locked", "--target", TARGET])
+            // The edited engine takes the place of the package; the lock file stays as it is.
+            .arg(format!("--config=paths=[{:?}]", engine.display().to_string()))
             .current_dir(&guest)
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -95,6 +100,12 @@ impl Toolchain {
         let built = target.join(TARGET).join("release/cellblock_guest.wasm");
         std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))
     }
+}
+
+/// One hash over our C code and the edits.
+fn c_sources() -> Result<String> {
+    let files = sources()?.into_iter().filter(|(name, _)| name.starts_with("guest/quickjs/"));
+    Ok(hash(files.map(|(name, hash)| name + &hash).collect::<String>().as_bytes()))
 }
 
 fn rustup_has_target() -> bool {

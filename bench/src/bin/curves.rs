@@ -31,7 +31,7 @@ impl CodeModeTurnHost for Host {
         call: CodeModeNestedToolCall,
         _cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        let length = call.input.as_ref().and_then(Value::as_u64).unwrap_or_default();
+        let length = call.input.and_then(|input| input.into_value().as_u64()).unwrap_or_default();
         Ok(Value::String("x".repeat(usize::try_from(length).unwrap_or_default())).into())
     }
 }

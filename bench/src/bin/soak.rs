@@ -51,7 +51,7 @@ impl CodeModeTurnHost for Tools {
         _cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
         tokio::task::yield_now().await;
-        Ok(call.input.unwrap_or(Value::Null).into())
+        Ok(call.input.map_or_else(|| Value::Null.into(), ToolResult::from))
     }
 }
 

@@ -514,7 +514,7 @@ impl CodeModeTurnHost for Peer {
         };
         let id = unique();
         let (reply, answer) = oneshot::channel();
-        let input = call.input.map(|input| Bytes::from(input.to_string()));
+        let input = call.input.map(|input| Bytes::from(input.into_json()));
         {
             let mut state = open.state();
             if state.calls.len() >= MAX_DELEGATE_CALLS {

@@ -1,14 +1,21 @@
 //! Runs one tool: a child process in a group of its own, which ends with the call.
 
+use super::guard::Guard;
 use super::tools_file::{Output, Tool};
-use cellblock::ToolResult;
-use rustix::process::{Pid, Signal, kill_process_group};
+use cellblock::{ToolInput, ToolResult};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde_json::Value;
-use std::process::Stdio;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use std::cell::OnceCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{ExitStatus, Stdio};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
+/// What a call says that was cancelled.
+pub const CANCELLED: &str = "code mode nested tool call cancelled";
 /// Bytes of standard output that a result may have.
 const STDOUT_BYTES: u64 = 32 << 20;
 /// Bytes of standard error that an error may have.
@@ -17,15 +24,16 @@ const STDERR_BYTES: u64 = 64 << 10;
 /// Runs the tool's command with the input on its standard input.
 pub async fn run(
     tool: &Tool,
-    input: Option<Value>,
+    input: Option<ToolInput>,
+    guard: &Guard,
     cancellation: &CancellationToken,
 ) -> Result<ToolResult, String> {
-    let input = input.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let input = input.unwrap_or_else(|| Value::Object(serde_json::Map::new()).into());
     let arguments = arguments(tool, &input)?;
-    let group = Group::spawn(tool, &arguments)?;
+    let group = Group::spawn(tool, &arguments, guard)?;
     tokio::select! {
-        result = group.converse(tool, input.to_string()) => result,
-        () = cancellation.cancelled() => Err("code mode nested tool call cancelled".to_owned()),
+        result = group.converse(tool, input.into_json()) => result,
+        () = cancellation.cancelled() => Err(CANCELLED.to_owned()),
         () = tokio::time::sleep(tool.timeout()) => {
             Err(format!("{}: no answer within {} ms", tool.name, tool.timeout().as_millis()))
         }
@@ -33,7 +41,9 @@ pub async fn run(
 }
 
 /// The command line, with members of the input in place of `{key}`.
-fn arguments(tool: &Tool, input: &Value) -> Result<Vec<String>, String> {
+fn arguments(tool: &Tool, input: &ToolInput) -> Result<Vec<String>, String> {
+    // Values are made only for a command line that has a place for them.
+    let parsed = OnceCell::new();
     let mut arguments = Vec::new();
     for part in &tool.command {
         let key = part.strip_prefix('{').and_then(|part| part.strip_suffix('}'));
@@ -49,7 +59,7 @@ fn arguments(tool: &Tool, input: &Value) -> Result<Vec<String>, String> {
                 Err(format!("{}: `{key}` must be a string, a number or a list of them", tool.name))
             }
         };
-        match input.get(key) {
+        match parsed.get_or_init(|| input.to_value()).get(key) {
             None => return Err(format!("{}: the input lacks `{key}`", tool.name)),
             Some(Value::Array(items)) => {
                 for item in items {
@@ -65,28 +75,42 @@ fn arguments(tool: &Tool, input: &Value) -> Result<Vec<String>, String> {
     Ok(arguments)
 }
 
-/// A child and whatever it starts. Dropping it ends them all.
+/// A child and what it starts. Dropping it ends them all.
 struct Group {
     child: Child,
+    /// The child's process group, until it was killed. The child is not reaped before,
+    /// so that the number is not another's.
     leader: Option<Pid>,
+    /// Becomes readable when the child has ended.
+    ended: AsyncFd<OwnedFd>,
 }
 
 impl Group {
-    fn spawn(tool: &Tool, arguments: &[String]) -> Result<Self, String> {
+    fn spawn(tool: &Tool, arguments: &[String], guard: &Guard) -> Result<Self, String> {
         let (program, rest) = arguments
             .split_first()
             .ok_or_else(|| format!("{}: the command line is empty", tool.name))?;
-        let child = Command::new(program)
-            .args(rest)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| format!("{}: cannot run {program}: {error}", tool.name))?;
-        let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        Ok(Self { child, leader })
+        let start = || {
+            let (variable, marks) = guard.variable()?;
+            let child = Command::new(program)
+                .args(rest)
+                .env(variable, marks)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .process_group(0)
+                .kill_on_drop(true)
+                .spawn()?;
+            let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+            let leader = leader.ok_or(io::ErrorKind::NotFound)?;
+            let ended = pidfd_open(leader, PidfdFlags::empty())?;
+            #[expect(unsafe_code, reason = "tokio has no safe way to watch a descriptor")]
+            // SAFETY: an `OwnedFd` is the same open descriptor for as long as it lives,
+            // and it lives in the `AsyncFd`.
+            let ended = unsafe { AsyncFd::register_with_interest(ended, Interest::READABLE) }?;
+            io::Result::Ok(Self { child, leader: Some(leader), ended })
+        };
+        start().map_err(|error| format!("{}: cannot run {program}: {error}", tool.name))
     }
 
     async fn converse(mut self, tool: &Tool, input: String) -> Result<ToolResult, String> {
@@ -99,11 +123,13 @@ impl Group {
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
-        let ((), out, err) =
-            tokio::join!(write, read(stdout, STDOUT_BYTES), read(stderr, STDERR_BYTES));
-        let status = self.child.wait().await.map_err(|error| format!("{}: {error}", tool.name))?;
-        // The group is gone by itself; its number may soon be another's.
-        self.leader = None;
+        let ((), out, err, status) = tokio::join!(
+            write,
+            read(stdout, STDOUT_BYTES),
+            read_start(stderr, STDERR_BYTES),
+            self.end()
+        );
+        let status = status.map_err(|error| format!("{}: {error}", tool.name))?;
         if !status.success() {
             let said = String::from_utf8_lossy(&err).trim().to_owned();
             return Err(if said.is_empty() { format!("{}: {status}", tool.name) } else { said });
@@ -113,14 +139,26 @@ impl Group {
         }
         result(tool, &out)
     }
+
+    /// Waits until the child has ended, and ends what it left in its group: it would
+    /// keep the pipes open.
+    async fn end(&mut self) -> io::Result<ExitStatus> {
+        let _ended = self.ended.readable().await?;
+        self.kill();
+        self.child.wait().await
+    }
+
+    fn kill(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            // All of it may have ended by itself, which is as well.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(leader) = self.leader {
-            // It may have ended meanwhile, which is as well.
-            let _ = kill_process_group(leader, Signal::KILL);
-        }
+        self.kill();
     }
 }
 
@@ -134,12 +172,22 @@ fn result(tool: &Tool, out: &[u8]) -> Result<ToolResult, String> {
     }
 }
 
-/// Reads to the end, or one byte past the limit.
+/// Reads to the end, or one byte past the limit, where the pipe is closed.
 async fn read(source: Option<impl AsyncRead + Unpin>, limit: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(source) = source {
         // An error ends the output where it happened.
         let _ = source.take(limit + 1).read_to_end(&mut bytes).await;
+    }
+    bytes
+}
+
+/// Reads to the end and keeps what comes first: a command may log as much as it likes.
+async fn read_start(source: Option<impl AsyncRead + Unpin>, limit: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut source) = source {
+        let _ = (&mut source).take(limit).read_to_end(&mut bytes).await;
+        let _ = tokio::io::copy(&mut source, &mut tokio::io::sink()).await;
     }
     bytes
 }

@@ -1,77 +1,77 @@
 //! The turn's host: runs the tools of the tools file, and shows what is in flight.
 
 use super::command_tool;
+use super::guard::Guard;
+use super::printer::Printer;
 use super::tools_file::{Tool, ToolsFile};
 use async_trait::async_trait;
-use cellblock::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
-use indicatif::{ProgressBar, ProgressStyle};
+use cellblock::{
+    CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult, normalize_identifier,
+};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-
-/// How often the status line turns.
-const TICK: Duration = Duration::from_millis(100);
 
 /// Serves the nested calls of one script.
 pub struct Host {
     tools: HashMap<String, Tool>,
-    status: Option<ProgressBar>,
-    /// Calls in flight by tool.
+    printer: Printer,
+    guard: Guard,
+    /// A permit for each command that may run now.
+    commands: Semaphore,
+    /// Calls in flight by the name that the program uses.
     in_flight: Mutex<BTreeMap<String, usize>>,
     notifications: Mutex<Vec<String>>,
 }
 
 impl Host {
-    /// A host for the tools, with a status line or without.
-    pub fn new(tools: &ToolsFile, with_status: bool) -> Self {
-        let status = with_status.then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(TICK);
-            bar
-        });
+    /// A host that runs at most `commands` commands at one time.
+    pub fn new(tools: &ToolsFile, commands: usize, printer: Printer) -> Self {
         Self {
             tools: tools.by_name(),
-            status,
+            printer,
+            guard: Guard::new(),
+            commands: Semaphore::new(commands.min(Semaphore::MAX_PERMITS)),
             in_flight: Mutex::default(),
             notifications: Mutex::default(),
         }
     }
 
-    /// Prints while the status line is out of the way.
-    pub fn above_status<R>(&self, print: impl FnOnce() -> R) -> R {
-        match &self.status {
-            Some(status) => status.suspend(print),
-            None => print(),
-        }
-    }
-
-    /// Takes the status line away.
+    /// Ends what the tools left behind.
     pub fn finish(&self) {
-        if let Some(status) = &self.status {
-            status.finish_and_clear();
-        }
+        self.guard.finish();
     }
 
     /// What the script sent with `notify`.
     pub fn notifications(&self) -> Vec<String> {
-        self.notifications.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.notifications).clone()
     }
 
     /// Counts a call in (`1`) or out (`-1`) and shows the sum.
     fn count(&self, tool: &str, change: isize) {
-        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        let calls = in_flight.entry(tool.to_owned()).or_default();
+        let mut in_flight = lock(&self.in_flight);
+        let calls = in_flight.entry(normalize_identifier(tool)).or_default();
         *calls = calls.saturating_add_signed(change);
         in_flight.retain(|_, calls| *calls > 0);
-        if let Some(status) = &self.status {
-            let shown: Vec<_> =
-                in_flight.iter().map(|(tool, calls)| format!("{tool} × {calls}")).collect();
-            status.set_message(shown.join(", "));
-        }
+        let shown: Vec<_> =
+            in_flight.iter().map(|(tool, calls)| format!("{tool} × {calls}")).collect();
+        self.printer.status(shown.join(", "));
+    }
+
+    async fn run(
+        &self,
+        tool: &Tool,
+        call: CodeModeNestedToolCall,
+        cancellation: &CancellationToken,
+    ) -> Result<ToolResult, String> {
+        let turn = tokio::select! {
+            turn = self.commands.acquire() => turn,
+            () = cancellation.cancelled() => return Err(command_tool::CANCELLED.to_owned()),
+        };
+        // The semaphore is never closed.
+        let _turn = turn.map_err(|error| error.to_string())?;
+        command_tool::run(tool, call.input, &self.guard, cancellation).await
     }
 }
 
@@ -82,11 +82,11 @@ impl CodeModeTurnHost for Host {
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        let name = &call.tool_name.name;
-        let tool = self.tools.get(name).ok_or_else(|| format!("there is no tool {name:?}"))?;
-        self.count(name, 1);
-        let result = command_tool::run(tool, call.input, &cancellation).await;
-        self.count(name, -1);
+        let name = call.tool_name.name.clone();
+        let tool = self.tools.get(&name).ok_or_else(|| format!("there is no tool {name:?}"))?;
+        self.count(&name, 1);
+        let result = self.run(tool, call, &cancellation).await;
+        self.count(&name, -1);
         result
     }
 
@@ -97,8 +97,13 @@ impl CodeModeTurnHost for Host {
         text: String,
         _cancellation: CancellationToken,
     ) -> Result<(), String> {
-        self.above_status(|| super::report::notice(&text));
-        self.notifications.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+        self.printer.error(format!("notify: {text}"));
+        lock(&self.notifications).push(text);
         Ok(())
     }
+}
+
+/// Nothing can panic while a lock is held, so what it guards is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

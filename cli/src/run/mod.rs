@@ -1,30 +1,41 @@
 //! `cellblock run`: one script, its tools, its output.
 
 mod command_tool;
+mod guard;
 mod host;
+mod input;
 mod media;
+mod printer;
 mod report;
+mod signals;
 mod stored;
 mod tools_file;
+
+pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
 
 use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
 use cellblock::{
-    CodeModeService, Engine, EngineConfig, ExecuteRequest, RuntimeResponse, SessionLimits,
-    WaitRequest, WasmBackend,
+    CellLimits, CodeModeService, Engine, EngineConfig, ExecuteRequest, RuntimeResponse,
+    SessionLimits, StoredValues, WaitRequest, WasmBackend,
 };
 use clap::Args;
 use host::Host;
+use media::Folder;
+use printer::{Printed, Printer, Style};
 use report::Report;
-use std::io::Read;
+use signals::Signals;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 use stored::StoreFile;
 use tools_file::ToolsFile;
 
 /// How often new output is printed while the script runs.
 const POLL_MS: u64 = 200;
+/// Commands that run at one time when `--max-commands` does not say.
+const COMMANDS: usize = 64;
 
 /// Arguments of `cellblock run`.
 #[derive(Args)]
@@ -36,6 +47,9 @@ pub struct Arguments {
     tools: Option<PathBuf>,
     #[command(flatten)]
     limits: LimitArguments,
+    /// Commands of tools that run at one time; further calls wait.
+    #[arg(long, value_name = "N", default_value_t = COMMANDS, value_parser = at_least_one)]
+    max_commands: usize,
     /// Stored values: read before, written after. A JSON object; made when missing.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
@@ -45,9 +59,16 @@ pub struct Arguments {
     /// Print one JSON object instead of the output; see docs/cli.md.
     #[arg(long)]
     json: bool,
+    /// Print control characters to a terminal as they are.
+    #[arg(long)]
+    raw: bool,
     /// Print fuel, memory, calls and time to standard error.
     #[arg(long)]
     stats: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it must be 1 or more".to_owned())
 }
 
 /// Runs the script and says how it went.
@@ -62,88 +83,129 @@ pub fn main(arguments: &Arguments) -> Exit {
 }
 
 fn run(arguments: &Arguments) -> Result<Exit> {
-    let source = read_script(arguments)?;
+    let limits = arguments.limits.cell();
+    // The script first, whatever else is wrong: its writer may not expect a closed pipe.
+    let most =
+        limits.as_ref().map_or(CellLimits::default().source_bytes, |limits| limits.source_bytes);
+    let source = input::script(&arguments.script, most)?;
+    let limits = limits?;
     let tools = arguments.tools.as_deref().map(ToolsFile::read).transpose()?.unwrap_or_default();
-    let store = arguments.store.clone().map(StoreFile::open).transpose()?;
-    let limits = arguments.limits.cell()?;
-    if let Some(dir) = &arguments.out_dir {
-        std::fs::create_dir_all(dir)
-            .with_context(|| format!("cannot create --out-dir {}", dir.display()))?;
-    }
-    let mut report = Report::new(&source, arguments);
+    let values = StoredValues::new();
+    let store =
+        arguments.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
+    let folder = arguments.out_dir.clone().map(Folder::create).transpose()?;
     let mut config = EngineConfig::default();
     config.max_cells = 1;
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
-    tokio::runtime::Runtime::new().context("cannot start the event loop")?.block_on(async {
-        let session = SessionLimits { cell: limits, ..SessionLimits::default() };
-        let backend = WasmBackend::with_limits(&engine, session);
-        let service = CodeModeService::new(Arc::new(backend));
-        if let Some(store) = &store {
-            service.replace_stored_values(store.values().clone());
+    let mut signals = Signals::listen()?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
+    let exit = runtime.block_on(async {
+        let style = Style { raw: arguments.raw, status: !arguments.json };
+        let (printer, printing) = printer::start(style);
+        let report = Report::new(printer.clone(), source.clone(), folder, arguments);
+        let run = Run { limits, tools, values, store, commands: arguments.max_commands };
+        let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
+        let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
+        let exit = ended.unwrap_or_else(|error| {
+            printer.error(format!("cellblock: {error:#}"));
+            Exit::Usage
+        });
+        let impatient = async {
+            match deadline {
+                _ if exit.was_stopped() => {}
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            printed = printing.finish(impatient) => match printed {
+                Printed::Incomplete if exit == Exit::Completed => Exit::Failed,
+                _ => exit,
+            },
+            // A script that ended by itself is not ended again: only the printing is.
+            signal = signals.received(), if !exit.is_signal() => signal,
         }
-        let exit = converse(&service, source.clone(), tools, &mut report).await?;
-        if let Some(store) = store {
-            store.write(&service.stored_values())?;
-        }
-        service.shutdown().await;
-        Ok(exit)
-    })
+    });
+    // A write that blocks must not keep the process.
+    runtime.shutdown_background();
+    Ok(exit)
 }
 
-/// Runs the script to its end, printing as it goes; Ctrl-C ends it.
+/// What a script runs with.
+struct Run {
+    limits: CellLimits,
+    tools: ToolsFile,
+    values: StoredValues,
+    store: Option<StoreFile>,
+    /// Commands that run at one time.
+    commands: usize,
+}
+
+impl Run {
+    /// Runs the script, reports its end, and writes what it stored.
+    async fn until_the_end(
+        self,
+        engine: &Engine,
+        source: String,
+        mut report: Report,
+        printer: &Printer,
+        signals: &mut Signals,
+    ) -> Result<Exit> {
+        let session = SessionLimits { cell: self.limits, ..SessionLimits::default() };
+        let backend = WasmBackend::with_limits(engine, session);
+        let service = CodeModeService::with_stored_values(Arc::new(backend), self.values.clone());
+        let host = Arc::new(Host::new(&self.tools, self.commands, printer.clone()));
+        let worker = service.start_turn_worker(Arc::clone(&host) as _);
+        let request = ExecuteRequest {
+            tool_call_id: "run".to_owned(),
+            enabled_tools: self.tools.definitions().into(),
+            source,
+            yield_time_ms: Some(POLL_MS),
+            max_output_tokens: None,
+        };
+        let ended = converse(&service, request, &mut report, signals).await;
+        drop(worker);
+        service.shutdown().await;
+        host.finish();
+        let (response, signal) = ended?;
+        let exit = report.end(response, signal, &host.notifications());
+        if let Some(store) = self.store {
+            let values = self.values;
+            let write = tokio::task::spawn_blocking(move || store.write(&values));
+            tokio::select! {
+                written = write => written??,
+                asked = signals.received(), if signal.is_none() => {
+                    printer.error("cellblock: the stored values were not written".to_owned());
+                    return Ok(asked);
+                }
+            }
+        }
+        Ok(exit)
+    }
+}
+
+/// Runs the script to its end, printing as it goes. A signal ends it, and its exit code
+/// is returned too.
 async fn converse(
     service: &CodeModeService,
-    source: String,
-    tools: ToolsFile,
-    report: &mut Report<'_>,
-) -> Result<Exit> {
-    let host = Arc::new(Host::new(&tools, report.wants_status()));
-    let worker = service.start_turn_worker(Arc::clone(&host) as _);
-    let request = ExecuteRequest {
-        tool_call_id: "run".to_owned(),
-        enabled_tools: tools.definitions().into(),
-        source,
-        yield_time_ms: Some(POLL_MS),
-        max_output_tokens: None,
-    };
+    request: ExecuteRequest,
+    report: &mut Report,
+    signals: &mut Signals,
+) -> Result<(RuntimeResponse, Option<Exit>)> {
     let cell_id = service.allocate_cell_id()?;
     let conversation = async {
         let mut response = service.execute_as(cell_id.clone(), request).await?;
         while let RuntimeResponse::Yielded { content_items, .. } = response {
-            host.above_status(|| report.content(content_items))?;
+            report.content(content_items);
             let wait = WaitRequest { cell_id: cell_id.clone(), yield_time_ms: POLL_MS };
             response = service.wait(wait).await?.into();
         }
         anyhow::Ok(response)
     };
-    let (response, interrupted) = tokio::select! {
-        response = conversation => (response?, false),
-        signal = tokio::signal::ctrl_c() => {
-            signal.context("cannot listen for Ctrl-C")?;
-            (service.terminate(cell_id.clone()).await?.into(), true)
+    tokio::select! {
+        response = conversation => Ok((response?, None)),
+        signal = signals.received() => {
+            Ok((service.terminate(cell_id.clone()).await?.into(), Some(signal)))
         }
-    };
-    host.finish();
-    drop(worker);
-    let exit = report.end(response, &host.notifications())?;
-    Ok(if interrupted { Exit::Interrupted } else { exit })
-}
-
-fn read_script(arguments: &Arguments) -> Result<String> {
-    let path = &arguments.script;
-    let bytes = if path.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
-        bytes
-    } else {
-        std::fs::read(path).with_context(|| format!("cannot read the script {}", path.display()))?
-    };
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        anyhow::anyhow!(
-            "the script {} is not UTF-8: byte {} is where it stops being text",
-            path.display(),
-            at + 1
-        )
-    })
+    }
 }

@@ -1,86 +1,94 @@
 //! What the run prints: output to standard output, everything else to standard error.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this file is for")]
-
 use super::Arguments;
-use super::media::Media;
+use super::media::{Folder, Media};
+use super::printer::Printer;
 use crate::Exit;
-use anyhow::{Context, Result};
+use crate::terminal::escape_controls;
 use cellblock::{CellReport, ContentItem, RuntimeResponse};
 use serde_json::json;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Prints what a script says and how it ends.
-pub struct Report<'a> {
-    source: &'a str,
-    out_dir: Option<&'a Path>,
+pub struct Report {
+    printer: Printer,
+    /// The script, for the line that an error points at.
+    source: String,
+    /// Where media are written.
+    folder: Option<Folder>,
     json: bool,
     stats: bool,
     started: Instant,
+    /// The output, for the JSON object.
     content: Vec<ContentItem>,
-    files: Vec<PathBuf>,
+    /// Whether media could not be written.
+    lost_media: bool,
 }
 
-/// A notification of the script's.
-pub fn notice(text: &str) {
-    eprintln!("notify: {text}");
-}
-
-impl<'a> Report<'a> {
+impl Report {
     /// A report for a script.
-    pub fn new(source: &'a str, arguments: &'a Arguments) -> Self {
+    pub fn new(
+        printer: Printer,
+        source: String,
+        folder: Option<Folder>,
+        arguments: &Arguments,
+    ) -> Self {
         Self {
+            printer,
             source,
-            out_dir: arguments.out_dir.as_deref(),
+            folder,
             json: arguments.json,
             stats: arguments.stats,
             started: Instant::now(),
             content: Vec::new(),
-            files: Vec::new(),
+            lost_media: false,
         }
-    }
-
-    /// Whether a status line has its place: on a terminal.
-    pub fn wants_status(&self) -> bool {
-        std::io::stderr().is_terminal() && !self.json
     }
 
     /// Prints new output, or keeps it for the JSON object.
-    pub fn content(&mut self, items: Vec<ContentItem>) -> Result<()> {
+    pub fn content(&mut self, items: Vec<ContentItem>) {
         for item in items {
-            match &item {
-                ContentItem::InputText { text } if !self.json => print_line(text)?,
-                ContentItem::InputText { .. } => {}
-                ContentItem::InputImage { image_url: url, .. }
-                | ContentItem::InputAudio { audio_url: url } => self.media(url)?,
+            if let ContentItem::InputImage { image_url: url, .. }
+            | ContentItem::InputAudio { audio_url: url } = &item
+            {
+                self.media(url);
             }
-            if self.json {
-                self.content.push(item);
+            match item {
+                item if self.json => self.content.push(item),
+                ContentItem::InputText { text } => self.printer.output(text),
+                _ => {}
             }
         }
-        Ok(())
     }
 
-    fn media(&mut self, url: &str) -> Result<()> {
-        let line = match (Media::parse(url), self.out_dir) {
+    fn media(&mut self, url: &str) {
+        let line = match (Media::parse(url), &mut self.folder) {
             (None, _) => "[a data URL that cannot be decoded]".to_owned(),
             (Some(media), None) => {
                 format!("[{}; use --out-dir to keep it]", media.describe())
             }
-            (Some(media), Some(dir)) => {
-                let path = media.write(dir, self.files.len() + 1)?;
-                let line = format!("[{}: {}]", path.display(), media.describe());
-                self.files.push(path);
-                line
-            }
+            (Some(media), Some(folder)) => match folder.write(&media) {
+                Ok(path) => format!("[{}: {}]", path.display(), media.describe()),
+                Err(why) => {
+                    self.lost_media = true;
+                    self.printer.error(format!("cellblock: {}: {why}", media.describe()));
+                    format!("[{}; {why}]", media.describe())
+                }
+            },
         };
-        if self.json { Ok(()) } else { print_line(&line) }
+        if !self.json {
+            self.printer.output(line);
+        }
     }
 
-    /// Prints the end and tells the exit code.
-    pub fn end(&mut self, response: RuntimeResponse, notifications: &[String]) -> Result<Exit> {
+    /// Prints the end and returns the exit code. `signal` is that of the signal that
+    /// ended the script.
+    pub fn end(
+        &mut self,
+        response: RuntimeResponse,
+        signal: Option<Exit>,
+        notifications: &[String],
+    ) -> Exit {
         let report = response.report().clone();
         let (exit, error) = match &response {
             RuntimeResponse::Result { error_text: None, .. } => (Exit::Completed, None),
@@ -88,44 +96,51 @@ impl<'a> Report<'a> {
                 let exit = if report.limit.is_some() { Exit::Limit } else { Exit::Failed };
                 (exit, Some(error.clone()))
             }
-            _ => (Exit::Interrupted, Some("terminated".to_owned())),
+            _ => (Exit::Terminated, Some("terminated".to_owned())),
         };
-        self.content(response.into_content())?;
+        self.content(response.into_content());
         if self.json {
-            self.print_json(exit, error.as_deref(), &report, notifications)?;
-        } else if let Some(error) = &error {
+            self.print_json(exit, error.as_deref(), &report, notifications);
+        } else if let Some(error) = error {
             self.print_error(error);
         }
         if self.stats {
             self.print_stats(&report);
         }
-        Ok(exit)
+        match signal {
+            Some(signal) => signal,
+            None if exit == Exit::Completed && self.lost_media => Exit::Failed,
+            None => exit,
+        }
     }
 
     /// The error, after the line that it points at.
-    fn print_error(&self, error: &str) {
-        if let Some((line, column)) = place_of(error)
+    fn print_error(&self, error: String) {
+        if let Some((line, column)) = place_of(&error)
             && let Some(text) = self.source.lines().nth(line.saturating_sub(1))
         {
             let margin = format!("{line} | ");
             let lead: String = text.chars().take(column.saturating_sub(1)).collect();
-            // Tabs stay tabs, so that the caret stands where the text does.
+            // As wide as the text is on a terminal. Tabs stay tabs, so that the caret
+            // stands where the text does.
+            let lead = escape_controls(&lead);
             let lead: String = lead.chars().map(|c| if c == '\t' { c } else { ' ' }).collect();
-            eprintln!("{margin}{text}\n{:width$}{lead}^", "", width = margin.len());
+            let caret = format!("{:width$}{lead}^", "", width = margin.len());
+            self.printer.error(format!("{margin}{text}\n{caret}"));
         }
-        eprintln!("{error}");
+        self.printer.error(error);
     }
 
     fn print_stats(&self, report: &CellReport) {
         let usage = &report.usage;
-        eprintln!(
+        self.printer.error(format!(
             "fuel {}, peak memory {}, calls {}, running {:.1} ms, wall {:.1} ms",
             usage.fuel,
             bytesize::ByteSize(usage.peak_memory_bytes),
             usage.calls,
             usage.running_time.as_secs_f64() * 1e3,
             self.started.elapsed().as_secs_f64() * 1e3
-        );
+        ));
     }
 
     fn print_json(
@@ -134,12 +149,12 @@ impl<'a> Report<'a> {
         error: Option<&str>,
         report: &CellReport,
         notifications: &[String],
-    ) -> Result<()> {
+    ) {
         let usage = &report.usage;
         let status = match exit {
             Exit::Completed => "completed",
             Exit::Limit => "limit",
-            Exit::Interrupted => "terminated",
+            Exit::HungUp | Exit::Interrupted | Exit::Terminated => "terminated",
             Exit::Failed | Exit::Usage => "failed",
         };
         let object = json!({
@@ -148,7 +163,7 @@ impl<'a> Report<'a> {
             "error_text": error,
             "limit": report.limit,
             "notifications": notifications,
-            "files": self.files,
+            "files": self.folder.as_ref().map(Folder::files).unwrap_or_default(),
             "usage": {
                 "fuel": usage.fuel,
                 "peak_memory_bytes": usage.peak_memory_bytes,
@@ -158,14 +173,8 @@ impl<'a> Report<'a> {
                 "wall_ms": self.started.elapsed().as_secs_f64() * 1e3,
             },
         });
-        print_line(&object.to_string())
+        self.printer.output(object.to_string());
     }
-}
-
-/// Prints a line; a reader that has gone away is an error like any other.
-fn print_line(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
 /// Line and column of the innermost frame in the script.

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+/// Bytes of a tools file.
+const MAX_BYTES: usize = 64 << 20;
 /// How long a tool may take when its entry does not say.
 const DEFAULT_TIMEOUT_MS: u64 = 30_000;
 
@@ -69,7 +71,7 @@ impl Tool {
 impl ToolsFile {
     /// Reads and checks a tools file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
+        let text = super::input::file(path, MAX_BYTES)
             .with_context(|| format!("cannot read the tools file {}", path.display()))?;
         let mut json = serde_json::Deserializer::from_str(&text);
         let file: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {

@@ -16,7 +16,9 @@ pub use response::{
     ExecuteToPendingOutcome, ImageDetail, LimitKind, RuntimeResponse, WaitOutcome,
     WaitToPendingOutcome,
 };
-pub use turn::{CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, ToolResult};
+pub use turn::{
+    CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, ToolInput, ToolResult,
+};
 
 use crate::stored::StoredValues;
 use std::future::Future;

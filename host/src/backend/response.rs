@@ -134,6 +134,10 @@ pub struct CellReport {
     pub usage: CellUsage,
     /// The limit that ended the cell, if one did.
     pub limit: Option<LimitKind>,
+    /// What the author of the program should change, when its end shows one of the
+    /// common mistakes: a sentence or two for a person or a model. It is no part of
+    /// the error text, which reads as V8's.
+    pub hint: Option<String>,
     /// The newest nested calls, oldest first, when the cell has ended; at most
     /// [`CellReport::MAX_CALLS`].
     pub calls: Vec<CallReport>,

@@ -1,7 +1,7 @@
 //! What a turn offers the cells.
 
 use super::CellId;
-use crate::json;
+use crate::json::{self, Json};
 use crate::tools::{ToolKind, ToolName};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,57 @@ pub struct CodeModeNestedToolCall {
     /// Kind of the tool, as its definition gave it.
     pub tool_kind: ToolKind,
     /// The argument; `None` when the program gave none.
-    pub input: Option<Value>,
+    pub input: Option<ToolInput>,
+}
+
+/// The argument of a nested call. It stays JSON text until its host asks for the value,
+/// because values take many times the memory of their text.
+///
+/// ```
+/// use cellblock::ToolInput;
+///
+/// let input = ToolInput::from_json(r#"{"city":"Bern"}"#).unwrap();
+/// assert_eq!(input.to_value()["city"], "Bern");
+/// assert_eq!(input.into_json(), r#"{"city":"Bern"}"#);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ToolInput(Json);
+
+impl ToolInput {
+    /// Takes JSON text.
+    ///
+    /// # Errors
+    /// Where the text is not valid JSON, or that it nests more than 127 levels deep.
+    pub fn from_json(json: impl Into<String>) -> Result<Self, serde_json::Error> {
+        Json::from_text(json.into()).map(Self)
+    }
+
+    /// The JSON text.
+    pub fn into_json(self) -> String {
+        self.0.into_text()
+    }
+
+    /// The parsed value.
+    pub fn into_value(self) -> Value {
+        self.0.into_value()
+    }
+
+    /// A parsed copy of the value.
+    pub fn to_value(&self) -> Value {
+        self.clone().into_value()
+    }
+
+    /// Levels of nesting: 0 for a string or a number, 1 for `[]`.
+    pub fn depth(&self) -> usize {
+        self.0.depth()
+    }
+}
+
+impl From<Value> for ToolInput {
+    fn from(value: Value) -> Self {
+        Self(Json::Value(value))
+    }
 }
 
 /// What a tool returned: a value, or JSON text that reaches the program as it is.
@@ -38,57 +88,47 @@ pub struct CodeModeNestedToolCall {
 /// assert!(ToolResult::from_json("{degrees: 21}").is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct ToolResult(Form);
-
-#[derive(Clone, Debug, PartialEq)]
-enum Form {
-    Value(Value),
-    /// Checked to be JSON that nests no deeper than can be read back.
-    Json(String),
-}
+pub struct ToolResult(Json);
 
 impl ToolResult {
-    /// JSON text, for tools that have it: no value is made of it on its way.
+    /// Takes JSON text, for tools that have it: no value is made of it on its way.
     ///
     /// # Errors
-    /// A text that says why it is no JSON, or that it nests too deeply.
-    pub fn from_json(json: impl Into<String>) -> Result<Self, String> {
-        let json = json.into();
-        match serde_json::from_str::<serde::de::IgnoredAny>(&json) {
-            Ok(_) => Ok(Self(Form::Json(json))),
-            Err(error) => Err(format!("the tool's result is no JSON: {error}")),
-        }
+    /// Where the text is not valid JSON, or that it nests more than 127 levels deep.
+    pub fn from_json(json: impl Into<String>) -> Result<Self, serde_json::Error> {
+        Json::from_text(json.into()).map(Self)
     }
 
-    /// The value.
+    /// The parsed value.
     pub fn into_value(self) -> Value {
-        match self.0 {
-            Form::Value(value) => value,
-            // It was checked, so it is read.
-            Form::Json(json) => serde_json::from_str(&json).unwrap_or_default(),
-        }
+        self.0.into_value()
     }
 
     /// The value without taking it; `None` when it is JSON text of more than `limit` bytes.
     pub(crate) fn look(&self, limit: usize) -> Option<Cow<'_, Value>> {
         match &self.0 {
-            Form::Value(value) => Some(Cow::Borrowed(value)),
-            Form::Json(json) if json.len() > limit => None,
-            Form::Json(json) => serde_json::from_str(json).ok().map(Cow::Owned),
+            Json::Value(value) => Some(Cow::Borrowed(value)),
+            Json::Text(text) if text.get().len() > limit => None,
+            Json::Text(text) => serde_json::from_str(text.get()).ok().map(Cow::Owned),
         }
     }
 
     /// JSON text of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// The text that rejects the call: the result nests too deeply or is too large.
     pub(crate) fn into_json(self, limit: usize) -> Result<String, String> {
-        let json = match self.0 {
-            Form::Value(value) if json::is_shallow(&value, json::MAX_DEPTH) => value.to_string(),
-            Form::Value(value) => {
+        // Text was checked when it was taken.
+        if let Json::Value(value) = &self.0
+            && json::depth_of_value(value) > json::MAX_DEPTH
+        {
+            if let Json::Value(value) = self.0 {
                 json::dismantle(value);
-                let depth = json::MAX_DEPTH;
-                return Err(format!("tool result is nested more than {depth} levels deep"));
             }
-            Form::Json(json) => json,
-        };
+            let depth = json::MAX_DEPTH;
+            return Err(format!("tool result is nested more than {depth} levels deep"));
+        }
+        let json = self.0.into_text();
         if json.len() > limit {
             let size = json.len();
             return Err(format!(
@@ -102,7 +142,13 @@ impl ToolResult {
 
 impl From<Value> for ToolResult {
     fn from(value: Value) -> Self {
-        Self(Form::Value(value))
+        Self(Json::Value(value))
+    }
+}
+
+impl From<ToolInput> for ToolResult {
+    fn from(input: ToolInput) -> Self {
+        Self(input.0)
     }
 }
 

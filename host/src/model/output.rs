@@ -116,9 +116,12 @@ pub fn show(
         if error.is_some() && report.limit.is_none() && !report.calls.is_empty() {
             notes.push(calls(&report.calls));
         }
-        notes.extend(error.as_deref().and_then(hint).map(|hint| format!("Hint: {hint}")));
-        if silent {
-            notes.push(SILENT.to_owned());
+        // The program's own hint knows most; one by the error's text is for backends without.
+        let known = report.hint.or_else(|| error.as_deref().and_then(hint).map(str::to_owned));
+        match known {
+            Some(hint) => notes.push(format!("Hint: {hint}")),
+            None if silent => notes.push(SILENT.to_owned()),
+            None => {}
         }
         notes.extend(activity.map(|activity| {
             format!("The program is {activity}. Do other work, or call wait again.")

@@ -10,7 +10,7 @@
 use super::names::code_mode_name;
 use crate::backend::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker,
-    ContentItem, ExecuteRequest, RuntimeResponse, ToolResult, WaitRequest,
+    ContentItem, ExecuteRequest, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
 };
 use crate::stored::StoredValues;
 use crate::tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
@@ -172,14 +172,16 @@ impl Library {
     async fn run(
         &self,
         script: &SavedScript,
-        input: Option<Value>,
+        input: Option<ToolInput>,
         caller: Caller,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
         let failed = |error: String| format!("script {} failed: {error}", script.name);
         let cell_id = self.backend.allocate_cell_id().map_err(|error| failed(error.to_string()))?;
         let stored = StoredValues::new();
-        stored.replace(input.map(|input| ("input".to_owned(), input)).into_iter().collect());
+        stored.replace(
+            input.map(|input| ("input".to_owned(), input.into_value())).into_iter().collect(),
+        );
         let request = ExecuteRequest {
             tool_call_id: caller.call_id.clone(),
             enabled_tools: Arc::clone(&self.tools),

@@ -69,7 +69,7 @@ pub enum Reader {
 /// );
 /// ```
 pub fn typescript_type(schema: &Value, reader: Reader) -> String {
-    if !json::is_shallow(schema, json::MAX_DEPTH) {
+    if json::depth_of_value(schema) > json::MAX_DEPTH {
         return "unknown".to_owned();
     }
     let mut renderer = Renderer {

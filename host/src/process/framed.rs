@@ -424,7 +424,7 @@ impl State {
 fn tool_result(result: ToolResult) -> Result<DelegateValue, String> {
     const DEPTH: usize = json::MAX_DEPTH - ENVELOPE_DEPTH;
     let result = result.into_value();
-    if json::is_shallow(&result, DEPTH) {
+    if json::depth_of_value(&result) <= DEPTH {
         return Ok(DelegateValue::ToolResult { result });
     }
     json::dismantle(result);

@@ -1,23 +1,46 @@
 //! Compiled code on disk.
 //!
-//! Compiled code is trusted input: whoever can write it can run anything in this
-//! process. So it is loaded only from a folder and a file that belong to this
-//! user and that nobody else may write, and its name says what it was made
-//! from: guest, wasmtime version and configuration. What does not fit is
-//! compiled again, and a cache that cannot be used costs time, never the run.
+//! Compiled code is trusted input: a user who can write it can run anything in this
+//! process. So it is loaded only from a folder and a regular file that belong to this
+//! user and that nobody else may write, and its name says what it was made from:
+//! guest, wasmtime version and configuration. A digest follows the code, because
+//! wasmtime does not check that the code is undamaged; the bytes that were checked are
+//! the bytes that are used. What does not fit is compiled again, and a cache that
+//! cannot be used costs time, never the run.
 
 use super::engine::{EngineError, GUEST};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use crate::clock::{Random, SystemRandom};
+use rustix::fs::{
+    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat, fcntl_add_seals,
+    memfd_create,
+};
 use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::Write;
-use std::os::fd::AsFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// Compiled guests that are kept: for some versions of Cellblock used side by side.
 const KEPT: usize = 8;
+/// Files of the folder that are looked at when it is tidied.
+const LISTED: usize = 4_096;
+/// Age from which a draft is what a process left behind that was killed: writing one
+/// takes milliseconds.
+const STALE_DRAFT: Duration = Duration::from_hours(1);
+/// Bytes of a cached file. The guest takes five million; what is far larger is not ours.
+const MAX_BYTES: u64 = 64 << 20;
+/// Bytes of the digest at the end of a file.
+const DIGEST_BYTES: usize = 32;
+/// Bytes that are copied and hashed at a time: they stay in the processor's cache.
+const BLOCK_BYTES: usize = 64 << 10;
+/// How the names of drafts end.
+const DRAFT: &str = "tmp";
+/// How the names of compiled guests end.
+const CODE: &str = "cwasm";
 
 /// `$XDG_CACHE_HOME/cellblock`, or `.cache/cellblock` in the home folder.
 pub(super) fn default_dir() -> Option<PathBuf> {
@@ -33,16 +56,20 @@ pub(super) fn load_or_compile(
     engine: &Engine,
     dir: Option<&Path>,
 ) -> Result<Component, EngineError> {
-    let path = dir.map(|dir| dir.join(file_name(engine)));
-    if let Some(component) = path.as_deref().and_then(|path| load(engine, path)) {
-        return Ok(component);
+    let name = file_name(engine);
+    if let Some(dir) = dir {
+        match load(engine, dir, &name) {
+            Ok(Some(component)) => return Ok(component),
+            Ok(None) => {}
+            Err(reason) => tracing::warn!("{} is not used: {reason}", dir.join(&name).display()),
+        }
     }
     let component = Component::new(engine, GUEST)
         .map_err(|error| EngineError::Compile(format!("{error:#}")))?;
-    if let Some(path) = path
-        && let Err(reason) = store(&component, &path)
+    if let Some(dir) = dir
+        && let Err(reason) = store(&component, dir, &name)
     {
-        tracing::warn!("compiled code is not cached at {}: {reason}", path.display());
+        tracing::warn!("compiled code is not cached in {}: {reason}", dir.display());
     }
     Ok(component)
 }
@@ -56,78 +83,153 @@ fn file_name(engine: &Engine) -> String {
     let digest = hasher.0.finalize();
     let (half, _) = digest.split_at(16);
     format!(
-        "guest-{}.cwasm",
+        "guest-{}.{CODE}",
         half.iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
     )
 }
 
-fn load(engine: &Engine, path: &Path) -> Option<Component> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-    let trusted = is_ours(&rustix::fs::fstat(&file).ok()?, FileType::RegularFile)
-        && is_ours(&rustix::fs::stat(path.parent()?).ok()?, FileType::Directory);
-    if !trusted {
-        tracing::warn!("{} could be written by others, so it is not used", path.display());
-        return None;
-    }
-    // The descriptor, not the path: what was checked is what is loaded.
-    let checked = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file.as_fd()));
-    let source = if Path::new(&checked).exists() { Path::new(&checked) } else { path };
+/// The component in the cache; `None` when there is none.
+fn load(engine: &Engine, dir: &Path, name: &str) -> Result<Option<Component>, String> {
+    let Some(dir) = open_dir(dir)? else { return Ok(None) };
+    // NONBLOCK: opening a FIFO waits for a writer without it.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    check_ours(&file, FileType::RegularFile)?;
+    let code = checked_copy(&mut File::from(file))?;
+    // Mapped by way of the descriptor's link, so that only pages that are used are read.
+    let link = format!("/proc/self/fd/{}", code.as_raw_fd());
     #[expect(unsafe_code, reason = "loading compiled code trusts it; see the module documentation")]
-    // SAFETY: only this user can write the file and the folder it is in, and
-    // `store` below is what writes there; wasmtime checks version and configuration.
-    let loaded = unsafe { Component::deserialize_file(engine, source) };
-    loaded.inspect_err(|error| tracing::debug!("cached code is not usable: {error:#}")).ok()
+    // SAFETY: only this user can write the file and the folder that it is in, `store`
+    // below is what writes there, and the digest says that these bytes, which are sealed,
+    // are what it wrote. Wasmtime checks version and configuration.
+    let loaded = unsafe { Component::deserialize_file(engine, link) };
+    loaded.map(Some).map_err(|error| format!("{error:#}"))
 }
 
-/// Ours, and nobody else's to write.
-fn is_ours(stat: &Stat, kind: FileType) -> bool {
-    let others_write = Mode::WGRP | Mode::WOTH;
-    FileType::from_raw_mode(stat.st_mode) == kind
-        && stat.st_uid == rustix::process::geteuid().as_raw()
-        && !Mode::from_raw_mode(stat.st_mode).intersects(others_write)
-}
-
-fn store(component: &Component, path: &Path) -> Result<(), String> {
+/// Copies the code into memory that nobody can change any more, and checks the digest
+/// of what was copied.
+fn checked_copy(file: &mut File) -> Result<File, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let dir = path.parent().ok_or("it has no folder")?;
+    let damaged = || "it is damaged, and is made again".to_owned();
+    let length = file.metadata().map_err(|error| text(&error))?.len();
+    let mut rest = length.checked_sub(DIGEST_BYTES as u64).ok_or_else(damaged)?;
+    if length > MAX_BYTES {
+        return Err(format!("it has more than {MAX_BYTES} bytes"));
+    }
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let copy = memfd_create("cellblock-guest", flags).map_err(|error| text(&error))?;
+    let mut copy = File::from(copy);
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; BLOCK_BYTES];
+    while rest > 0 {
+        let some = usize::try_from(rest).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+        let block = &mut block[..some];
+        file.read_exact(block)
+            .and_then(|()| copy.write_all(block))
+            .map_err(|error| text(&error))?;
+        hasher.update(&*block);
+        rest -= some as u64;
+    }
+    let mut digest = [0; DIGEST_BYTES];
+    file.read_exact(&mut digest).map_err(|error| text(&error))?;
+    if hasher.finalize().as_slice() != digest {
+        return Err(damaged());
+    }
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(&copy, seals).map_err(|error| text(&error))?;
+    Ok(copy)
+}
+
+/// Opens the folder, after a check that it is ours; `None` when there is none.
+fn open_dir(dir: &Path) -> Result<Option<OwnedFd>, String> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::openat(CWD, dir, flags, Mode::empty()) {
+        Ok(dir) => check_ours(&dir, FileType::Directory).map(|()| Some(dir)),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Checks that a file is of a kind, and ours, and that nobody else may write it.
+fn check_ours(file: impl AsFd, kind: FileType) -> Result<(), String> {
+    let stat = rustix::fs::fstat(file).map_err(|error| error.to_string())?;
+    let others_write = Mode::WGRP | Mode::WOTH;
+    if FileType::from_raw_mode(stat.st_mode) != kind {
+        Err(format!("it is not a {kind:?}"))
+    } else if stat.st_uid != rustix::process::geteuid().as_raw() {
+        Err("it belongs to another user".to_owned())
+    } else if Mode::from_raw_mode(stat.st_mode).intersects(others_write) {
+        Err("other users may write it".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+fn store(component: &Component, dir: &Path, name: &str) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
     builder.create(dir).map_err(|error| text(&error))?;
-    let stat = rustix::fs::stat(dir).map_err(|error| text(&error))?;
-    if !is_ours(&stat, FileType::Directory) {
-        return Err("others could write the folder".to_owned());
-    }
+    let dir = open_dir(dir)?.ok_or("the folder is gone")?;
     let code = component.serialize().map_err(|error| text(&error))?;
+    let digest = Sha256::digest(&code);
     // Under a name of its own first: a reader finds all of it or nothing.
-    let draft = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut options = std::fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
-    let written = options
-        .open(&draft)
-        .and_then(|mut file| file.write_all(&code))
-        .and_then(|()| std::fs::rename(&draft, path));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&draft);
+    let draft = format!("{name}.{:016x}.{DRAFT}", SystemRandom::default().seed());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&dir, &draft, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|error| text(&error))?;
+    let mut file = File::from(file);
+    let written = file
+        .write_all(&code)
+        .and_then(|()| file.write_all(&digest))
+        .and_then(|()| Ok(rustix::fs::renameat(&dir, &draft, &dir, name)?));
+    let result = written.map_err(|error| {
+        let _ = rustix::fs::unlinkat(&dir, &draft, AtFlags::empty());
         text(&error)
-    })?;
-    prune(dir);
-    Ok(())
+    });
+    // Also when nothing could be written: old files may be why.
+    tidy(&dir);
+    result
 }
 
-/// Removes all but the newest files: every version of guest and wasmtime leaves one.
-fn prune(dir: &Path) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    let ours = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "cwasm");
-    let age = |path: PathBuf| Some((path.metadata().ok()?.modified().ok()?, path));
-    let mut files: Vec<_> =
-        entries.flatten().map(|entry| entry.path()).filter(ours).filter_map(age).collect();
-    files.sort();
-    files.reverse();
-    for (_, path) in files.into_iter().skip(KEPT) {
-        // Another process may have been quicker.
-        let _ = std::fs::remove_file(path);
+/// Removes all but the newest compiled guests, as every version of guest and wasmtime
+/// leaves one, and the drafts of processes that were killed.
+fn tidy(dir: &OwnedFd) {
+    let Ok(entries) = rustix::fs::Dir::read_from(dir) else { return };
+    let now = SystemTime::now();
+    let mut guests = Vec::new();
+    let mut remove = Vec::new();
+    for entry in entries.take(LISTED).flatten() {
+        let name = entry.file_name();
+        let Ok(text) = name.to_str() else { continue };
+        let Some((_, kind)) = text.rsplit_once('.').filter(|_| text.starts_with("guest-")) else {
+            continue;
+        };
+        let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let written = modified(&stat);
+        if kind == CODE {
+            guests.push((written, name.to_owned()));
+        } else if kind == DRAFT && now.duration_since(written).is_ok_and(|age| age > STALE_DRAFT) {
+            remove.push(name.to_owned());
+        }
     }
+    guests.sort();
+    guests.reverse();
+    remove.extend(guests.into_iter().skip(KEPT).map(|(_, name)| name));
+    for name in remove {
+        // Another process may have been quicker.
+        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+    }
+}
+
+fn modified(stat: &Stat) -> SystemTime {
+    let seconds = Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or_default());
+    let nanoseconds = Duration::from_nanos(stat.st_mtime_nsec);
+    SystemTime::UNIX_EPOCH + seconds + nanoseconds
 }
 
 /// SHA-256 as a hasher, so that names do not depend on the standard library's.
@@ -146,7 +248,8 @@ impl Hasher for Sha256Hasher {
 #[cfg(test)]
 mod tests {
     use super::super::engine::{Engine as Sandboxes, EngineConfig};
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    use std::time::{Duration, SystemTime};
 
     fn engine_with(dir: &std::path::Path) -> Sandboxes {
         let config = EngineConfig { max_cells: 1, cache_dir: Some(dir.to_owned()) };
@@ -190,5 +293,89 @@ mod tests {
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
         engine_with(&dir);
         assert_eq!(file.metadata().unwrap().len(), 17);
+    }
+
+    #[test]
+    fn a_file_with_a_flipped_bit_is_never_loaded() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cellblock");
+        let wasmtime = engine_with(&dir).guest().engine().clone();
+        let file = files(&dir).remove(0);
+        let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+        let good = std::fs::read(&file).unwrap();
+        assert!(super::load(&wasmtime, &dir, &name).unwrap().is_some());
+        // Everywhere: headers, code, metadata, digest.
+        for place in 0..64 {
+            let mut damaged = good.clone();
+            let at = place * (damaged.len() - 1) / 63;
+            damaged[at] ^= 1 << (place % 8);
+            std::fs::write(&file, damaged).unwrap();
+            assert!(super::load(&wasmtime, &dir, &name).is_err(), "byte {at}");
+        }
+        for length in [0, 1, super::DIGEST_BYTES, good.len() - 1] {
+            std::fs::write(&file, &good[..length]).unwrap();
+            assert!(super::load(&wasmtime, &dir, &name).is_err(), "{length} bytes");
+        }
+        // It is made again, and is the same.
+        engine_with(&dir);
+        assert_eq!(std::fs::read(&file).unwrap().len(), good.len());
+        assert!(super::load(&wasmtime, &dir, &name).unwrap().is_some());
+    }
+
+    /// None of them is waited for, read without end or written through.
+    #[test]
+    fn what_is_not_a_regular_file_is_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cellblock");
+        engine_with(&dir);
+        let file = files(&dir).remove(0);
+        let fifo = |path: &std::path::Path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+            assert!(made.success() && path.metadata().unwrap().file_type().is_fifo());
+        };
+        let victim = home.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        let makers: [&dyn Fn(&std::path::Path); 3] = [
+            &fifo,
+            &|path| {
+                symlink("/dev/zero", path).unwrap();
+            },
+            &|path| {
+                symlink(&victim, path).unwrap();
+            },
+        ];
+        for make in makers {
+            std::fs::remove_file(&file).unwrap();
+            make(&file);
+            engine_with(&dir);
+            assert!(file.symlink_metadata().unwrap().is_file());
+        }
+        assert_eq!(std::fs::read(victim).unwrap(), b"precious");
+        // A folder cannot be replaced, and the run goes on without a cache.
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        engine_with(&dir);
+        assert_eq!(files(&dir), [file]);
+    }
+
+    #[test]
+    fn drafts_of_processes_that_were_killed_go() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("cellblock");
+        std::fs::create_dir(&dir).unwrap();
+        let draft = |name: &str, age: Duration| {
+            let file = std::fs::File::create(dir.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        };
+        draft("guest-0.cwasm.1.tmp", super::STALE_DRAFT + Duration::from_mins(1));
+        draft("guest-0.cwasm.2.tmp", Duration::ZERO);
+        draft("somebody-elses.tmp", super::STALE_DRAFT * 2);
+        engine_with(&dir);
+        let names: Vec<_> = files(&dir)
+            .iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .filter(|name| name.contains(".tmp"))
+            .collect();
+        assert_eq!(names, ["guest-0.cwasm.2.tmp", "somebody-elses.tmp"]);
     }
 }

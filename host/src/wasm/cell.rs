@@ -215,7 +215,8 @@ impl Cell {
                 Err(error) => {
                     tracing::error!("no sandbox for a new cell: {error:#}");
                     let error_text = format!("failed to initialize code mode runtime: {error:#}");
-                    (None, Step::Finished(Finished::Failed { error_text, stored: Vec::new() }))
+                    let stored = Vec::new();
+                    (None, Step::Finished(Finished::Failed { error_text, stored, hint: None }))
                 }
             }
         }));
@@ -574,16 +575,25 @@ impl Cell {
     fn close(mut self, end: End) {
         let content_items = std::mem::take(&mut self.content);
         let cell_id = self.id.clone();
-        let mut report =
-            CellReport { usage: self.usage_now(), limit: None, calls: self.callbacks.report() };
+        let mut report = CellReport {
+            usage: self.usage_now(),
+            calls: self.callbacks.report(),
+            ..CellReport::default()
+        };
         let (response, stored) = match end {
             End::Terminated => {
                 (RuntimeResponse::Terminated { cell_id, content_items, report }, Vec::new())
             }
             End::Program(finished) => {
                 let (error_text, stored) = match finished {
-                    Finished::Completed { stored } => (None, stored),
-                    Finished::Failed { error_text, stored } => (Some(error_text), stored),
+                    Finished::Completed { stored, hint } => {
+                        report.hint = hint;
+                        (None, stored)
+                    }
+                    Finished::Failed { error_text, stored, hint } => {
+                        report.hint = hint;
+                        (Some(error_text), stored)
+                    }
                     Finished::Limited { limit, stack } => {
                         report.limit = Some(limit);
                         (Some(self.limit_text(limit, &stack, &report.calls)), Vec::new())

@@ -42,10 +42,12 @@ pub(super) struct Timer {
 pub(super) enum Finished {
     Completed {
         stored: Vec<(String, Arc<str>)>,
+        hint: Option<String>,
     },
     Failed {
         error_text: String,
         stored: Vec<(String, Arc<str>)>,
+        hint: Option<String>,
     },
     Limited {
         limit: LimitKind,
@@ -89,6 +91,17 @@ impl Sandbox {
         self.conclude(granted, step)
     }
 
+    /// The place of the top-level `await` at which the program is suspended, as
+    /// `exec_main.mjs:L:C`. Called only after a step that was pending.
+    #[allow(dead_code, reason = "the report of a program that can never go on uses it")]
+    pub(super) async fn awaiting(&mut self) -> Option<String> {
+        let granted = self.fuel_up();
+        let place = self.guest.call_awaiting(&mut self.store).await;
+        let used = granted - self.store.get_fuel().unwrap_or(0);
+        self.fuel_left = self.fuel_left.saturating_sub(used);
+        place.ok().flatten()
+    }
+
     /// Fuel used by the steps so far.
     pub(super) fn fuel_used(&self) -> u64 {
         self.store.data().limits.fuel - self.fuel_left
@@ -121,9 +134,10 @@ impl Sandbox {
             .into_iter()
             .map(|stored| (stored.key, Arc::from(stored.value)))
             .collect();
+        let hint = finished.hint;
         match finished.outcome {
-            types::Outcome::Completed => Finished::Completed { stored },
-            types::Outcome::Failed(error_text) => Finished::Failed { error_text, stored },
+            types::Outcome::Completed => Finished::Completed { stored, hint },
+            types::Outcome::Failed(error_text) => Finished::Failed { error_text, stored, hint },
             types::Outcome::Limited(hit) => Finished::Limited {
                 limit: self.which_fuel(limit_kind(hit.limit)),
                 stack: hit.stack,

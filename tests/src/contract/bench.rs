@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeError, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
     CodeModeTurnWorker, ContentItem, ExecuteRequest, RuntimeResponse, SessionLimits,
-    ToolDefinition, ToolResult, WaitOutcome, WaitRequest,
+    ToolDefinition, ToolInput, ToolResult, WaitOutcome, WaitRequest,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -173,7 +173,7 @@ impl CodeModeTurnHost for Host {
         self.note(format!("call {name}"));
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call.clone());
         let _returned = Returned(self, format!("returned {name}"));
-        let input = call.input.unwrap_or(Value::Null);
+        let input = call.input.map_or(Value::Null, ToolInput::into_value);
         match name.as_str() {
             "nap" => {
                 let ms = input["ms"].as_u64().unwrap_or_default();

@@ -141,7 +141,10 @@ pub async fn a_call_names_its_tool_as_defined(backends: Backends) {
         (calls[0].tool_kind, calls[0].runtime_tool_call_id.as_str()),
         (ToolKind::Freeform, "tool-1")
     );
-    assert_eq!((calls[0].input.clone(), calls[1].input.clone()), (Some("in".into()), None));
+    assert_eq!(
+        (calls[0].input.clone(), calls[1].input.clone()),
+        (Some(Value::from("in").into()), None)
+    );
     assert_eq!(calls[1].runtime_tool_call_id, "tool-2");
 }
 

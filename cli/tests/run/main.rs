@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod commands;
+mod files;
+mod signals;
+mod store;
+mod streams;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -19,6 +25,12 @@ impl Run {
     fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, contents).unwrap();
+        path
+    }
+
+    fn fifo(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
         path
     }
 
@@ -180,41 +192,40 @@ fn limits_exit_with_3_and_are_named() {
     );
 }
 
+/// A limit that is new in the library is an option, and is in the manual.
+#[test]
+fn every_limit_is_an_option_and_in_the_manual() {
+    let limits = include_str!("../../../host/src/limits.rs");
+    let (_, fields) = limits.split_once("pub struct CellLimits {").unwrap();
+    let (fields, _) = fields.split_once("\n}").unwrap();
+    let mut fields: Vec<_> = fields
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'))
+        .map(|(name, _)| name)
+        .collect();
+    let manual = include_str!("../../../docs/cli.md");
+    let row = manual.lines().find(|line| line.starts_with("| `--limit NAME=VALUE`")).unwrap();
+    let mut named: Vec<_> = row.split('`').skip(5).step_by(2).collect();
+    fields.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(named, fields);
+    for name in fields {
+        let value = match name {
+            "running_time" | "total_time" | "cancel_grace" => "1s",
+            "stack_bytes" => "64KiB",
+            _ => "16MiB",
+        };
+        let output = Run::new().script("1", &["--limit", &format!("{name}={value}")]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", err(&output));
+    }
+}
+
 #[test]
 fn deep_recursion_can_be_caught() {
     let script =
         "function f() { return f() + 1 } try { f() } catch (e) { text(e instanceof RangeError) }";
     let output = Run::new().script(script, &[]);
     assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "true\n"));
-}
-
-#[test]
-fn stored_values_go_from_run_to_run() {
-    let run = Run::new();
-    let first = run.script("store('n', { seen: 1 })", &["--store", "s.json"]);
-    assert_eq!(first.status.code(), Some(0));
-    let second =
-        run.script("text(load('n').seen); store('n', 2); throw 'after'", &["--store", "s.json"]);
-    assert_eq!((second.status.code(), out(&second).as_str()), (Some(1), "1\n"));
-    let third =
-        run.script("store('n', 3); for (;;);", &["--store", "s.json", "--fuel", "20000000"]);
-    assert_eq!(third.status.code(), Some(3));
-    let stored = std::fs::read_to_string(run.folder.path().join("s.json")).unwrap();
-    assert_eq!(stored.split_whitespace().collect::<String>(), r#"{"n":2}"#);
-}
-
-#[test]
-fn media_is_written_and_named() {
-    let run = Run::new();
-    let script = "image('data:image/png;base64,aGk='); audio('data:audio/wav;base64,aGk=')";
-    let output = run.script(script, &["--out-dir", "media"]);
-    assert_eq!(
-        out(&output),
-        "[media/output-1.png: image/png, 2 bytes]\n[media/output-2.wav: audio/wav, 2 bytes]\n"
-    );
-    assert_eq!(std::fs::read(run.folder.path().join("media/output-1.png")).unwrap(), b"hi");
-    let unkept = run.script(script, &[]);
-    assert!(out(&unkept).contains("use --out-dir"), "{}", out(&unkept));
 }
 
 #[test]
@@ -227,31 +238,6 @@ fn json_is_one_object() {
     assert!(object["error_text"].as_str().unwrap().starts_with("Error: x\n    at "));
     assert!(object["usage"]["fuel"].as_u64().unwrap() > 0);
     assert_eq!(output.status.code(), Some(1));
-}
-
-#[test]
-fn ctrl_c_ends_the_script_and_its_commands() {
-    let run = Run::new();
-    let ready = run.folder.path().join("ready");
-    // Each command tells its process, then sleeps far longer than the test.
-    let shell = format!("echo $$ > {0}.part && mv {0}.part {0}; sleep 600", ready.display());
-    let tools = run.tools(&serde_json::json!([tool("nap", &["sh", "-c", &shell])]));
-    let script = run.file("nap.js", "await tools.nap()");
-    let child = cellblock()
-        .args(["run".as_ref(), script.as_os_str(), "--tools".as_ref(), tools.as_os_str()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let command = eventually(|| std::fs::read_to_string(&ready).ok());
-    let command: i32 = command.trim().parse().unwrap();
-    let interrupt =
-        |pid: u32| Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
-    assert!(interrupt(child.id()).success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
-    assert!(err(&output).contains("terminated"));
-    eventually(|| (!is_alive(command)).then_some(()));
 }
 
 /// Waits for another process to do something, for at most ten seconds.
