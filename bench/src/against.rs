@@ -7,10 +7,9 @@ use crate::figures::Figures;
 use crate::host::Bench;
 use crate::workloads;
 use anyhow::{Context, Result, bail, ensure};
-use cellblock::{
-    CodeModeBackend, ExecuteRequest, HostAddress, HostCommand, HostProcess, ProcessBackend,
-    RuntimeResponse,
-};
+use cellblock::{CodeModeBackend, ExecuteRequest, RuntimeResponse};
+use cellblock_remote::protocol::Protocol;
+use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +29,7 @@ struct Candidate {
 
 impl Candidate {
     fn session(&self, tools: usize) -> Bench {
-        let host = HostProcess::new(HostAddress::Child(self.command.clone()));
+        let host = HostProcess::new(HostAddress::child(Protocol::Framed, self.command.clone()));
         Bench::on(Arc::new(ProcessBackend::new(&host)) as Arc<dyn CodeModeBackend>, tools)
     }
 }

@@ -1,8 +1,8 @@
 //! The `cellblock` program: runs model-written JavaScript in a sandbox.
 
-mod host;
 mod limits;
 mod run;
+mod serve;
 mod terminal;
 mod tools;
 
@@ -31,7 +31,7 @@ enum Command {
     /// Run one program.
     Run(run::Arguments),
     /// Serve code-mode sessions to another process, such as Codex.
-    Host(host::Arguments),
+    Host(serve::Arguments),
     /// Print what a model sees of a set of tools.
     Tools(tools::Arguments),
     /// End the commands of a `cellblock run` once it has gone: the run starts this itself.
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
         .init();
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
-        Command::Host(arguments) => host::main(arguments).into(),
+        Command::Host(arguments) => serve::main(arguments).into(),
         Command::Tools(arguments) => tools::main(&arguments).into(),
         Command::Guard(arguments) => run::guard(&arguments).into(),
     }

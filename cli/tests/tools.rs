@@ -109,8 +109,7 @@ fn declarations_are_a_file() {
 /// The shapes of the interfaces; the descriptions are in the other snapshots.
 #[test]
 fn each_interface_gets_its_shape() {
-    let mut shapes = String::new();
-    for format in ["openai", "openai-function", "anthropic", "mcp"] {
+    let shape = |format: &str| {
         let text = print(&fixture("shell-and-files"), &["--format", format]);
         let mut tools: Value = serde_json::from_str(&text).unwrap();
         let list = if format == "mcp" { &mut tools["tools"] } else { &mut tools };
@@ -118,9 +117,10 @@ fn each_interface_gets_its_shape() {
             assert!(tool["description"].as_str().unwrap().len() > 300);
             tool["description"] = "...".into();
         }
-        shapes += &format!("{format}\n{}\n\n", serde_json::to_string_pretty(&tools).unwrap());
-    }
-    insta::assert_snapshot!("interfaces", shapes);
+        format!("{format}\n{}\n\n", serde_json::to_string_pretty(&tools).unwrap())
+    };
+    let shapes = ["openai", "openai-function", "anthropic", "mcp"].map(shape);
+    insta::assert_snapshot!("interfaces", shapes.concat());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use cellblock::protocol::{ClientMessage, HostMessage, frame, grpc};
+use cellblock_remote::protocol::{ClientMessage, HostMessage, frame, grpc};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use serde::Serialize;

@@ -5,7 +5,27 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Nesting that a value may have: what serde_json reads back.
-pub(crate) const MAX_DEPTH: usize = 127;
+pub const MAX_DEPTH: usize = 127;
+
+/// Why a text or a value is not taken as JSON.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonError {
+    /// It nests more than [`MAX_DEPTH`] levels deep, which could not be read back.
+    #[error("nested more than {MAX_DEPTH} levels deep")]
+    TooDeep,
+    /// It is not valid JSON; the error says where.
+    #[error("not valid JSON: {0}")]
+    Invalid(#[from] serde_json::Error),
+    /// It is longer than it may be.
+    #[error("too large: {bytes} bytes of JSON, and the limit is {limit}; ask the tool for less")]
+    TooLarge {
+        /// Bytes of its text.
+        bytes: usize,
+        /// Bytes that it may have.
+        limit: usize,
+    },
+}
 
 /// A JSON value: as text that was checked, or parsed.
 #[derive(Clone, Debug)]
@@ -16,8 +36,11 @@ pub(crate) enum Json {
 
 impl Json {
     /// Takes JSON text that nests at most [`MAX_DEPTH`] levels deep.
-    pub(crate) fn from_text(text: String) -> Result<Self, serde_json::Error> {
-        RawValue::from_string(text).map(Self::Text)
+    pub(crate) fn from_text(text: String) -> Result<Self, JsonError> {
+        if !is_shallow_text(&text, MAX_DEPTH) {
+            return Err(JsonError::TooDeep);
+        }
+        Ok(Self::Text(RawValue::from_string(text)?))
     }
 
     /// The parsed value.
@@ -29,19 +52,33 @@ impl Json {
         }
     }
 
-    /// The text. A value that nests without end must have been refused before.
-    pub(crate) fn into_text(self) -> String {
-        match self {
-            Self::Value(value) => value.to_string(),
+    /// The text, of at most `limit` bytes.
+    pub(crate) fn into_text(self, limit: usize) -> Result<String, JsonError> {
+        let text = match self {
             Self::Text(text) => Box::<str>::from(text).into_string(),
+            Self::Value(value) if is_shallow(&value, MAX_DEPTH) => value.to_string(),
+            Self::Value(value) => {
+                dismantle(value);
+                return Err(JsonError::TooDeep);
+            }
+        };
+        let bytes = text.len();
+        if bytes > limit { Err(JsonError::TooLarge { bytes, limit }) } else { Ok(text) }
+    }
+
+    /// Bytes of its text; of a value, about so many.
+    pub(crate) fn byte_len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.get().len(),
+            Self::Value(value) => value.to_string().len(),
         }
     }
 
-    /// Levels of nesting.
-    pub(crate) fn depth(&self) -> usize {
+    /// Whether it nests at most `depth` levels deep.
+    pub(crate) fn is_shallow(&self, depth: usize) -> bool {
         match self {
-            Self::Value(value) => depth_of_value(value),
-            Self::Text(text) => depth_of_text(text.get()),
+            Self::Value(value) => is_shallow(value, depth),
+            Self::Text(text) => is_shallow_text(text.get(), depth),
         }
     }
 }
@@ -49,12 +86,6 @@ impl Json {
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
         self.clone().into_value() == other.clone().into_value()
-    }
-}
-
-impl From<Value> for Json {
-    fn from(value: Value) -> Self {
-        Self::Value(value)
     }
 }
 
@@ -74,40 +105,11 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
-/// Levels of nesting of valid JSON text.
-fn depth_of_text(json: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let mut bytes = json.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => {
-                while let Some(byte) = bytes.next() {
-                    match byte {
-                        b'"' => break,
-                        b'\\' => {
-                            bytes.next();
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            b'[' | b'{' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
-/// Levels of nesting of a value.
-pub(crate) fn depth_of_value(value: &Value) -> usize {
-    let mut level: Vec<_> = Some(value).filter(|value| is_nested(value)).into_iter().collect();
-    let mut depth = 0;
-    while !level.is_empty() {
-        depth += 1;
+/// Whether a value nests at most `depth` levels deep. Looks without recursion: a
+/// hostile tool may nest without end.
+pub fn is_shallow(value: &Value, depth: usize) -> bool {
+    let mut level = vec![value];
+    for _ in 0..=depth {
         let mut below = Vec::new();
         for value in level {
             match value {
@@ -118,9 +120,34 @@ pub(crate) fn depth_of_value(value: &Value) -> usize {
                 _ => {}
             }
         }
+        if below.is_empty() {
+            return true;
+        }
         level = below;
     }
-    depth
+    false
+}
+
+/// Whether JSON text nests at most `depth` levels deep. Reads it without recursion, and
+/// does not check it otherwise.
+pub fn is_shallow_text(json: &str, depth: usize) -> bool {
+    let (mut level, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                level += 1;
+                if level > depth {
+                    return false;
+                }
+            }
+            b']' | b'}' if !in_string => level = level.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
 }
 
 fn is_nested(value: &Value) -> bool {
@@ -128,7 +155,7 @@ fn is_nested(value: &Value) -> bool {
 }
 
 /// Drops a value without recursion, which nesting without end would overflow.
-pub(crate) fn dismantle(value: Value) {
+pub fn dismantle(value: Value) {
     let mut rest = vec![value];
     while let Some(value) = rest.pop() {
         match value {
@@ -144,17 +171,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn depth_is_the_same_for_text_and_values() {
-        for (text, depth) in [
+    fn text_and_value_are_as_deep_as_each_other() {
+        for (json, depth) in [
             ("1", 0),
-            ("[]", 1),
             (r#""[[[""#, 0),
-            (r#"{"a\"[[":[1,{"b":[]}]}"#, 4),
-            ("[[1],[[2]]]", 3),
+            (r#""\"[[""#, 0),
+            ("[]", 1),
+            (r#"{"a":[1,{}],"b":[[[]]]}"#, 4),
         ] {
-            assert_eq!(depth_of_text(text), depth, "{text}");
-            let value = serde_json::from_str(text).unwrap();
-            assert_eq!(depth_of_value(&value), depth, "{text}");
+            let value: Value = serde_json::from_str(json).unwrap();
+            for limit in 0..6 {
+                assert_eq!(is_shallow_text(json, limit), depth <= limit, "{json} {limit}");
+                assert_eq!(is_shallow(&value, limit), depth <= limit, "{json} {limit}");
+            }
         }
     }
 }

@@ -90,26 +90,25 @@ mod clock;
 mod json;
 mod limits;
 pub mod model;
-#[cfg(feature = "process")]
-mod process;
-#[cfg(feature = "process")]
-pub mod protocol;
+mod recent;
 mod service;
 mod stored;
+pub mod support;
 mod tools;
 mod turns;
+#[cfg(feature = "wasm")]
 mod wasm;
 
 pub use backend::*;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
+pub use json::JsonError;
 pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
-#[cfg(feature = "process")]
-pub use process::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 pub use service::CodeModeService;
 pub use stored::{InvalidJson, StoredValues};
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
+#[cfg(feature = "wasm")]
 pub use wasm::{Engine, EngineConfig, EngineError, WasmBackend};
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "wasm"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

@@ -1,5 +1,6 @@
 //! Every limit there is, each with a default that a real program does not meet.
 
+#[cfg(feature = "wasm")]
 use crate::backend::LimitKind;
 use std::time::Duration;
 
@@ -82,11 +83,13 @@ impl CellLimits {
 
     /// Size at which the sandbox's memory stops growing: room above what
     /// JavaScript may hold for the guest itself and for strings on their way.
+    #[cfg(feature = "wasm")]
     pub(crate) fn sandbox_bytes(&self) -> usize {
         self.memory_bytes + (self.memory_bytes / 10).max(4 * MIB)
     }
 
     /// A limit's value and what to do about it, for the error text.
+    #[cfg(feature = "wasm")]
     pub(crate) fn describe(&self, limit: LimitKind) -> (String, String) {
         let ms = |time: Duration| format!("{} ms", time.as_millis());
         let twice = |value: u64| format!("do less work, or allow {}", value.saturating_mul(2));
@@ -176,7 +179,7 @@ const YIELD_GRACE_MS: u64 = 1_000;
 
 /// How long to wait before answering that a cell still runs: what was asked
 /// for, the grace second, then the session's bound.
-pub(crate) fn yield_timeout(requested_ms: Option<u64>, max_ms: Option<u64>) -> Duration {
+pub fn yield_timeout(requested_ms: Option<u64>, max_ms: Option<u64>) -> Duration {
     let requested = requested_ms.unwrap_or(DEFAULT_YIELD_TIME_MS);
     let grace = if requested >= YIELD_GRACE_FROM_MS { YIELD_GRACE_MS } else { 0 };
     let graced = requested.saturating_add(grace);

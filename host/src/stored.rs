@@ -108,6 +108,7 @@ impl StoredValues {
     }
 
     /// Takes over the keys that a cell wrote.
+    #[cfg(feature = "wasm")]
     pub(crate) fn merge(&self, writes: Vec<(String, Arc<str>)>) {
         if !writes.is_empty() {
             Arc::make_mut(&mut *self.lock()).extend(writes);

@@ -1,9 +1,8 @@
 //! The backends under test, each behind the seam.
 
-use cellblock::{
-    CellLimits, CodeModeBackend, Engine, HostAddress, HostCommand, HostProcess, ProcessBackend,
-    ProcessLimits, SessionLimits, WasmBackend,
-};
+use cellblock::{CellLimits, CodeModeBackend, Engine, SessionLimits, WasmBackend};
+use cellblock_remote::protocol::Protocol;
+use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,15 +32,15 @@ impl Backends {
             }
             Self::Framed(program) => {
                 let command = host(program, "stdio", &limits);
-                child(HostAddress::Child(command), &limits)
+                child(HostAddress::child(Protocol::Framed, command), &limits)
             }
             Self::Grpc(program) => {
                 let command = host(program, "grpc+stdio://", &limits);
-                child(HostAddress::GrpcChild(command), &limits)
+                child(HostAddress::child(Protocol::Grpc, command), &limits)
             }
             Self::Oracle(program) => {
                 let command = HostCommand::new(program).args(["--listen", "stdio"]);
-                child(HostAddress::Child(command), &limits)
+                child(HostAddress::child(Protocol::Framed, command), &limits)
             }
         }
     }
@@ -68,6 +67,7 @@ fn host(program: &Path, listen: &str, limits: &SessionLimits) -> HostCommand {
     let cells = limits.cells.to_string();
     let mut command =
         HostCommand::new(program).args(["host", "--listen", listen, "--max-cells", &cells]);
+    command = command.args(["--max-cells-per-session", &cells]);
     for (name, value) in [
         ("fuel", cell.fuel.to_string()),
         ("step_fuel", cell.step_fuel.to_string()),

@@ -14,16 +14,19 @@ fn text(text: impl Into<String>) -> ContentItem {
     ContentItem::InputText { text: text.into() }
 }
 
+fn text_of(item: &ContentItem) -> Option<&str> {
+    match item {
+        ContentItem::InputText { text } => Some(text),
+        _ => None,
+    }
+}
+
 fn image(detail: Option<ImageDetail>) -> ContentItem {
     ContentItem::InputImage { image_url: "data:image/png;base64,AAAA".to_owned(), detail }
 }
 
 fn texts(items: &[ContentItem]) -> Vec<&str> {
-    let text = |item| match item {
-        &ContentItem::InputText { ref text } => Some(text.as_str()),
-        _ => None,
-    };
-    items.iter().filter_map(text).collect()
+    items.iter().filter_map(text_of).collect()
 }
 
 /// What the upstream helpers answered.

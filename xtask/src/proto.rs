@@ -3,8 +3,8 @@
 use crate::root;
 use anyhow::{Context, Result, bail};
 
-const PROTO: &str = "host/src/protocol/code_mode.proto";
-const RUST: &str = "host/src/protocol/generated.rs";
+const PROTO: &str = "remote/src/protocol/code_mode.proto";
+const RUST: &str = "remote/src/protocol/generated.rs";
 
 /// Generates the code; `check` only compares it with what is committed.
 pub fn proto(check: bool) -> Result<()> {

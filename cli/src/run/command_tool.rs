@@ -30,9 +30,10 @@ pub async fn run(
 ) -> Result<ToolResult, String> {
     let input = input.unwrap_or_else(|| Value::Object(serde_json::Map::new()).into());
     let arguments = arguments(tool, &input)?;
+    let input = input.into_json().map_err(|error| format!("{}: input is {error}", tool.name))?;
     let group = Group::spawn(tool, &arguments, guard)?;
     tokio::select! {
-        result = group.converse(tool, input.into_json()) => result,
+        result = group.converse(tool, input) => result,
         () = cancellation.cancelled() => Err(CANCELLED.to_owned()),
         () = tokio::time::sleep(tool.timeout()) => {
             Err(format!("{}: no answer within {} ms", tool.name, tool.timeout().as_millis()))

@@ -256,7 +256,7 @@ impl RuntimeResponse {
     }
 
     /// Puts earlier output in front.
-    pub(crate) fn prepend(&mut self, earlier: Vec<ContentItem>) {
+    pub fn prepend(&mut self, earlier: Vec<ContentItem>) {
         match self {
             Self::Yielded { content_items, .. }
             | Self::Terminated { content_items, .. }
@@ -266,8 +266,8 @@ impl RuntimeResponse {
         }
     }
 
-    /// The `Result` of a cell that does not exist.
-    pub(crate) fn missing(cell_id: CellId, why: &str) -> Self {
+    /// The `Result` of a cell that does not exist. `why` goes on after "not found".
+    pub fn missing(cell_id: CellId, why: &str) -> Self {
         let error_text = Some(format!("exec cell {cell_id} not found{why}"));
         Self::Result {
             cell_id,

@@ -1,7 +1,7 @@
 //! What a turn offers the cells.
 
 use super::CellId;
-use crate::json::{self, Json};
+use crate::json::{Json, JsonError};
 use crate::tools::{ToolKind, ToolName};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub struct CodeModeNestedToolCall {
 ///
 /// let input = ToolInput::from_json(r#"{"city":"Bern"}"#).unwrap();
 /// assert_eq!(input.to_value()["city"], "Bern");
-/// assert_eq!(input.into_json(), r#"{"city":"Bern"}"#);
+/// assert_eq!(input.into_json().unwrap(), r#"{"city":"Bern"}"#);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -45,14 +45,17 @@ impl ToolInput {
     /// Takes JSON text.
     ///
     /// # Errors
-    /// Where the text is not valid JSON, or that it nests more than 127 levels deep.
-    pub fn from_json(json: impl Into<String>) -> Result<Self, serde_json::Error> {
+    /// [`JsonError::Invalid`] and [`JsonError::TooDeep`].
+    pub fn from_json(json: impl Into<String>) -> Result<Self, JsonError> {
         Json::from_text(json.into()).map(Self)
     }
 
     /// The JSON text.
-    pub fn into_json(self) -> String {
-        self.0.into_text()
+    ///
+    /// # Errors
+    /// [`JsonError::TooDeep`], when it was made from a value that nests too deeply.
+    pub fn into_json(self) -> Result<String, JsonError> {
+        self.0.into_text(usize::MAX)
     }
 
     /// The parsed value.
@@ -65,9 +68,14 @@ impl ToolInput {
         self.clone().into_value()
     }
 
-    /// Levels of nesting: 0 for a string or a number, 1 for `[]`.
-    pub fn depth(&self) -> usize {
-        self.0.depth()
+    /// Bytes of its text; of a value, about so many.
+    pub fn byte_len(&self) -> usize {
+        self.0.byte_len()
+    }
+
+    /// Whether it nests at most `depth` levels deep: 0 for a string, 1 for `[]`.
+    pub fn is_shallow(&self, depth: usize) -> bool {
+        self.0.is_shallow(depth)
     }
 }
 
@@ -94,8 +102,8 @@ impl ToolResult {
     /// Takes JSON text, for tools that have it: no value is made of it on its way.
     ///
     /// # Errors
-    /// Where the text is not valid JSON, or that it nests more than 127 levels deep.
-    pub fn from_json(json: impl Into<String>) -> Result<Self, serde_json::Error> {
+    /// [`JsonError::Invalid`] and [`JsonError::TooDeep`].
+    pub fn from_json(json: impl Into<String>) -> Result<Self, JsonError> {
         Json::from_text(json.into()).map(Self)
     }
 
@@ -116,27 +124,9 @@ impl ToolResult {
     /// JSON text of at most `limit` bytes.
     ///
     /// # Errors
-    /// The text that rejects the call: the result nests too deeply or is too large.
-    pub(crate) fn into_json(self, limit: usize) -> Result<String, String> {
-        // Text was checked when it was taken.
-        if let Json::Value(value) = &self.0
-            && json::depth_of_value(value) > json::MAX_DEPTH
-        {
-            if let Json::Value(value) = self.0 {
-                json::dismantle(value);
-            }
-            let depth = json::MAX_DEPTH;
-            return Err(format!("tool result is nested more than {depth} levels deep"));
-        }
-        let json = self.0.into_text();
-        if json.len() > limit {
-            let size = json.len();
-            return Err(format!(
-                "tool result is too large: {size} bytes of JSON, and the limit is {limit}; ask \
-                 the tool for less"
-            ));
-        }
-        Ok(json)
+    /// [`JsonError::TooLarge`] and [`JsonError::TooDeep`].
+    pub fn into_json(self, limit: usize) -> Result<String, JsonError> {
+        self.0.into_text(limit)
     }
 }
 

@@ -7,7 +7,7 @@
 use super::imports::Outbox;
 use crate::backend as report;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
-use crate::turns::Turn;
+use crate::turns::CurrentTurn;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -42,7 +42,7 @@ pub(super) struct Callbacks {
     tool_call_id: String,
     result_bytes: usize,
     outbox: Arc<Outbox>,
-    turn: Turn,
+    turn: CurrentTurn,
     calls: CancellationToken,
     notifications: CancellationToken,
     running: JoinSet<Done>,
@@ -60,7 +60,7 @@ impl Callbacks {
         tool_call_id: String,
         result_bytes: usize,
         outbox: Arc<Outbox>,
-        turn: Turn,
+        turn: CurrentTurn,
     ) -> Self {
         Self {
             cell_id,
@@ -216,7 +216,12 @@ impl Callbacks {
         let (token, limit) = (self.calls.clone(), self.result_bytes);
         let task = self.running.spawn(async move {
             let result = host.invoke_tool(call, token).await;
-            Done::Call((id, result.and_then(|result| result.into_json(limit))))
+            Done::Call((
+                id,
+                result.and_then(|result| {
+                    result.into_json(limit).map_err(|error| format!("tool result is {error}"))
+                }),
+            ))
         });
         self.kinds.insert(task.id(), Kind::Call(id));
     }

@@ -5,7 +5,7 @@ use super::registry::Registry;
 use crate::clock::{Clock, Random};
 use crate::limits::{CellLimits, SessionLimits};
 use crate::tools::{ToolDefinition, normalize_identifier};
-use crate::turns::Turns;
+use crate::turns::TurnWorkers;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +18,7 @@ pub(super) struct Session {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) registry: Registry,
-    pub(super) turns: Turns,
+    pub(super) turns: TurnWorkers,
     pub(super) shutdown: CancellationToken,
     pub(super) tasks: TaskTracker,
     names: Mutex<Option<PreparedNames>>,
@@ -44,7 +44,7 @@ impl Session {
             clock,
             random,
             registry: Registry::default(),
-            turns: Turns::new(),
+            turns: TurnWorkers::new(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             names: Mutex::new(None),

@@ -143,7 +143,7 @@ pub async fn a_call_names_its_tool_as_defined(backends: Backends) {
     );
     assert_eq!(
         (calls[0].input.clone(), calls[1].input.clone()),
-        (Some(Value::from("in").into()), None)
+        (Some(serde_json::Value::from("in").into()), None)
     );
     assert_eq!(calls[1].runtime_tool_call_id, "tool-2");
 }

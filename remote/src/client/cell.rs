@@ -1,21 +1,21 @@
-//! The cells of a session as its client knows them, and what they ask of this side.
+//! The cells of a session as its client knows them, and the calls they make here.
 //!
-//! A [`Remote`] is a session on one connection. It runs nested calls and
-//! notifications as tasks, and sees to it that every cell closes exactly once:
-//! after its calls have returned and its notifications are through.
+//! A [`RemoteSession`] is a session on one connection. It runs nested calls and
+//! notifications as tasks, and closes every cell exactly once: after its calls have
+//! returned and its notifications were delivered.
 
-use super::link::Failure;
-use crate::backend::{
-    BoxFuture, CellId, CellInfo, CellState, CodeModeNestedToolCall, CodeModeTurnHost,
-    RuntimeResponse, ToolResult,
+use super::connection::Failure;
+use crate::protocol::{CALL_CANCELLED, MAX_DELEGATE_CALLS, NOTIFICATION_CANCELLED, Refusal};
+use cellblock::support::{CurrentTurn, TurnWorkers, lock};
+use cellblock::{
+    BoxFuture, CellId, CellInfo, CellState, CodeModeError, CodeModeNestedToolCall,
+    CodeModeTurnHost, RuntimeResponse, ToolResult,
 };
-use crate::protocol::MAX_DELEGATE_CALLS;
-use crate::turns::{Turn, Turns};
 use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
@@ -29,10 +29,10 @@ const ABORT_GRACE: Duration = Duration::from_millis(100);
 /// How long the notifications of a cell that ended by itself may still take.
 const NOTIFICATION_GRACE: Duration = Duration::from_secs(10);
 
-/// What an observation comes to.
+/// The response that an observer receives.
 pub(super) type Observed = Result<RuntimeResponse, Failure>;
 
-/// Who looks at a cell.
+/// The observer of a cell.
 #[derive(Debug, Default)]
 pub(super) enum Observer {
     /// Nobody.
@@ -40,14 +40,14 @@ pub(super) enum Observer {
     None,
     /// A caller waits.
     Watching,
-    /// A caller has gone away; what it waited for is still to come, or has come.
+    /// A caller has gone away; its response is still to come, or has come.
     Left(JoinHandle<Observed>, Asked),
 }
 
-/// What an observation was asked with.
+/// The request that a response answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// The execution itself: it cannot be asked again.
+    /// The execution itself: it cannot be repeated.
     Execute,
     /// A wait, cancelled when its caller went away.
     Wait,
@@ -55,7 +55,7 @@ pub(super) enum Asked {
 
 /// A cell on the host.
 #[derive(Debug)]
-pub(super) struct Cell {
+pub(super) struct RemoteCell {
     /// Its id on this side.
     pub(super) id: CellId,
     /// Its id on the host, once it was admitted.
@@ -66,11 +66,11 @@ pub(super) struct Cell {
     calls: TaskTracker,
     notifications: TaskTracker,
     in_flight: AtomicUsize,
-    /// Asks calls to end.
+    /// Cancels its calls.
     cancelled: CancellationToken,
-    /// Asks notifications to end.
+    /// Cancels its notifications.
     abandoned: CancellationToken,
-    /// Ends what did not end when asked.
+    /// Drops what did not end when it was cancelled.
     aborted: CancellationToken,
     /// When the notification before the next one has been delivered.
     last_notification: Mutex<Option<oneshot::Receiver<()>>>,
@@ -79,7 +79,7 @@ pub(super) struct Cell {
     pub(super) closed: CancellationToken,
 }
 
-impl Cell {
+impl RemoteCell {
     pub(super) fn new(id: CellId) -> Self {
         Self {
             id,
@@ -96,6 +96,22 @@ impl Cell {
             last_notification: Mutex::default(),
             closing: Mutex::default(),
             closed: CancellationToken::new(),
+        }
+    }
+
+    /// The cell was admitted under this id of the host's.
+    pub(super) fn admitted(&self, host_id: CellId) {
+        // A repeated id is ignored; the first one stands.
+        let _ = self.host_id.set(host_id);
+    }
+
+    /// A refusal that names the cell as the host does, with this side's name of it.
+    pub(super) fn named_here(&self, refusal: CodeModeError) -> CodeModeError {
+        match (refusal, self.host_id()) {
+            (CodeModeError::Host(text), Some(host_id)) => {
+                Refusal::read(&text, Some((host_id, &self.id))).into()
+            }
+            (other, _) => other,
         }
     }
 
@@ -144,22 +160,25 @@ impl Cell {
 }
 
 /// A session on one connection.
-pub(super) struct Remote {
+pub(super) struct RemoteSession {
     /// Its id on the host.
-    pub(super) session_id: OnceLock<String>,
-    turns: Arc<Turns>,
+    pub(super) id: OnceLock<String>,
+    /// Cancelled when the session was closed.
+    pub(super) ended: CancellationToken,
+    turns: Arc<TurnWorkers>,
     /// Cells by what their messages carry: their id on the host, or their execution's.
-    cells: Mutex<HashMap<String, Arc<Cell>>>,
+    cells: Mutex<HashMap<String, Arc<RemoteCell>>>,
     delegates: Arc<Semaphore>,
     cancel_grace: Duration,
     tasks: TaskTracker,
     lost: AtomicBool,
 }
 
-impl Remote {
-    pub(super) fn new(turns: Arc<Turns>, cancel_grace: Duration) -> Self {
+impl RemoteSession {
+    pub(super) fn new(turns: Arc<TurnWorkers>, cancel_grace: Duration) -> Self {
         Self {
-            session_id: OnceLock::new(),
+            id: OnceLock::new(),
+            ended: CancellationToken::new(),
             turns,
             cells: Mutex::default(),
             delegates: Arc::new(Semaphore::new(MAX_DELEGATE_CALLS)),
@@ -170,53 +189,56 @@ impl Remote {
     }
 
     /// Its id on the host; empty until it is open.
-    pub(super) fn session_id(&self) -> &str {
-        self.session_id.get().map_or("", String::as_str)
+    pub(super) fn id(&self) -> &str {
+        self.id.get().map_or("", String::as_str)
     }
 
     /// A cell was announced: messages that carry `key` are its.
-    pub(super) fn announce(&self, key: String, cell: &Arc<Cell>) {
+    pub(super) fn announce(&self, key: String, cell: &Arc<RemoteCell>) {
         lock(&self.cells).insert(key, Arc::clone(cell));
         if self.lost.load(Ordering::Acquire) {
             self.lost();
         }
     }
 
-    /// A cell was admitted under an id of the host's.
-    pub(super) fn admitted(cell: &Cell, host_id: CellId) {
-        // A host that names a cell twice is believed the first time.
-        let _ = cell.host_id.set(host_id);
-    }
-
-    fn cell(&self, key: &str) -> Option<Arc<Cell>> {
+    fn cell(&self, key: &str) -> Option<Arc<RemoteCell>> {
         lock(&self.cells).get(key).cloned()
     }
 
-    /// Runs a nested call; its result goes to `reply`, its token is the answer.
+    /// What cancels a nested call of a cell.
+    pub(super) fn call_token(&self, key: &str) -> CancellationToken {
+        self.cell(key).map_or_else(CancellationToken::new, |cell| cell.cancelled.child_token())
+    }
+
+    /// What cancels a notification of a cell.
+    pub(super) fn notification_token(&self, key: &str) -> CancellationToken {
+        self.cell(key).map_or_else(CancellationToken::new, |cell| cell.abandoned.child_token())
+    }
+
+    /// Runs a nested call; its result goes to `reply`.
     pub(super) fn invoke(
         &self,
         key: &str,
         mut call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
         reply: Reply<ToolResult>,
-    ) -> CancellationToken {
+    ) {
         let cell = self.cell(key);
-        let token =
-            cell.as_ref().map_or_else(CancellationToken::new, |cell| cell.cancelled.child_token());
         let permit = Arc::clone(&self.delegates).try_acquire_owned();
         let (Some(cell), Ok(permit)) = (cell, permit) else {
-            self.tasks.spawn(reply(Err("code mode nested tool call cancelled".to_owned())));
-            return token;
+            self.tasks.spawn(reply(Err(CALL_CANCELLED.to_owned())));
+            return;
         };
         call.cell_id = cell.id.clone();
         cell.in_flight.fetch_add(1, Ordering::Relaxed);
-        let (turn, cancellation) = (self.turns.watch(), token.clone());
+        let turn = self.turns.watch();
         let tracked = Arc::clone(&cell);
         cell.calls.spawn(async move {
             let result = tokio::select! {
                 biased;
                 result = run_call(turn, call, cancellation) => result,
                 () = tracked.aborted.cancelled() => {
-                    Err("code mode nested tool call cancelled".to_owned())
+                    Err(CALL_CANCELLED.to_owned())
                 }
             };
             tracked.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -227,7 +249,6 @@ impl Remote {
         // other for it. A tool that blocks would then hold up the connection, if this
         // thread is the one that listens to it; so the call is not the last.
         tokio::spawn(std::future::ready(()));
-        token
     }
 
     /// Delivers a notification after those before it.
@@ -236,19 +257,18 @@ impl Remote {
         key: &str,
         call_id: String,
         text: String,
+        cancellation: CancellationToken,
         reply: Reply<()>,
-    ) -> CancellationToken {
+    ) {
         let cell = self.cell(key);
-        let token =
-            cell.as_ref().map_or_else(CancellationToken::new, |cell| cell.abandoned.child_token());
         let permit = Arc::clone(&self.delegates).try_acquire_owned();
         let (Some(cell), Ok(permit)) = (cell, permit) else {
-            self.tasks.spawn(reply(Err("code mode notification cancelled".to_owned())));
-            return token;
+            self.tasks.spawn(reply(Err(NOTIFICATION_CANCELLED.to_owned())));
+            return;
         };
         let (delivered, next) = oneshot::channel();
         let previous = lock(&cell.last_notification).replace(next);
-        let (turn, cancellation) = (self.turns.watch(), token.clone());
+        let turn = self.turns.watch();
         let tracked = Arc::clone(&cell);
         cell.notifications.spawn(async move {
             if let Some(previous) = previous {
@@ -260,17 +280,16 @@ impl Remote {
                 biased;
                 result = delivery => result,
                 () = tracked.aborted.cancelled() => {
-                    Err("code mode notification cancelled".to_owned())
+                    Err(NOTIFICATION_CANCELLED.to_owned())
                 }
             };
             drop((delivered, permit));
             reply(result).await;
         });
-        token
     }
 
-    /// The host has closed a cell: its calls are asked to end, and when they have, the
-    /// turn's host hears of it.
+    /// The host has closed a cell: its calls are cancelled, and when they have ended, the
+    /// turn's host is called.
     pub(super) fn close(&self, key: &str) {
         if let Some(cell) = lock(&self.cells).remove(key) {
             self.close_cell(cell, false);
@@ -278,7 +297,7 @@ impl Remote {
     }
 
     /// The host does not know a cell any more.
-    pub(super) fn forgotten(&self, cell: &Arc<Cell>) {
+    pub(super) fn forgotten(&self, cell: &Arc<RemoteCell>) {
         lock(&self.cells).retain(|_, each| !Arc::ptr_eq(each, cell));
         self.close_cell(Arc::clone(cell), false);
     }
@@ -292,14 +311,13 @@ impl Remote {
     }
 
     /// A cell that was announced was not admitted after all.
-    #[cfg(feature = "grpc")]
     pub(super) fn refused(&self, key: &str) {
         if let Some(cell) = lock(&self.cells).remove(key) {
             cell.closed.cancel();
         }
     }
 
-    fn close_cell(&self, cell: Arc<Cell>, lost: bool) {
+    fn close_cell(&self, cell: Arc<RemoteCell>, lost: bool) {
         cell.cancelled.cancel();
         if lost || *lock(&cell.terminating) {
             cell.abandoned.cancel();
@@ -316,7 +334,7 @@ impl Remote {
                 // A call that blocks its thread cannot be ended, only left.
                 let _ = timeout(ABORT_GRACE, cell.calls.wait()).await;
             }
-            // What a cell had to say is heard to the end, unless it was ended.
+            // Notifications are delivered to the end, unless the cell was ended.
             let patience = if cell.abandoned.is_cancelled() { grace } else { NOTIFICATION_GRACE };
             if timeout(patience, cell.notifications.wait()).await.is_err() {
                 cell.abandoned.cancel();
@@ -336,7 +354,7 @@ impl Remote {
 pub(super) type Reply<T> = Box<dyn FnOnce(Result<T, String>) -> BoxFuture<'static, ()> + Send>;
 
 /// The host that serves, when there is one.
-async fn serving(mut turn: Turn) -> Arc<dyn CodeModeTurnHost> {
+async fn serving(mut turn: CurrentTurn) -> Arc<dyn CodeModeTurnHost> {
     loop {
         if let Some(host) = turn.host() {
             return host;
@@ -346,7 +364,7 @@ async fn serving(mut turn: Turn) -> Arc<dyn CodeModeTurnHost> {
 }
 
 async fn run_call(
-    turn: Turn,
+    turn: CurrentTurn,
     call: CodeModeNestedToolCall,
     cancellation: CancellationToken,
 ) -> Result<ToolResult, String> {
@@ -354,7 +372,7 @@ async fn run_call(
         biased;
         host = serving(turn) => host,
         () = cancellation.cancelled() => {
-            return Err("code mode nested tool call cancelled".to_owned());
+            return Err(CALL_CANCELLED.to_owned());
         }
     };
     let cell = call.cell_id.clone();
@@ -366,7 +384,7 @@ async fn run_call(
 }
 
 async fn run_notification(
-    turn: Turn,
+    turn: CurrentTurn,
     cell: &CellId,
     call_id: String,
     text: String,
@@ -375,7 +393,7 @@ async fn run_notification(
     let host = tokio::select! {
         biased;
         host = serving(turn) => host,
-        () = cancellation.cancelled() => return Err("code mode notification cancelled".to_owned()),
+        () = cancellation.cancelled() => return Err(NOTIFICATION_CANCELLED.to_owned()),
     };
     let running = async { host.notify(call_id, cell.clone(), text, cancellation).await };
     let result = AssertUnwindSafe(running)
@@ -386,9 +404,4 @@ async fn run_notification(
         tracing::warn!("failed to deliver code mode notification for cell {cell}: {error}");
     }
     result
-}
-
-/// Locks what nothing panics under.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,41 +1,38 @@
 //! The backend whose cells run in another process, reached over a connection.
 //!
-//! [`HostProcess`] (`host`) knows how the host is reached, and keeps one connection to
-//! it; [`ProcessBackend`] is a session there. `cells` is what the cells ask of this
-//! side, `link` what is needed of a connection, `framed` and `grpc` the two kinds,
-//! `child` a host that is started here.
+//! [`HostProcess`] (`address`) is where the host is, and keeps one connection to it;
+//! [`ProcessBackend`] is a session there (`session`). `cell` is what the cells ask of this
+//! side, `observation` what their callers wait for, `connection` what is needed of a
+//! connection, `framed` and `grpc` the two kinds, `child` a host that is started here.
 
-mod cells;
+mod address;
+mod cell;
 mod child;
+mod connection;
 mod framed;
-mod host;
-mod link;
-
-#[cfg(feature = "grpc")]
 mod grpc;
+mod observation;
+mod session;
 
+pub use address::{HostAddress, HostProcess};
 pub use child::HostCommand;
-pub use host::{HostAddress, HostProcess};
 
-use crate::backend::{
-    BoxFuture, CellId, CellInfo, CellReport, CodeModeBackend, CodeModeError, CodeModeTurnHost,
-    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
-    WaitRequest, WaitToPendingOutcome,
+use crate::protocol::Refusal;
+use cell::{Asked, Observed, Observer, RemoteCell};
+use cellblock::support::{TurnWorkers, lock, yield_timeout};
+use cellblock::{
+    BoxFuture, CellId, CellInfo, CellLimits, CodeModeBackend, CodeModeError, CodeModeTurnHost,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, StoredValues,
+    WaitOutcome, WaitRequest, WaitToPendingOutcome,
 };
-use crate::limits::{CellLimits, yield_timeout};
-use crate::protocol::ExecutionLimits;
-use crate::stored::StoredValues;
-use crate::turns::Turns;
-use cells::{Asked, Cell, Observed, Observer, Remote, lock};
-use link::{Answer, CANCELLED, Failure, Link, WaitId};
+use connection::{ConnectError, ConnectionError, Failure};
+use observation::{Observation, ended, live, nothing_yet, observe, sent_first, terminated};
+use session::{Connected, PlacedCell, Session};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::task::Poll;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::OnceCell;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long an answer may take to travel, beyond the time it was asked to take.
@@ -44,12 +41,12 @@ const TRANSPORT: Duration = Duration::from_mins(1);
 /// Limits of a session on a host process. All others are the host's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessLimits {
-    /// As [`SessionLimits::max_yield_time_ms`](crate::SessionLimits::max_yield_time_ms).
+    /// As [`SessionLimits::max_yield_time_ms`](cellblock::SessionLimits::max_yield_time_ms).
     pub max_yield_time_ms: Option<u64>,
     /// Bytes of memory for JavaScript; `None` for what the host allows. Hosts other
     /// than this project's may take it and not keep it.
     pub max_heap_size_bytes: Option<u64>,
-    /// As [`CellLimits::cancel_grace`](crate::CellLimits::cancel_grace): kept on this side.
+    /// As [`CellLimits::cancel_grace`](cellblock::CellLimits::cancel_grace): kept on this side.
     pub cancel_grace: Duration,
 }
 
@@ -71,11 +68,13 @@ impl Default for ProcessLimits {
 ///
 /// ```no_run
 /// use cellblock::*;
+/// use cellblock_remote::protocol::Protocol;
+/// use cellblock_remote::*;
 /// use std::sync::Arc;
 ///
 /// # async fn example() -> Result<(), CodeModeError> {
 /// let command = HostCommand::new("/usr/local/bin/cellblock").args(["host", "--listen", "stdio"]);
-/// let host = HostProcess::new(HostAddress::Child(command));
+/// let host = HostProcess::new(HostAddress::child(Protocol::Framed, command));
 /// let service = CodeModeService::new(Arc::new(ProcessBackend::new(&host)));
 /// service.execute(ExecuteRequest::new("text('from another process')")).await?;
 /// # Ok(())
@@ -87,72 +86,15 @@ pub struct ProcessBackend {
     closed: AtomicBool,
 }
 
-/// What the session is, wherever it runs.
-struct Session {
-    host: HostProcess,
-    limits: ProcessLimits,
-    turns: Arc<Turns>,
-    newest: Mutex<Newest>,
-}
-
 /// The session's cells, oldest first, and the last id of the newest generation.
 #[derive(Default)]
 struct Cells {
-    live: HashMap<CellId, (u64, Place)>,
+    live: HashMap<CellId, (u64, PlacedCell)>,
     admitted: u64,
     generation: u64,
     last_id: u64,
     /// The newest generation that cells of lost ones were looked for in.
     swept: u64,
-}
-
-/// A cell, and where it runs, once that is known.
-#[derive(Clone)]
-struct Place {
-    cell: Arc<Cell>,
-    connected: Arc<OnceLock<Connected>>,
-}
-
-/// The session in the newest generation.
-#[derive(Clone, Default)]
-struct Newest {
-    generation: u64,
-    connected: Arc<OnceCell<Connected>>,
-}
-
-/// A session that is open.
-#[derive(Clone)]
-struct Connected {
-    link: Arc<dyn Link>,
-    remote: Arc<Remote>,
-}
-
-impl Session {
-    /// The session on the newest connection, opened when there is none.
-    async fn connected(&self) -> Result<Connected, Failure> {
-        let (generation, link) = self.host.link().await?;
-        let slot = {
-            let mut newest = lock(&self.newest);
-            if newest.generation != generation {
-                *newest = Newest { generation, connected: Arc::default() };
-            }
-            Arc::clone(&newest.connected)
-        };
-        let open = || async {
-            let ProcessLimits { max_yield_time_ms, max_heap_size_bytes, cancel_grace } =
-                self.limits;
-            let remote = Arc::new(Remote::new(Arc::clone(&self.turns), cancel_grace));
-            let limits = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
-            link.open(Arc::clone(&remote), limits).await?;
-            Ok(Connected { link: Arc::clone(&link), remote })
-        };
-        slot.get_or_try_init(open).await.cloned()
-    }
-
-    /// The session that is open, if one is.
-    fn open(&self) -> Option<Connected> {
-        lock(&self.newest).connected.get().cloned()
-    }
 }
 
 impl ProcessBackend {
@@ -164,8 +106,8 @@ impl ProcessBackend {
     /// A session on a host, with limits of its own. A host that takes none refuses
     /// its programs.
     pub fn with_limits(host: &HostProcess, limits: ProcessLimits) -> Self {
-        let (host, turns) = (host.clone(), Arc::new(Turns::new()));
-        let session = Arc::new(Session { host, limits, turns, newest: Mutex::default() });
+        let (host, turns) = (host.clone(), Arc::new(TurnWorkers::new()));
+        let session = Arc::new(Session::new(host, limits, turns));
         Self { session, cells: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
@@ -175,7 +117,7 @@ impl ProcessBackend {
         yield_timeout(asked_ms, max).min(Duration::from_hours(100 * 365 * 24))
     }
 
-    fn find(&self, id: &CellId) -> Option<Place> {
+    fn find(&self, id: &CellId) -> Option<PlacedCell> {
         self.sweep();
         lock(&self.cells).live.get(id).map(|(_, place)| place.clone())
     }
@@ -188,10 +130,9 @@ impl ProcessBackend {
         if cells.swept < generation {
             cells.swept = generation;
             cells.live.retain(|_, (_, place)| {
-                let lost = place
-                    .connected
-                    .get()
-                    .is_some_and(|connected| connected.link.gone().is_cancelled());
+                let lost = place.connected.get().is_some_and(|connected| {
+                    connected.connection.lifeline().closed().is_cancelled()
+                });
                 !lost || !matches!(*place.cell.observer(), Observer::None)
             });
         }
@@ -204,9 +145,10 @@ impl ProcessBackend {
             return Err(CodeModeError::StaleGeneration(id.clone()));
         }
         let cells = lock(&self.cells);
-        let was = generation == cells.generation
+        let was_allocated = generation == cells.generation
             && number.is_some_and(|number| (1..=cells.last_id).contains(&number));
-        let why = if was { ": it already finished and its result was delivered" } else { "" };
+        let why =
+            if was_allocated { ": it already finished and its result was delivered" } else { "" };
         Ok(RuntimeResponse::missing(id.clone(), why))
     }
 
@@ -216,180 +158,59 @@ impl ProcessBackend {
     }
 
     /// Hears what a cell answers. With its last answer it leaves the list.
-    async fn heard(&self, place: &Place, observed: Observed) -> Result<WaitOutcome, CodeModeError> {
+    async fn on_response(
+        &self,
+        place: &PlacedCell,
+        observed: Observed,
+    ) -> Result<WaitOutcome, CodeModeError> {
         let cell = &place.cell;
         match observed {
             Ok(mut response) => {
-                if is_last(&response) {
+                if observation::is_last(&response) {
                     self.forget(&cell.id);
                 }
                 rename(&mut response, &cell.id);
                 Ok(WaitOutcome::LiveCell(response))
             }
-            Err(Failure::Refused(text)) if text == MISSING => {
+            Err(Failure::Missing) => {
                 if let Some(connected) = place.connected.get() {
                     connected.remote.forgotten(cell);
                 }
                 self.forget(&cell.id);
                 self.missing(&cell.id).map(WaitOutcome::MissingCell)
             }
-            Err(Failure::Refused(text)) => Err(Self::refused(cell, &text)),
-            Err(Failure::Gone(reason)) => {
+            Err(Failure::Cancelled) => Err(CodeModeError::Host(Refusal::Cancelled.to_string())),
+            Err(Failure::Refused(error)) => Err(cell.named_here(error)),
+            Err(Failure::Lost(reason)) => {
                 ended(place).await;
                 self.forget(&cell.id);
-                Err(CodeModeError::Host(reason))
+                Err(CodeModeError::Host(reason.to_string()))
             }
             Err(Failure::Unavailable(reason)) => {
                 self.forget(&cell.id);
-                Err(CodeModeError::Unavailable(reason))
+                Err(CodeModeError::Unavailable(reason.to_string()))
             }
         }
     }
 
     /// Hears what an execution comes to: refused, it has no cell.
-    async fn heard_first(
+    async fn on_first_response(
         &self,
-        place: &Place,
+        place: &PlacedCell,
         observed: Observed,
     ) -> Result<WaitOutcome, CodeModeError> {
-        let heard = self.heard(place, observed).await;
-        if heard.is_err() {
+        let outcome = self.on_response(place, observed).await;
+        if outcome.is_err() {
             self.forget(&place.cell.id);
         }
-        heard
-    }
-
-    /// A refusal of the host's, in this side's words.
-    fn refused(cell: &Cell, text: &str) -> CodeModeError {
-        let Some(host_id) = cell.host_id() else { return error_of(text) };
-        for error in [CodeModeError::AlreadyObserved, CodeModeError::AlreadyTerminating] {
-            if error(host_id.clone()).to_string() == text {
-                return error(cell.id.clone());
-            }
-        }
-        error_of(text)
-    }
-
-    /// Observes a cell for as long as it takes; `None` when the wait was cancelled. What
-    /// still runs on this side of a cell that has ended may take until `deadline`; then
-    /// the cell yields once more, and its end is left with it.
-    async fn observe(
-        place: &Place,
-        waiting: JoinHandle<Observed>,
-        asked: Asked,
-        wait: Option<WaitId>,
-        deadline: Instant,
-    ) -> Option<Observed> {
-        let mut observation = Observation::new(place, waiting, asked, wait);
-        match observation.receive().await {
-            Err(Failure::Refused(text)) if text == CANCELLED => None,
-            Ok(response) if is_last(&response) => {
-                let busy = place.cell.is_busy();
-                observation.hold(close(place.clone(), response));
-                if !busy {
-                    return Some(observation.receive().await);
-                }
-                let closed = timeout_at(deadline, observation.receive()).await;
-                Some(closed.unwrap_or_else(|_| Ok(nothing_yet(&place.cell))))
-            }
-            observed => Some(observed),
-        }
-    }
-}
-
-/// Returns when nothing of a cell runs on this side any more. One that was never
-/// admitted never did.
-async fn ended(place: &Place) {
-    if let (Some(connected), Some(_)) = (place.connected.get(), place.cell.host_id())
-        && timeout(TRANSPORT, place.cell.closed.cancelled()).await.is_err()
-    {
-        connected.link.fail("code-mode host did not close a cell that has ended");
-    }
-}
-
-/// Whether a cell has ended with this response.
-fn is_last(response: &RuntimeResponse) -> bool {
-    !matches!(response, RuntimeResponse::Yielded { .. })
-}
-
-/// A cell's last response, once nothing of it runs on this side any more.
-async fn close(place: Place, response: RuntimeResponse) -> Observed {
-    ended(&place).await;
-    Ok(response)
-}
-
-/// A caller that looks at a cell. Dropped before it heard anything, it leaves what it
-/// waited for with the cell, so that whoever asks next hears it.
-struct Observation {
-    place: Place,
-    waiting: Option<JoinHandle<Observed>>,
-    asked: Asked,
-    wait: Option<WaitId>,
-    /// Whether the caller is the cell's observer; a terminator is beside it.
-    observes: bool,
-}
-
-impl Observation {
-    fn new(
-        place: &Place,
-        waiting: JoinHandle<Observed>,
-        asked: Asked,
-        wait: Option<WaitId>,
-    ) -> Self {
-        Self { place: place.clone(), waiting: Some(waiting), asked, wait, observes: true }
-    }
-
-    /// A termination, which any observer hears of, too.
-    fn terminating(place: &Place, waiting: JoinHandle<Observed>) -> Self {
-        let observes = false;
-        Self {
-            place: place.clone(),
-            waiting: Some(waiting),
-            asked: Asked::Wait,
-            wait: None,
-            observes,
-        }
-    }
-
-    /// Goes on with something else to wait for.
-    fn hold(&mut self, next: impl Future<Output = Observed> + Send + 'static) {
-        self.waiting = Some(tokio::spawn(next));
-        (self.asked, self.wait) = (Asked::Wait, None);
-    }
-
-    async fn receive(&mut self) -> Observed {
-        let Some(waiting) = self.waiting.as_mut() else { return Err(lost()) };
-        let observed = waiting.await.unwrap_or_else(|_| Err(lost()));
-        self.waiting = None;
-        observed
-    }
-}
-
-fn lost() -> Failure {
-    Failure::Gone(CodeModeError::EndedUnexpectedly.to_string())
-}
-
-impl Drop for Observation {
-    fn drop(&mut self) {
-        let mut observer = self.place.cell.observer();
-        if self.observes || matches!(*observer, Observer::None) {
-            *observer = match self.waiting.take() {
-                Some(waiting) => Observer::Left(waiting, self.asked),
-                None => Observer::None,
-            };
-        }
-        drop(observer);
-        if let (Some(wait), Some(connected)) = (self.wait.take(), self.place.connected.get())
-            && matches!(*self.place.cell.observer(), Observer::Left(..))
-        {
-            connected.link.cancel_wait(&connected.remote, wait);
-        }
+        outcome
     }
 }
 
 impl CodeModeBackend for ProcessBackend {
     fn availability(&self) -> Result<(), CodeModeError> {
-        self.session.host.availability().map_err(CodeModeError::Unavailable)
+        let unavailable = |reason: ConnectError| CodeModeError::Unavailable(reason.to_string());
+        self.session.host.availability().map_err(unavailable)
     }
 
     fn allocate_cell_id(&self) -> Result<CellId, CodeModeError> {
@@ -422,9 +243,9 @@ impl CodeModeBackend for ProcessBackend {
             }
             self.sweep();
             let deadline = Instant::now() + self.yield_time(request.yield_time_ms);
-            let cell = Arc::new(Cell::new(cell_id.clone()));
+            let cell = Arc::new(RemoteCell::new(cell_id.clone()));
             *cell.observer() = Observer::Watching;
-            let place = Place { cell: Arc::clone(&cell), connected: Arc::default() };
+            let place = PlacedCell { cell: Arc::clone(&cell), connected: Arc::default() };
             {
                 let mut cells = lock(&self.cells);
                 if cells.live.contains_key(&cell_id) {
@@ -438,14 +259,14 @@ impl CodeModeBackend for ProcessBackend {
             // A task of its own: a caller that goes away does not take the cell along.
             let answer = async move {
                 let connected = session.connected().await?;
-                let Connected { link, remote } = slot.get_or_init(|| connected);
-                link.execute(Arc::clone(remote), cell, request).await
+                let Connected { connection, remote } = slot.get_or_init(|| connected);
+                connection.execute(Arc::clone(remote), cell, request).await
             };
             let answer = tokio::spawn(answer);
-            let observed = Self::observe(&place, answer, Asked::Execute, None, deadline).await;
+            let observed = observe(&place, answer, Asked::Execute, None, deadline).await;
             // An execute that was admitted is never cancelled.
-            let observed = observed.unwrap_or_else(|| Err(Failure::Refused(CANCELLED.to_owned())));
-            self.heard_first(&place, observed).await.map(Into::into)
+            let observed = observed.unwrap_or(Err(Failure::Cancelled));
+            self.on_first_response(&place, observed).await.map(Into::into)
         })
     }
 
@@ -467,13 +288,13 @@ impl CodeModeBackend for ProcessBackend {
                 let deadline = Instant::now() + own;
                 if let Observer::Left(waiting, asked) = left {
                     // What an earlier caller asked for comes first. Nobody can hurry it.
-                    let observation = Self::observe(&place, waiting, asked, None, deadline);
+                    let observation = observe(&place, waiting, asked, None, deadline);
                     match timeout_at(deadline, observation).await {
                         Err(_) => return Ok(WaitOutcome::LiveCell(nothing_yet(&place.cell))),
                         Ok(Some(observed)) if asked == Asked::Execute => {
-                            return self.heard_first(&place, observed).await;
+                            return self.on_first_response(&place, observed).await;
                         }
-                        Ok(Some(observed)) => return self.heard(&place, observed).await,
+                        Ok(Some(observed)) => return self.on_response(&place, observed).await,
                         Ok(None) => continue,
                     }
                 }
@@ -532,18 +353,18 @@ impl CodeModeBackend for ProcessBackend {
             let places: Vec<_> =
                 lock(&self.cells).live.values().map(|(_, place)| place.clone()).collect();
             // Each cell is terminated, so that what it had to say can still be fetched.
-            let terminated = places.iter().filter(|place| Self::terminate_unheard(place));
+            let terminated = places.iter().filter(|place| Self::terminate_unobserved(place));
             for place in terminated.collect::<Vec<_>>() {
                 ended(place).await;
             }
-            if let Some(Connected { link, remote }) = self.session.open() {
-                let closed = sent_first(link.close(&remote), || {
+            if let Some(Connected { connection, remote }) = self.session.open() {
+                let closed = sent_first(connection.close(&remote), || {
                     for place in &places {
                         place.cell.abandon();
                     }
                 });
                 if timeout(TRANSPORT, closed).await.is_err() {
-                    link.fail("code-mode host timed out waiting for shutdown response");
+                    connection.fail(ConnectionError::TimedOut("shutdown"));
                 }
                 remote.lost();
             }
@@ -558,7 +379,7 @@ impl ProcessBackend {
     /// A new wait, now that nothing of an earlier one is left.
     async fn wait_anew(
         &self,
-        place: &Place,
+        place: &PlacedCell,
         yield_time_ms: u64,
         deadline: Instant,
     ) -> Result<WaitOutcome, CodeModeError> {
@@ -567,25 +388,25 @@ impl ProcessBackend {
             *cell.observer() = Observer::None;
             return Ok(WaitOutcome::LiveCell(nothing_yet(cell)));
         };
-        let waiting = connected.link.wait(&connected.remote, host_id.clone(), yield_time_ms);
+        let waiting = connected.connection.wait(&connected.remote, host_id.clone(), yield_time_ms);
         let answer = tokio::spawn(async move { live(waiting.answer.await?) });
-        let observation = Self::observe(place, answer, Asked::Wait, Some(waiting.id), deadline);
+        let observation = observe(place, answer, Asked::Wait, Some(waiting.id), deadline);
         match timeout_at(deadline + TRANSPORT, observation).await {
             Err(_) => {
                 let error = CodeModeError::TimedOut("wait");
-                connected.link.fail(&error.to_string());
+                connected.connection.fail(ConnectionError::TimedOut("wait"));
                 ended(place).await;
                 self.forget(&cell.id);
                 Err(error)
             }
-            Ok(Some(observed)) => self.heard(place, observed).await,
-            Ok(None) => Err(CodeModeError::Host(CANCELLED.to_owned())),
+            Ok(Some(observed)) => self.on_response(place, observed).await,
+            Ok(None) => Err(CodeModeError::Host(Refusal::Cancelled.to_string())),
         }
     }
 
     /// Ends a cell for nobody in particular: whoever asks next hears it. False when
     /// somebody else sees to its end.
-    fn terminate_unheard(place: &Place) -> bool {
+    fn terminate_unobserved(place: &PlacedCell) -> bool {
         let cell = &place.cell;
         let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
             return false;
@@ -594,7 +415,7 @@ impl ProcessBackend {
         if !matches!(*observer, Observer::None) || !cell.claim_termination() {
             return false;
         }
-        let answer = connected.link.terminate(&connected.remote, host_id.clone());
+        let answer = connected.connection.terminate(&connected.remote, host_id.clone());
         let ended = Arc::clone(cell);
         let answer = async move { live(sent_first(answer, || ended.abandon()).await?) };
         *observer = Observer::Left(tokio::spawn(answer), Asked::Wait);
@@ -602,90 +423,31 @@ impl ProcessBackend {
     }
 
     /// Ends a cell, in a task of its own: a caller that goes away leaves the answer.
-    async fn end(&self, place: &Place) -> Result<WaitOutcome, CodeModeError> {
+    async fn end(&self, place: &PlacedCell) -> Result<WaitOutcome, CodeModeError> {
         let cell = &place.cell;
         let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
             return Err(CodeModeError::Unsupported(
                 "termination of a cell that is not yet admitted",
             ));
         };
-        let answer = connected.link.terminate(&connected.remote, host_id.clone());
+        let answer = connected.connection.terminate(&connected.remote, host_id.clone());
         let ending = terminated(place.clone(), connected.clone(), answer);
         let mut observation = Observation::terminating(place, tokio::spawn(ending));
         let observed = observation.receive().await;
         drop(observation);
-        self.heard(place, observed).await
+        self.on_response(place, observed).await
     }
-}
-
-/// Sends a request, and only then does something else that the host may notice.
-async fn sent_first<T>(mut answer: Answer<T>, then: impl FnOnce()) -> Result<T, Failure> {
-    let sent = std::future::poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
-    then();
-    match sent {
-        Poll::Ready(answered) => answered,
-        Poll::Pending => answer.await,
-    }
-}
-
-/// What a termination comes to. What was on its way to a caller that has gone is part
-/// of it.
-async fn terminated(place: Place, connected: Connected, answer: Answer<WaitOutcome>) -> Observed {
-    let cell = &place.cell;
-    let mut earlier = Vec::new();
-    let come = {
-        let mut observer = cell.observer();
-        match &*observer {
-            Observer::Left(waiting, _) if waiting.is_finished() => {
-                Some(std::mem::take(&mut *observer))
-            }
-            _ => None,
-        }
-    };
-    if let Some(Observer::Left(waiting, _)) = come {
-        match waiting.await.unwrap_or_else(|_| Err(lost())) {
-            Ok(RuntimeResponse::Yielded { content_items, .. }) => earlier = content_items,
-            Err(Failure::Refused(text)) if text == CANCELLED => {}
-            Ok(last) => return close(place, last).await,
-            Err(failure) => return Err(failure),
-        }
-    }
-    let answer = sent_first(answer, || cell.abandon());
-    let Ok(answer) = timeout(TRANSPORT, answer).await else {
-        let reason = CodeModeError::TimedOut("terminate").to_string();
-        connected.link.fail(&reason);
-        return Err(Failure::Gone(reason));
-    };
-    let mut response = match answer? {
-        WaitOutcome::LiveCell(response) => response,
-        WaitOutcome::MissingCell(_) => {
-            // It ended meanwhile: whoever looked at it has, or will have, its result.
-            let left = {
-                let mut observer = cell.observer();
-                match &*observer {
-                    Observer::Left(..) => std::mem::take(&mut *observer),
-                    _ => Observer::None,
-                }
-            };
-            let Observer::Left(waiting, _) = left else {
-                return Err(Failure::Refused(MISSING.to_owned()));
-            };
-            waiting.await.unwrap_or_else(|_| Err(lost()))?
-        }
-    };
-    response.prepend(earlier);
-    close(place, response).await
 }
 
 impl Drop for ProcessBackend {
     fn drop(&mut self) {
         let connected = self.session.open();
-        if let (Some(Connected { link, remote }), Ok(runtime)) =
+        if let (Some(Connected { connection, remote }), Ok(runtime)) =
             (connected, tokio::runtime::Handle::try_current())
         {
             runtime.spawn(async move {
                 // A host that does not answer keeps the cells, and the connection's end ends them.
-                let _ = timeout(TRANSPORT, link.close(&remote)).await;
+                let _ = timeout(TRANSPORT, connection.close(&remote)).await;
                 remote.lost();
             });
         }
@@ -698,26 +460,6 @@ impl fmt::Debug for ProcessBackend {
             .field("host", &self.session.host)
             .field("cells", &self.cells())
             .finish_non_exhaustive()
-    }
-}
-
-/// Stands for the host's word that a cell is missing, which is told in this side's.
-const MISSING: &str = "exec cell not found";
-
-/// The response of a cell that the host knows.
-fn live(outcome: WaitOutcome) -> Observed {
-    match outcome {
-        WaitOutcome::LiveCell(response) => Ok(response),
-        WaitOutcome::MissingCell(_) => Err(Failure::Refused(MISSING.to_owned())),
-    }
-}
-
-/// A yield without output: the cell has not said anything since.
-fn nothing_yet(cell: &Cell) -> RuntimeResponse {
-    RuntimeResponse::Yielded {
-        cell_id: cell.id.clone(),
-        content_items: Vec::new(),
-        report: CellReport::default(),
     }
 }
 
@@ -737,17 +479,6 @@ fn parse(id: &CellId) -> (u64, Option<u64>) {
     match of_generation.and_then(|(generation, id)| Some((generation.parse().ok()?, id))) {
         Some((generation, id)) => (generation, id.parse().ok()),
         None => (1, id.parse().ok()),
-    }
-}
-
-/// A refusal as the error it was on the host.
-fn error_of(text: &str) -> CodeModeError {
-    if text == CodeModeError::ShuttingDown.to_string() {
-        return CodeModeError::ShuttingDown;
-    }
-    match text.strip_prefix("invalid code-mode execute request: ") {
-        Some(why) => CodeModeError::InvalidRequest(why.to_owned()),
-        None => CodeModeError::Host(text.to_owned()),
     }
 }
 

@@ -1,20 +1,13 @@
 //! `cellblock host`: serves code-mode sessions to a client in another process.
-//!
-//! `listen` is where clients come from, `framed` and `grpc` what they speak, and
-//! `session` what they have opened.
-
-mod framed;
-mod grpc;
-mod listen;
-mod session;
 
 use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
-use cellblock::{Engine, EngineConfig, SessionLimits};
+use cellblock::model::PatientBackend;
+use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
+use cellblock_remote::protocol::ExecutionLimits;
+use cellblock_remote::server::{Listen, Server, ServerLimits};
 use clap::Args;
-use listen::Listen;
-use session::Host;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,12 +19,15 @@ pub struct Arguments {
     #[arg(long, value_name = "URL", default_value = "stdio")]
     listen: Listen,
     /// Cells that may be active at one time, in all sessions.
-    #[arg(long, value_name = "N", default_value_t = session::CELLS)]
+    #[arg(long, value_name = "N", default_value_t = ServerLimits::default().cells)]
     max_cells: usize,
     /// The least time that `wait` waits for a cell with nothing new to say, whatever the
     /// client asks for; at most 55s.
     #[arg(long, value_name = "TIME", value_parser = min_wait)]
     min_wait: Option<Duration>,
+    /// Cells that may be active at one time in one session; half of all unless it is given.
+    #[arg(long, value_name = "N")]
+    max_cells_per_session: Option<usize>,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -70,11 +66,29 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let mut config = EngineConfig::default();
     config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
-    let host = Arc::new(Host::new(engine, limits, arguments.max_cells, arguments.min_wait));
+    let min_wait = arguments.min_wait;
+    let open = move |asked| {
+        let limits = narrowed(&limits, asked)?;
+        let backend: Arc<dyn CodeModeBackend> = Arc::new(WasmBackend::with_limits(&engine, limits));
+        Ok(match min_wait {
+            Some(floor) => Arc::new(PatientBackend::new(backend, floor)),
+            None => backend,
+        })
+    };
+    let cells = arguments.max_cells;
+    let cells_per_session = arguments.max_cells_per_session.unwrap_or(cells.div_ceil(2));
+    let server = Arc::new(Server::new(open, ServerLimits { cells, cells_per_session }));
+    let listen = arguments.listen;
+    if listen.is_reachable_from_elsewhere() {
+        crate::complain(&format!(
+            "warning: whoever reaches {listen} may run programs here: nothing is encrypted, and \
+             clients are not asked who they are"
+        ));
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
         tokio::select! {
-            served = listen::serve(arguments.listen, host) => served.map(|()| Exit::Completed),
+            served = server.serve(&listen) => served.map(|()| Exit::Completed).map_err(Into::into),
             signal = interrupted() => signal.map(|()| Exit::Interrupted),
         }
     });
@@ -91,4 +105,18 @@ async fn interrupted() -> Result<()> {
         _ = terminate.recv() => Ok(()),
         interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot listen for Ctrl-C"),
     }
+}
+
+/// The host's limits, or narrower ones that a client asked for.
+fn narrowed(own: &SessionLimits, asked: ExecutionLimits) -> Result<SessionLimits, CodeModeError> {
+    let mut limits = own.clone();
+    if let Some(max) = asked.max_yield_time_ms {
+        limits.max_yield_time_ms = Some(limits.max_yield_time_ms.map_or(max, |own| own.min(max)));
+    }
+    if let Some(bytes) = asked.max_heap_size_bytes {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        limits.cell.memory_bytes = limits.cell.memory_bytes.min(bytes);
+    }
+    limits.cell.check().map_err(CodeModeError::InvalidRequest)?;
+    Ok(limits)
 }

@@ -9,35 +9,62 @@
     reason = "most of this is generated"
 )]
 
-use crate::backend as seam;
-use crate::tools;
+use cellblock as seam;
 use serde_json::Value;
 use tokio_util::bytes::Bytes;
 
 include!("generated.rs");
 
-impl From<&tools::ToolName> for ToolName {
-    fn from(name: &tools::ToolName) -> Self {
+/// A message that lacks something, or carries something that is not known here.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// A schema of a tool.
+    #[error("a schema of the tool `{tool}` is not valid JSON: {error}")]
+    Schema {
+        /// The tool.
+        tool: String,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+    /// The input of a nested call.
+    #[error("the input of a nested call is not valid JSON: {0}")]
+    Input(serde_json::Error),
+    /// A nested call names no tool.
+    #[error("a nested call without a tool")]
+    Tool,
+    /// A content item is of an unknown kind.
+    #[error("a content item of an unknown kind")]
+    ContentItem,
+    /// An outcome has no state.
+    #[error("an outcome without a state")]
+    State,
+    /// An answer or a completion has no outcome.
+    #[error("outcome is missing")]
+    Outcome,
+}
+
+impl From<&seam::ToolName> for ToolName {
+    fn from(name: &seam::ToolName) -> Self {
         Self { name: name.name.clone(), namespace: name.namespace.clone() }
     }
 }
 
-impl From<ToolName> for tools::ToolName {
+impl From<ToolName> for seam::ToolName {
     fn from(name: ToolName) -> Self {
         Self { name: name.name, namespace: name.namespace }
     }
 }
 
-impl From<tools::ToolKind> for ToolKind {
-    fn from(kind: tools::ToolKind) -> Self {
+impl From<seam::ToolKind> for ToolKind {
+    fn from(kind: seam::ToolKind) -> Self {
         match kind {
-            tools::ToolKind::Function => Self::Function,
-            tools::ToolKind::Freeform => Self::Freeform,
+            seam::ToolKind::Function => Self::Function,
+            seam::ToolKind::Freeform => Self::Freeform,
         }
     }
 }
 
-impl From<ToolKind> for tools::ToolKind {
+impl From<ToolKind> for seam::ToolKind {
     fn from(kind: ToolKind) -> Self {
         match kind {
             ToolKind::Freeform => Self::Freeform,
@@ -46,8 +73,8 @@ impl From<ToolKind> for tools::ToolKind {
     }
 }
 
-impl From<&tools::ToolDefinition> for ToolDefinition {
-    fn from(tool: &tools::ToolDefinition) -> Self {
+impl From<&seam::ToolDefinition> for ToolDefinition {
+    fn from(tool: &seam::ToolDefinition) -> Self {
         let json =
             |schema: &Option<Value>| schema.as_ref().map(|schema| Bytes::from(schema.to_string()));
         Self {
@@ -61,22 +88,21 @@ impl From<&tools::ToolDefinition> for ToolDefinition {
     }
 }
 
-impl TryFrom<ToolDefinition> for tools::ToolDefinition {
-    type Error = String;
+impl TryFrom<ToolDefinition> for seam::ToolDefinition {
+    type Error = Malformed;
 
-    /// Fails on a schema that is no JSON. A tool without an identity is its name's.
-    fn try_from(tool: ToolDefinition) -> Result<Self, String> {
+    /// Fails if a schema is not valid JSON. `tool_name` defaults to `name`.
+    fn try_from(tool: ToolDefinition) -> Result<Self, Malformed> {
         let json = |schema: Option<Bytes>| {
-            schema.map(|schema| serde_json::from_slice(&schema)).transpose().map_err(|error| {
-                format!("a schema of the tool `{}` is no JSON: {error}", tool.name)
-            })
+            schema
+                .map(|schema| serde_json::from_slice(&schema))
+                .transpose()
+                .map_err(|error| Malformed::Schema { tool: tool.name.clone(), error })
         };
         Ok(Self {
             input_schema: json(tool.input_schema_json)?,
             output_schema: json(tool.output_schema_json)?,
-            tool_name: tool
-                .tool_name
-                .map_or_else(|| tools::ToolName::plain(&tool.name), Into::into),
+            tool_name: tool.tool_name.map_or_else(|| seam::ToolName::plain(&tool.name), Into::into),
             kind: ToolKind::try_from(tool.kind).unwrap_or(ToolKind::Unspecified).into(),
             description: tool.description,
             name: tool.name,
@@ -111,12 +137,12 @@ impl From<seam::ContentItem> for ContentItem {
 }
 
 impl TryFrom<ContentItem> for seam::ContentItem {
-    type Error = String;
+    type Error = Malformed;
 
     /// Fails on a kind of output that is not known here.
-    fn try_from(item: ContentItem) -> Result<Self, String> {
+    fn try_from(item: ContentItem) -> Result<Self, Malformed> {
         use content_item::Item;
-        Ok(match item.item.ok_or("a content item of an unknown kind")? {
+        Ok(match item.item.ok_or(Malformed::ContentItem)? {
             Item::Text(TextContent { text }) => Self::InputText { text },
             Item::Image(ImageContent { image_url, detail }) => {
                 let detail = match detail.map(ImageDetail::try_from) {
@@ -150,16 +176,16 @@ impl From<seam::RuntimeResponse> for ExecutionOutcome {
 }
 
 impl TryFrom<ExecutionOutcome> for seam::RuntimeResponse {
-    type Error = String;
+    type Error = Malformed;
 
     /// Fails on an outcome without a state, and on output of an unknown kind.
-    fn try_from(outcome: ExecutionOutcome) -> Result<Self, String> {
+    fn try_from(outcome: ExecutionOutcome) -> Result<Self, Malformed> {
         use execution_outcome::State;
         let cell_id = seam::CellId::new(outcome.cell_id);
         let content_items =
             outcome.content_items.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
         let report = seam::CellReport::default();
-        Ok(match outcome.state.ok_or("an outcome without a state")? {
+        Ok(match outcome.state.ok_or(Malformed::State)? {
             State::Yielded(_) => Self::Yielded { cell_id, content_items, report },
             State::Terminated(_) => Self::Terminated { cell_id, content_items, report },
             State::Completed(Completed { error_text }) => {
@@ -182,14 +208,49 @@ impl From<seam::WaitOutcome> for WaitResponse {
 }
 
 impl TryFrom<WaitResponse> for seam::WaitOutcome {
-    type Error = String;
+    type Error = Malformed;
 
     /// Fails as an outcome does, and when there is none.
-    fn try_from(response: WaitResponse) -> Result<Self, String> {
+    fn try_from(response: WaitResponse) -> Result<Self, Malformed> {
         use wait_response::Outcome;
-        Ok(match response.outcome.ok_or("an answer to a wait without an outcome")? {
+        Ok(match response.outcome.ok_or(Malformed::Outcome)? {
             Outcome::LiveCell(outcome) => Self::LiveCell(outcome.try_into()?),
             Outcome::MissingCell(outcome) => Self::MissingCell(outcome.try_into()?),
+        })
+    }
+}
+
+impl TryFrom<ExecuteRequest> for seam::ExecuteRequest {
+    type Error = Malformed;
+
+    /// The program; its ids in this protocol are left out. Fails as its tools do.
+    fn try_from(request: ExecuteRequest) -> Result<Self, Malformed> {
+        let tools = request.enabled_tools.into_iter().map(TryInto::try_into);
+        Ok(Self {
+            tool_call_id: request.tool_call_id,
+            enabled_tools: tools.collect::<Result<_, _>>()?,
+            source: request.source,
+            yield_time_ms: request.yield_time_ms,
+            max_output_tokens: request
+                .max_output_tokens
+                .map(|tokens| usize::try_from(tokens).unwrap_or(usize::MAX)),
+        })
+    }
+}
+
+impl TryFrom<ToolCall> for seam::CodeModeNestedToolCall {
+    type Error = Malformed;
+
+    /// The call; its ids in this protocol are left out. Fails if it names no tool, or its
+    /// input is not valid JSON.
+    fn try_from(call: ToolCall) -> Result<Self, Malformed> {
+        let input = call.input_json.as_deref().map(serde_json::from_slice::<Value>).transpose();
+        Ok(Self {
+            tool_kind: call.tool_kind().into(),
+            cell_id: seam::CellId::new(call.cell_id),
+            runtime_tool_call_id: call.runtime_tool_call_id,
+            tool_name: call.tool_name.ok_or(Malformed::Tool)?.into(),
+            input: input.map_err(Malformed::Input)?.map(Into::into),
         })
     }
 }

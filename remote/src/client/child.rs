@@ -1,5 +1,6 @@
 //! A host that runs as a child of this process.
 
+use super::connection::{ConnectError, ConnectionError};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,7 +10,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// How long a child that was told to end, by the end of its input, may take.
+/// How long a child may take to end once its input has.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
 
 /// Bytes of a line of the child's log that are passed on.
@@ -52,19 +53,19 @@ impl HostCommand {
     }
 
     /// Whether the program is there.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), ConnectError> {
         if self.program.is_file() {
             return Ok(());
         }
         Err(self.failed("host executable was not found"))
     }
 
-    fn failed(&self, why: &str) -> String {
-        format!("failed to spawn code-mode host {}: {why}", shown(&self.program))
+    fn failed(&self, why: &str) -> ConnectError {
+        ConnectError::Spawn { program: shown(&self.program), why: why.to_owned() }
     }
 
     /// Starts the program in a process group of its own.
-    pub(super) fn spawn(&self) -> Result<Running, String> {
+    pub(super) fn spawn(&self) -> Result<RunningChild, ConnectError> {
         self.check()?;
         let kept = KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
         let mut child = Command::new(&self.program)
@@ -83,24 +84,24 @@ impl HostCommand {
             return Err(self.failed("it has no standard streams"));
         };
         tokio::spawn(pass_on(log));
-        Ok(Running { child, input, output })
+        Ok(RunningChild { child, input, output })
     }
 }
 
 /// A child that was just started.
-pub(super) struct Running {
+pub(super) struct RunningChild {
     pub(super) child: Child,
     pub(super) input: ChildStdin,
     pub(super) output: ChildStdout,
 }
 
-/// Sees to the end of a child: it has ended by itself, and `ended` hears how, or its
-/// connection is gone, and it is told, then killed. Either way it is reaped, and its
-/// process group with it.
+/// Waits for the end of a child. It ends by itself, and `ended` is called with how; or its
+/// connection is closed, which asks it to end, and it is killed if it does not. Either way
+/// it is reaped, and its process group is killed.
 pub(super) async fn supervise(
     mut child: Child,
-    gone: CancellationToken,
-    ended: impl FnOnce(String),
+    closed: CancellationToken,
+    ended: impl FnOnce(ConnectionError),
 ) {
     // Asked for while the child is not reaped: after that the id may be another's.
     let group = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
@@ -108,11 +109,11 @@ pub(super) async fn supervise(
         biased;
         status = child.wait() => {
             ended(match status {
-                Ok(status) => format!("code-mode host ended: {status}"),
-                Err(error) => format!("code-mode host was lost: {error}"),
+                Ok(status) => ConnectionError::Ended(status.to_string()),
+                Err(error) => ConnectionError::ProcessLost(error.to_string()),
             });
         }
-        () = gone.cancelled() => {
+        () = closed.cancelled() => {
             // Its input has ended, which asks it to end.
             if timeout(EXIT_GRACE, child.wait()).await.is_err() {
                 let _ = child.kill().await;

@@ -1,16 +1,20 @@
 //! The messages of framed JSON, version 1. Both sides refuse fields they do not know.
 
-use crate::backend::{
+use cellblock::{
     CellId, CellReport, CodeModeNestedToolCall, ContentItem, ExecuteRequest, RuntimeResponse,
     WaitOutcome, WaitRequest,
 };
+use serde::de::{Deserializer, Error, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::time::Duration;
 
-/// What a client sends.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a client sends. It is read from JSON text alone, for a tool's result stays text:
+/// see [`DelegateValue::ToolResult`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(remote = "Self")]
 pub enum ClientMessage {
     /// The first message: what the client speaks.
     #[serde(rename = "connection/hello")]
@@ -22,12 +26,12 @@ pub enum ClientMessage {
         /// Capabilities that the client would use.
         optional_capabilities: Vec<String>,
     },
-    /// Asks for something.
+    /// Requests an operation.
     #[serde(rename = "operation/request")]
     Request {
         /// Chosen by the client, never twice.
         id: i64,
-        /// What is asked for.
+        /// The operation.
         request: OperationRequest,
     },
     /// Gives up an execute that was not admitted, or a wait.
@@ -41,12 +45,99 @@ pub enum ClientMessage {
     DelegateResponse {
         /// The host's id.
         id: i64,
-        /// How it went.
+        /// Its result.
         result: Outcome<DelegateValue>,
     },
 }
 
-/// What can be asked for.
+/// The type of a message, whatever else is in it.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+}
+
+impl<'de> Deserialize<'de> for ClientMessage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let message = <&RawValue>::deserialize(deserializer)?;
+        let read = || {
+            let head: Head<'_> = serde_json::from_str(message.get())?;
+            if head.kind == "delegate/response" {
+                let response: DelegateResponse<'_> = serde_json::from_str(message.get())?;
+                let result = response.result()?;
+                return Ok(Self::DelegateResponse { id: response.id, result });
+            }
+            Self::deserialize(&mut serde_json::Deserializer::from_str(message.get()))
+        };
+        read().map_err(|error: serde_json::Error| D::Error::custom(error))
+    }
+}
+
+impl Serialize for ClientMessage {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+/// A `delegate/response`, read without looking into the tool's result.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DelegateResponse<'a> {
+    #[serde(rename = "type")]
+    _kind: IgnoredAny,
+    id: i64,
+    #[serde(borrow)]
+    result: &'a RawValue,
+}
+
+/// Its result, whichever of the two it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DelegateOutcome<'a> {
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    value: Option<&'a RawValue>,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// The value of a success, of whichever type.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DelegateSuccess<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    result: Option<&'a RawValue>,
+}
+
+/// A field that is there, be it `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+impl DelegateResponse<'_> {
+    fn result(&self) -> Result<Outcome<DelegateValue>, serde_json::Error> {
+        let outcome: DelegateOutcome<'_> = serde_json::from_str(self.result.get())?;
+        let value = match (&*outcome.status, outcome.value, outcome.message) {
+            ("ok", Some(value), None) => value,
+            ("error", None, Some(message)) => return Ok(Outcome::Error { message }),
+            _ => return Err(Error::custom("the result is neither a success nor a failure")),
+        };
+        let success: DelegateSuccess<'_> = serde_json::from_str(value.get())?;
+        let value = match (&*success.kind, success.result) {
+            ("tool/result", Some(result)) => {
+                DelegateValue::ToolResult { result: result.to_owned() }
+            }
+            ("notification/delivered", None) => DelegateValue::NotificationDelivered {},
+            (kind, _) => return Err(Error::custom(format!("the value `{kind}` is not known"))),
+        };
+        Ok(Outcome::Ok { value })
+    }
+}
+
+/// An operation that a client requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum OperationRequest {
@@ -96,11 +187,11 @@ pub enum OperationRequest {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExecutionLimits {
     /// Bound on yield times in milliseconds; see
-    /// [`SessionLimits::max_yield_time_ms`](crate::SessionLimits::max_yield_time_ms).
+    /// [`SessionLimits::max_yield_time_ms`](cellblock::SessionLimits::max_yield_time_ms).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_yield_time_ms: Option<u64>,
     /// Bytes of memory for JavaScript; see
-    /// [`CellLimits::memory_bytes`](crate::CellLimits::memory_bytes).
+    /// [`CellLimits::memory_bytes`](cellblock::CellLimits::memory_bytes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_heap_size_bytes: Option<u64>,
 }
@@ -131,7 +222,7 @@ pub enum HostMessage {
     Response {
         /// The request.
         id: i64,
-        /// How it went.
+        /// Its result.
         result: OperationResult,
     },
     /// The second answer to an execute.
@@ -149,7 +240,7 @@ pub enum HostMessage {
         id: i64,
         /// The session.
         session_id: String,
-        /// What is asked for.
+        /// The operation.
         request: DelegateRequest,
     },
     /// The answer to a delegate request is no longer wanted.
@@ -194,16 +285,16 @@ pub enum RejectionReason {
     },
 }
 
-/// How something went.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Outcome<T> {
-    /// Well.
+    /// Success.
     Ok {
-        /// What came of it.
+        /// What was asked for.
         value: T,
     },
-    /// Not well.
+    /// Failure.
     Error {
         /// Why.
         message: String,
@@ -228,10 +319,10 @@ impl<T> From<Outcome<T>> for Result<T, String> {
     }
 }
 
-/// How a request went.
+/// The result of an operation.
 pub type OperationResult = Outcome<OperationValue>;
 
-/// What came of a request.
+/// What an operation results in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum OperationValue {
@@ -283,15 +374,16 @@ pub enum DelegateRequest {
     },
 }
 
-/// What came of a delegate request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What a delegate request results in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 pub enum DelegateValue {
     /// The tool returned.
     #[serde(rename = "tool/result")]
     ToolResult {
-        /// Its value.
-        result: Value,
+        /// Its value as JSON text. A tool may return anything, so it is not looked into
+        /// here: one that nests too deeply is to fail its own call and no more.
+        result: Box<RawValue>,
     },
     /// The notification arrived.
     #[serde(rename = "notification/delivered")]
@@ -340,7 +432,32 @@ pub enum TimedResponse {
     },
 }
 
+impl OperationValue {
+    /// Bytes that came from a cell.
+    pub(crate) fn carried_bytes(&self) -> usize {
+        match self {
+            Self::WaitCompleted {
+                outcome:
+                    TimedWaitOutcome::LiveCell(response) | TimedWaitOutcome::MissingCell(response),
+            } => response.carried_bytes(),
+            _ => 0,
+        }
+    }
+}
+
 impl TimedResponse {
+    /// Bytes that came from a cell.
+    pub(crate) fn carried_bytes(&self) -> usize {
+        let (Self::Yielded { content_items, .. }
+        | Self::Terminated { content_items, .. }
+        | Self::Result { content_items, .. }) = self;
+        let error_text = match self {
+            Self::Result { error_text, .. } => error_text.as_ref().map_or(0, String::len),
+            _ => 0,
+        };
+        content_items.iter().map(ContentItem::byte_len).sum::<usize>() + error_text
+    }
+
     /// A response that took `duration`; a result waited for `buffered` of it or before.
     pub fn new(response: RuntimeResponse, duration: Duration, buffered: Duration) -> Self {
         let nanos = |time: Duration| Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
@@ -415,10 +532,10 @@ impl From<TimedWaitOutcome> for WaitOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn same<T: Serialize + serde::de::DeserializeOwned>(json: &Value) -> T {
-        let message: T = serde_json::from_value(json.clone()).unwrap();
+        let message: T = serde_json::from_str(&json.to_string()).unwrap();
         assert_eq!(&serde_json::to_value(&message).unwrap(), json);
         message
     }
@@ -508,7 +625,23 @@ mod tests {
                     "status": "ok", "value": { "type": "notification/delivered" }, "x": 1 } }),
             json!({ "type": "operation/yield", "id": 1 }),
         ] {
-            assert!(serde_json::from_value::<ClientMessage>(message.clone()).is_err(), "{message}");
+            assert!(
+                serde_json::from_str::<ClientMessage>(&message.to_string()).is_err(),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tools_result_stays_text_at_any_depth() {
+        for result in
+            ["null".to_owned(), "1e999".to_owned(), "[".repeat(100_000) + &"]".repeat(100_000)]
+        {
+            let message = format!(
+                r#"{{"type":"delegate/response","id":1,"result":{{"status":"ok","value":{{"type":"tool/result","result":{result}}}}}}}"#
+            );
+            let read: ClientMessage = serde_json::from_str(&message).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), message);
         }
     }
 }

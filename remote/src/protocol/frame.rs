@@ -10,8 +10,8 @@ use tokio_util::codec::LengthDelimitedCodec;
 /// Longest payload of a frame in bytes, 64 MiB.
 pub const MAX_BYTES: usize = 64 << 20;
 
-/// Bytes of the length before a payload.
-const HEADER: usize = 4;
+/// Bytes of a frame before its payload: the payload's length.
+pub const HEADER: usize = 4;
 
 /// Splits a stream of bytes into payloads. A length over the limit is an error
 /// before anything is allocated for it, and so is an end within a frame.
@@ -29,10 +29,10 @@ pub enum FrameError {
     /// Its JSON is longer than a frame may be.
     #[error("the message exceeds the IPC frame limit of {MAX_BYTES} bytes")]
     TooLong,
-    /// It is no JSON.
+    /// It cannot be written as JSON.
     #[error("failed to encode code-mode IPC frame: {0}")]
     Encode(serde_json::Error),
-    /// What came is no message.
+    /// What was received is not a message.
     #[error("failed to decode code-mode IPC frame: {0}")]
     Decode(serde_json::Error),
     /// A message of a message-based transport is not exactly one frame.
@@ -86,7 +86,7 @@ pub fn unwrap(message: &Bytes) -> Result<Bytes, FrameError> {
     Ok(message.slice(HEADER..))
 }
 
-/// Takes bytes until the limit.
+/// A buffer that takes bytes until the limit.
 struct Bounded {
     bytes: BytesMut,
     full: bool,
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_no_frame() {
+    fn a_message_that_is_too_long_is_refused() {
         assert!(encode(&"x".repeat(MAX_BYTES - 2)).is_ok());
         assert!(matches!(encode(&"x".repeat(MAX_BYTES - 1)), Err(FrameError::TooLong)));
     }

@@ -1,0 +1,202 @@
+//! What the backend needs of a connection to a host, whatever it speaks.
+
+use super::cell::{RemoteCell, RemoteSession};
+use crate::protocol::ExecutionLimits;
+use cellblock::support::lock;
+use cellblock::{BoxFuture, CellId, CodeModeError, ExecuteRequest, RuntimeResponse, WaitOutcome};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+use tokio_util::sync::CancellationToken;
+
+/// Why a request has no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The host does not know the cell, or not any more.
+    Missing,
+    /// The request was cancelled.
+    Cancelled,
+    /// It was refused.
+    Refused(CodeModeError),
+    /// The connection was lost.
+    Lost(ConnectionError),
+    /// There never was a connection.
+    Unavailable(ConnectError),
+}
+
+/// Why a connection is no longer used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ConnectionError {
+    /// Nothing needs it any more.
+    #[error("code-mode host connection was closed")]
+    Dropped,
+    /// The host has closed it.
+    #[error("code-mode host closed the connection")]
+    Closed,
+    /// The host's process has ended; the text is its exit status.
+    #[error("code-mode host ended: {0}")]
+    Ended(String),
+    /// The host's process cannot be waited for.
+    #[error("code-mode host was lost: {0}")]
+    ProcessLost(String),
+    /// The host has ended a stream that lasts as long as its session.
+    #[error("code-mode host ended a session{0}")]
+    StreamEnded(String),
+    /// The host sent what the protocol does not allow.
+    #[error("code-mode host broke the protocol: {0}")]
+    Protocol(String),
+    /// The connection itself has failed.
+    #[error("code-mode host connection failed: {0}")]
+    Failed(String),
+    /// Nothing can be written to the host.
+    #[error("code-mode host cannot be written to: {0}")]
+    Write(String),
+    /// The host did not answer in time.
+    #[error("code-mode host timed out waiting for {0} response")]
+    TimedOut(&'static str),
+    /// The host said that a cell has ended, and never that it is closed.
+    #[error("code-mode host did not close a cell that has ended")]
+    NotClosed,
+    /// What waited for an answer has ended without one: a bug.
+    #[error("{}", CodeModeError::EndedUnexpectedly)]
+    Bug,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ConnectError {
+    /// The program was not started.
+    #[error("failed to spawn code-mode host {program}: {why}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// What happened.
+        why: String,
+    },
+    /// Nothing answers at the address.
+    #[error("cannot connect to code-mode host at {place}: {why}")]
+    Connect {
+        /// The address.
+        place: String,
+        /// What happened.
+        why: String,
+    },
+    /// What answers is not a host that this client can speak to.
+    #[error("code-mode host handshake failed: {0}")]
+    Handshake(String),
+}
+
+/// The response to a request. Polled by a task of its own, it is received whether or not
+/// the request's caller is still there.
+pub(super) type Answer<T> = BoxFuture<'static, Result<T, Failure>>;
+
+/// A wait that is in flight.
+pub(super) struct Waiting {
+    /// Names the wait when it is to be cancelled.
+    pub(super) id: WaitId,
+    /// Its answer.
+    pub(super) answer: Answer<WaitOutcome>,
+}
+
+/// A wait's name on its connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum WaitId {
+    /// A request's id.
+    Framed(i64),
+    /// Chosen by this client.
+    Grpc(String),
+}
+
+/// One connection to a host: one generation. When it fails, everything of it fails
+/// with one reason, and it is never used again.
+pub(super) trait HostConnection: Send + Sync {
+    /// What the connection's life depends on.
+    fn lifeline(&self) -> &Lifeline;
+
+    /// Closes the connection, for a reason that all its requests get.
+    fn fail(&self, reason: ConnectionError);
+
+    /// Opens a session.
+    fn open(&self, session: Arc<RemoteSession>, limits: ExecutionLimits) -> Answer<()>;
+
+    /// Starts a program; answers with its first response. The cell has its id on the
+    /// host before anything else of it arrives.
+    fn execute(
+        &self,
+        session: Arc<RemoteSession>,
+        cell: Arc<RemoteCell>,
+        request: ExecuteRequest,
+    ) -> Answer<RuntimeResponse>;
+
+    /// Waits for a cell, by its id on the host.
+    fn wait(&self, session: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting;
+
+    /// Asks the host to cancel a wait.
+    fn cancel_wait(&self, session: &RemoteSession, wait: WaitId);
+
+    /// Ends a cell, by its id on the host.
+    fn terminate(&self, session: &RemoteSession, cell_id: CellId) -> Answer<WaitOutcome>;
+
+    /// Ends the session and its cells.
+    fn close(&self, session: &RemoteSession) -> Answer<()>;
+}
+
+/// The life of a connection, and the sessions that end with it.
+#[derive(Default)]
+pub(super) struct Lifeline {
+    closed: CancellationToken,
+    /// Why it was closed; the first reason counts.
+    reason: OnceLock<ConnectionError>,
+    /// The connection's sessions, by their ids on the host.
+    sessions: Mutex<HashMap<String, Arc<RemoteSession>>>,
+}
+
+impl Lifeline {
+    /// Closes the connection, for a reason that all its requests get, and every cell of it.
+    /// False when it was closed before.
+    pub(super) fn fail(&self, reason: ConnectionError) -> bool {
+        if self.reason.set(reason).is_err() {
+            return false;
+        }
+        self.closed.cancel();
+        for session in std::mem::take(&mut *lock(&self.sessions)).into_values() {
+            session.lost();
+        }
+        true
+    }
+
+    /// Cancelled when the connection is closed.
+    pub(super) fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    /// What a request gets once the connection is closed.
+    pub(super) fn failure(&self) -> Failure {
+        Failure::Lost(self.reason.get().cloned().unwrap_or(ConnectionError::Dropped))
+    }
+
+    /// Closes the connection for what the host has sent, and says so to a request.
+    pub(super) fn violation(&self, what: impl std::fmt::Display) -> Failure {
+        self.fail(ConnectionError::Protocol(what.to_string()));
+        self.failure()
+    }
+
+    /// A session has this id on the host from now on, until [`Lifeline::remove`].
+    pub(super) fn insert(&self, id: &str, session: &Arc<RemoteSession>) {
+        // Set once: a session is opened on one connection only.
+        let _ = session.id.set(id.to_owned());
+        lock(&self.sessions).insert(id.to_owned(), Arc::clone(session));
+        if self.closed.is_cancelled() {
+            session.lost();
+        }
+    }
+
+    /// The session with an id on the host.
+    pub(super) fn session(&self, id: &str) -> Option<Arc<RemoteSession>> {
+        lock(&self.sessions).get(id).cloned()
+    }
+
+    /// A session was closed, or not opened.
+    pub(super) fn remove(&self, id: &str) {
+        lock(&self.sessions).remove(id);
+    }
+}

@@ -1,0 +1,485 @@
+//! A connection that speaks framed JSON.
+//!
+//! Two tasks: one reads and dispatches, one writes. What breaks the protocol, or the
+//! stream, fails every request.
+
+use super::cell::{RemoteCell, RemoteSession};
+use super::connection::{
+    Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
+};
+use crate::in_flight::InFlight;
+use crate::protocol::frame::{self, FrameError};
+use crate::protocol::{
+    ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, LIMITS_CAPABILITY,
+    MAX_VALUE_DEPTH, OperationRequest, OperationValue, Outcome, Refusal, TimedResponse, VERSION,
+};
+use cellblock::support::is_shallow_text;
+use cellblock::{
+    BoxFuture, CellId, CodeModeError, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome,
+    WaitRequest,
+};
+use futures_util::StreamExt;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::bytes::Bytes;
+use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::sync::CancellationToken;
+
+/// Frames that wait to be written.
+const OUTGOING: usize = 128;
+
+/// A connection that is up.
+pub(super) struct FramedConnection(Arc<State>);
+
+struct State {
+    outgoing: mpsc::Sender<Bytes>,
+    lifeline: Lifeline,
+    /// Whether the host takes limits of a session.
+    takes_limits: bool,
+    last_id: AtomicI64,
+    /// Requests of this side. The host bounds them.
+    requests: InFlight<i64, Pending>,
+    /// Nested calls and notifications that the host has asked for, and what cancels them.
+    delegates: InFlight<i64, CancellationToken>,
+}
+
+/// A request that awaits its answer.
+enum Pending {
+    Operation(oneshot::Sender<Result<OperationValue, Failure>>),
+    /// An execute is answered twice: when its cell has an id, and with its first response.
+    Execute(Arc<RemoteSession>, Arc<RemoteCell>, oneshot::Sender<Result<RuntimeResponse, Failure>>),
+}
+
+impl FramedConnection {
+    /// Shakes hands within `patience`, and starts the two tasks.
+    pub(super) async fn start(
+        input: impl AsyncRead + Send + Unpin + 'static,
+        mut output: impl AsyncWrite + Send + Unpin + 'static,
+        patience: Duration,
+    ) -> Result<Self, ConnectError> {
+        let mut frames = FramedRead::new(input, frame::decoder());
+        let capabilities = timeout(patience, shake_hands(&mut frames, &mut output))
+            .await
+            .map_err(|_| format!("no answer within {} s", patience.as_secs()))
+            .flatten()
+            .map_err(ConnectError::Handshake)?;
+        let (outgoing, queue) = mpsc::channel(OUTGOING);
+        let state = Arc::new(State {
+            outgoing,
+            lifeline: Lifeline::default(),
+            takes_limits: capabilities.iter().any(|each| each == LIMITS_CAPABILITY),
+            last_id: AtomicI64::new(0),
+            requests: InFlight::new(usize::MAX),
+            delegates: InFlight::new(usize::MAX),
+        });
+        tokio::spawn(read(frames, Arc::clone(&state)));
+        tokio::spawn(write(queue, output, Arc::clone(&state)));
+        Ok(Self(state))
+    }
+
+    /// Requests an operation.
+    fn operation(&self, request: OperationRequest) -> (i64, Answer<OperationValue>) {
+        let (reply, answer) = oneshot::channel();
+        let state = Arc::clone(&self.0);
+        let id = state.next_id();
+        let sent = state.request(id, Pending::Operation(reply), request);
+        (
+            id,
+            Box::pin(async move {
+                sent.await?;
+                answer.await.unwrap_or_else(|_| Err(state.lifeline.failure()))
+            }),
+        )
+    }
+
+    fn outcome(&self, answer: Answer<OperationValue>) -> Answer<WaitOutcome> {
+        let state = Arc::clone(&self.0);
+        Box::pin(async move {
+            match answer.await? {
+                OperationValue::WaitCompleted { outcome } => Ok(outcome.into()),
+                other => {
+                    let what = format!("a wait was answered with {other:?}");
+                    state.fail(ConnectionError::Protocol(what));
+                    Err(state.lifeline.failure())
+                }
+            }
+        })
+    }
+}
+
+async fn shake_hands<R: AsyncRead + Unpin>(
+    frames: &mut FramedRead<R, LengthDelimitedCodec>,
+    output: &mut (impl AsyncWrite + Unpin),
+) -> Result<Vec<String>, String> {
+    let hello = ClientMessage::Hello {
+        supported_versions: vec![VERSION],
+        required_capabilities: Vec::new(),
+        optional_capabilities: vec![LIMITS_CAPABILITY.to_owned()],
+    };
+    let hello = frame::encode(&hello).map_err(|error| error.to_string())?;
+    output.write_all(&hello).await.map_err(|error| error.to_string())?;
+    output.flush().await.map_err(|error| error.to_string())?;
+    let frame = match frames.next().await {
+        Some(frame) => frame.map_err(|error| error.to_string())?,
+        None => return Err("it closed the connection".to_owned()),
+    };
+    match frame::decode(&frame).map_err(|error| error.to_string())? {
+        HostMessage::Ready { selected_version: VERSION, capabilities, .. } => Ok(capabilities),
+        HostMessage::Rejected { reason } => Err(format!("it rejected it: {reason:?}")),
+        other => Err(format!("it answered {other:?}")),
+    }
+}
+
+impl Drop for FramedConnection {
+    fn drop(&mut self) {
+        self.0.fail(ConnectionError::Dropped);
+    }
+}
+
+impl HostConnection for FramedConnection {
+    fn lifeline(&self) -> &Lifeline {
+        &self.0.lifeline
+    }
+
+    fn fail(&self, reason: ConnectionError) {
+        self.0.fail(reason);
+    }
+
+    fn open(&self, session: Arc<RemoteSession>, limits: ExecutionLimits) -> Answer<()> {
+        let limited = limits != ExecutionLimits::default();
+        if limited && !self.0.takes_limits {
+            let why = "code-mode session provider does not support resource limits".to_owned();
+            let refused = Failure::Refused(CodeModeError::Host(why));
+            return Box::pin(std::future::ready(Err(refused)));
+        }
+        let state = Arc::clone(&self.0);
+        let session_id = format!("session-{}", state.next_id());
+        state.lifeline.insert(&session_id, &session);
+        let (_, answer) = self.operation(OperationRequest::Open {
+            session_id: session_id.clone(),
+            cell_execution_limits: limited.then_some(limits),
+        });
+        Box::pin(async move {
+            answer.await.map(drop).inspect_err(|_| state.lifeline.remove(&session_id))
+        })
+    }
+
+    fn execute(
+        &self,
+        session: Arc<RemoteSession>,
+        cell: Arc<RemoteCell>,
+        request: ExecuteRequest,
+    ) -> Answer<RuntimeResponse> {
+        let (initial, answer) = oneshot::channel();
+        let session_id = session.id().to_owned();
+        let state = Arc::clone(&self.0);
+        let request = OperationRequest::Execute { session_id, request };
+        let sent =
+            state.request(state.next_id(), Pending::Execute(session, cell, initial), request);
+        Box::pin(async move {
+            sent.await?;
+            answer.await.unwrap_or_else(|_| Err(state.lifeline.failure()))
+        })
+    }
+
+    fn wait(&self, session: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting {
+        let (id, answer) = self.operation(OperationRequest::Wait {
+            session_id: session.id().to_owned(),
+            request: WaitRequest { cell_id, yield_time_ms },
+        });
+        Waiting { id: WaitId::Framed(id), answer: self.outcome(answer) }
+    }
+
+    fn cancel_wait(&self, _session: &RemoteSession, wait: WaitId) {
+        if let WaitId::Framed(id) = wait {
+            let state = Arc::clone(&self.0);
+            tokio::spawn(async move { state.send(&ClientMessage::Cancel { id }).await });
+        }
+    }
+
+    fn terminate(&self, session: &RemoteSession, cell_id: CellId) -> Answer<WaitOutcome> {
+        let session_id = session.id().to_owned();
+        let (_, answer) = self.operation(OperationRequest::Terminate { session_id, cell_id });
+        self.outcome(answer)
+    }
+
+    fn close(&self, session: &RemoteSession) -> Answer<()> {
+        let session_id = session.id().to_owned();
+        let (_, answer) =
+            self.operation(OperationRequest::Shutdown { session_id: session_id.clone() });
+        let state = Arc::clone(&self.0);
+        Box::pin(async move {
+            let closed = answer.await;
+            state.lifeline.remove(&session_id);
+            closed.map(drop)
+        })
+    }
+}
+
+impl State {
+    fn next_id(&self) -> i64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Fails every request with one reason, and closes every cell.
+    fn fail(&self, reason: ConnectionError) {
+        if self.lifeline.fail(reason) {
+            for cancelled in self.delegates.close() {
+                cancelled.cancel();
+            }
+            // What waits for an answer finds its sender dropped.
+            drop(self.requests.close());
+        }
+    }
+
+    /// Sends a request; its answer goes to `pending`. One that is too long fails alone.
+    fn request(
+        self: &Arc<Self>,
+        id: i64,
+        pending: Pending,
+        request: OperationRequest,
+    ) -> impl Future<Output = Result<(), Failure>> + use<> {
+        let state = Arc::clone(self);
+        // It stays in the table until it is answered, also when its caller has gone.
+        let inserted = self.requests.put(id, pending).is_ok();
+        async move {
+            if !inserted {
+                return Err(state.lifeline.failure());
+            }
+            match frame::encode(&ClientMessage::Request { id, request }) {
+                Ok(frame) => {
+                    // A writer that has ended has failed the connection.
+                    let _ = state.outgoing.send(frame).await;
+                    Ok(())
+                }
+                Err(error) => {
+                    state.requests.complete(&id);
+                    Err(Failure::Refused(CodeModeError::InvalidRequest(error.to_string())))
+                }
+            }
+        }
+    }
+
+    async fn send(&self, message: &ClientMessage) {
+        match frame::encode(message) {
+            Ok(frame) => {
+                let _ = self.outgoing.send(frame).await;
+            }
+            Err(error) => self.fail(ConnectionError::Protocol(error.to_string())),
+        }
+    }
+
+    fn handle(self: &Arc<Self>, message: HostMessage) -> Result<(), ConnectionError> {
+        let violation = |what: String| Err(ConnectionError::Protocol(what));
+        match message {
+            HostMessage::Response { id, result } => self.answered(id, result),
+            HostMessage::InitialResponse { id, result } => self.responded(id, result),
+            HostMessage::DelegateRequest { id, session_id, request } => {
+                match self.lifeline.session(&session_id) {
+                    Some(session) => self.delegate(id, &session, request),
+                    None => violation(format!("unknown session {session_id}")),
+                }
+            }
+            HostMessage::DelegateCancel { id } => {
+                // One that was answered meanwhile is not there any more, and of one that
+                // is taken out here no answer is sent.
+                if let Some(cancelled) = self.delegates.complete(&id) {
+                    cancelled.cancel();
+                }
+                Ok(())
+            }
+            HostMessage::CellClosed { session_id, cell_id } => {
+                if let Some(session) = self.lifeline.session(&session_id) {
+                    session.close(cell_id.as_ref());
+                }
+                Ok(())
+            }
+            HostMessage::Ready { .. } | HostMessage::Rejected { .. } => {
+                violation("a second handshake".to_owned())
+            }
+        }
+    }
+
+    fn answered(&self, id: i64, result: Outcome<OperationValue>) -> Result<(), ConnectionError> {
+        let violation = |what: String| Err(ConnectionError::Protocol(what));
+        let Some(pending) = self.requests.complete(&id) else {
+            return violation(format!("an answer to a request {id} that was never made"));
+        };
+        // A caller that has gone away has left nothing that is lost.
+        match (pending, Result::from(result)) {
+            (Pending::Operation(reply), result) => {
+                let _ = reply.send(result.map_err(|text| Failure::read(&text)));
+            }
+            (pending @ Pending::Execute(..), Ok(OperationValue::ExecutionStarted { cell_id })) => {
+                if let Pending::Execute(session, cell, _) = &pending {
+                    session.announce(cell_id.to_string(), cell);
+                    cell.admitted(cell_id);
+                }
+                // With the connection closed meanwhile, its caller finds the sender dropped.
+                let _ = self.requests.put(id, pending);
+            }
+            (Pending::Execute(..), Ok(value)) => {
+                return violation(format!("an execute was answered with {value:?}"));
+            }
+            (Pending::Execute(_, _, initial), Err(text)) => {
+                let _ = initial.send(Err(Failure::read(&text)));
+            }
+        }
+        Ok(())
+    }
+
+    fn responded(&self, id: i64, result: Outcome<TimedResponse>) -> Result<(), ConnectionError> {
+        let Some(Pending::Execute(_, _, initial)) = self.requests.complete(&id) else {
+            let what = format!("an initial response to {id}, which is not an execute");
+            return Err(ConnectionError::Protocol(what));
+        };
+        let result = Result::from(result).map(Into::into);
+        let _ = initial.send(result.map_err(|text: String| Failure::read(&text)));
+        Ok(())
+    }
+
+    fn delegate(
+        self: &Arc<Self>,
+        id: i64,
+        session: &RemoteSession,
+        request: DelegateRequest,
+    ) -> Result<(), ConnectionError> {
+        let key = match &request {
+            DelegateRequest::InvokeTool { invocation } => invocation.cell_id.to_string(),
+            DelegateRequest::Notify { cell_id, .. } => cell_id.to_string(),
+        };
+        let cancelled = match &request {
+            DelegateRequest::InvokeTool { .. } => session.call_token(&key),
+            DelegateRequest::Notify { .. } => session.notification_token(&key),
+        };
+        let Ok(in_flight) = self.delegates.insert(id, cancelled.clone()) else {
+            return Err(ConnectionError::Protocol(format!(
+                "the delegate request {id} was made twice"
+            )));
+        };
+        let state = Arc::clone(self);
+        match request {
+            DelegateRequest::InvokeTool { invocation } => {
+                let reply = move |result: Result<ToolResult, String>| -> BoxFuture<'static, ()> {
+                    Box::pin(async move {
+                        state.reply(id, result.and_then(tool_result)).await;
+                        drop(in_flight);
+                    })
+                };
+                session.invoke(&key, invocation, cancelled, Box::new(reply));
+            }
+            DelegateRequest::Notify { call_id, text, .. } => {
+                let reply = move |result: Result<(), String>| -> BoxFuture<'static, ()> {
+                    Box::pin(async move {
+                        let delivered = result.map(|()| DelegateValue::NotificationDelivered {});
+                        state.reply(id, delivered).await;
+                        drop(in_flight);
+                    })
+                };
+                session.notify(&key, call_id, text, cancelled, Box::new(reply));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers the host, unless it has cancelled what it asked for.
+    async fn reply(&self, id: i64, result: Result<DelegateValue, String>) {
+        if self.delegates.complete(&id).is_none() {
+            return;
+        }
+        let respond = |result| ClientMessage::DelegateResponse { id, result };
+        let frame = match frame::encode(&respond(Outcome::from(result))) {
+            Err(error @ FrameError::TooLong) => frame::encode(&respond(Outcome::Error {
+                message: format!("tool result is too large: {error}"),
+            })),
+            frame => frame,
+        };
+        match frame {
+            Ok(frame) => {
+                let _ = self.outgoing.send(frame).await;
+            }
+            Err(error) => self.fail(ConnectionError::Protocol(error.to_string())),
+        }
+    }
+}
+
+impl Failure {
+    /// A refusal of the host's, from its text.
+    pub(super) fn read(text: &str) -> Self {
+        match Refusal::read(text, None) {
+            Refusal::Cancelled => Self::Cancelled,
+            refusal => Self::Refused(refusal.into()),
+        }
+    }
+}
+
+/// A tool's result as an answer, unless it nests too deeply for the host to read.
+fn tool_result(result: ToolResult) -> Result<DelegateValue, String> {
+    let json =
+        result.into_json(frame::MAX_BYTES).map_err(|error| format!("tool result is {error}"))?;
+    if !is_shallow_text(&json, MAX_VALUE_DEPTH) {
+        return Err(format!("tool result is nested more than {MAX_VALUE_DEPTH} levels deep"));
+    }
+    // It is valid: the result was checked, or was made from a value.
+    let result = RawValue::from_string(json).map_err(|error| error.to_string())?;
+    Ok(DelegateValue::ToolResult { result })
+}
+
+/// Reads until the stream ends or breaks.
+async fn read<R: AsyncRead + Unpin>(
+    mut frames: FramedRead<R, LengthDelimitedCodec>,
+    state: Arc<State>,
+) {
+    let violation = |error: &dyn std::fmt::Display| ConnectionError::Protocol(error.to_string());
+    let reason = loop {
+        let frame = tokio::select! {
+            biased;
+            () = state.lifeline.closed().cancelled() => return,
+            frame = frames.next() => frame,
+        };
+        let handled = match frame {
+            None => break ConnectionError::Closed,
+            Some(Err(error)) => Err(violation(&error)),
+            Some(Ok(payload)) => frame::decode(&payload)
+                .map_err(|error| violation(&error))
+                .and_then(|message| state.handle(message)),
+        };
+        if let Err(reason) = handled {
+            break reason;
+        }
+    };
+    state.fail(reason);
+}
+
+/// Writes what is queued, until the connection is closed.
+async fn write(
+    mut queue: mpsc::Receiver<Bytes>,
+    output: impl AsyncWrite + Unpin,
+    state: Arc<State>,
+) {
+    let mut output = BufWriter::new(output);
+    let writing = async {
+        while let Some(frame) = queue.recv().await {
+            output.write_all(&frame).await?;
+            while let Ok(frame) = queue.try_recv() {
+                output.write_all(&frame).await?;
+            }
+            output.flush().await?;
+        }
+        std::io::Result::Ok(())
+    };
+    tokio::select! {
+        biased;
+        () = state.lifeline.closed().cancelled() => {}
+        written = writing => {
+            if let Err(error) = written {
+                state.fail(ConnectionError::Write(error.to_string()));
+            }
+        }
+    }
+}

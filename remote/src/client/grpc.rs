@@ -1,0 +1,452 @@
+//! A connection that speaks gRPC.
+//!
+//! Each request is a call of its own on one HTTP/2 connection. A session has two
+//! streams besides: its events, and the nested calls of its programs, which may come
+//! before the execution they belong to is known to have started. They name it, so
+//! nothing needs to wait.
+
+use super::cell::{RemoteCell, RemoteSession};
+use super::connection::{
+    Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
+};
+use crate::in_flight::InFlight;
+use crate::protocol::frame::MAX_BYTES;
+use crate::protocol::grpc::code_mode_host_client::CodeModeHostClient;
+use crate::protocol::grpc::{self, execute_event, session_event};
+use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS};
+use cellblock::{
+    BoxFuture, CellId, CodeModeNestedToolCall, ExecuteRequest, RuntimeResponse, ToolResult,
+    WaitOutcome,
+};
+use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+
+/// Bytes of an error's text that are passed on.
+const MAX_ERROR: usize = 512;
+
+/// The authority that requests name; nothing is looked up.
+const AUTHORITY: &str = "http://code-mode-host";
+
+/// Bytes that a message may have around its JSON.
+const ENVELOPE: usize = 4_096;
+
+/// Bytes that may be under way before the other side must have read them.
+const WINDOW: u32 = 4 << 20;
+
+type Client = CodeModeHostClient<Channel>;
+
+/// A connection that is up.
+pub(super) struct GrpcConnection(Arc<State>);
+
+struct State {
+    client: Client,
+    lifeline: Lifeline,
+    last_id: AtomicU64,
+}
+
+impl GrpcConnection {
+    /// Opens the connection within `patience`.
+    pub(super) async fn start(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        patience: Duration,
+    ) -> Result<Self, ConnectError> {
+        let mut stream = Some(TokioIo::new(stream));
+        // There is one stream, so there is one connection.
+        let connector = tower::service_fn(move |_| {
+            let stream = stream.take();
+            async move { stream.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected)) }
+        });
+        let endpoint = Endpoint::from_static(AUTHORITY)
+            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(WINDOW);
+        let channel = timeout(patience, endpoint.connect_with_connector(connector))
+            .await
+            .map_err(|_| format!("no answer within {} s", patience.as_secs()))
+            .and_then(|connected| connected.map_err(|error| chain(&error)))
+            .map_err(ConnectError::Handshake)?;
+        let client = CodeModeHostClient::new(channel)
+            .max_decoding_message_size(MAX_BYTES)
+            .max_encoding_message_size(MAX_BYTES);
+        Ok(Self(Arc::new(State {
+            client,
+            lifeline: Lifeline::default(),
+            last_id: AtomicU64::new(0),
+        })))
+    }
+
+    fn outcome(
+        &self,
+        answer: impl Future<Output = Result<tonic::Response<grpc::WaitResponse>, Status>>
+        + Send
+        + 'static,
+    ) -> Answer<WaitOutcome> {
+        let state = Arc::clone(&self.0);
+        Box::pin(async move {
+            let response = state.or_lost(answer).await?.into_inner();
+            response.try_into().map_err(|why: grpc::Malformed| state.lifeline.violation(why))
+        })
+    }
+}
+
+impl Drop for GrpcConnection {
+    fn drop(&mut self) {
+        self.0.lifeline.fail(ConnectionError::Dropped);
+    }
+}
+
+impl HostConnection for GrpcConnection {
+    fn lifeline(&self) -> &Lifeline {
+        &self.0.lifeline
+    }
+
+    fn fail(&self, reason: ConnectionError) {
+        self.0.lifeline.fail(reason);
+    }
+
+    fn open(&self, remote: Arc<RemoteSession>, limits: ExecutionLimits) -> Answer<()> {
+        let state = Arc::clone(&self.0);
+        Box::pin(async move {
+            let ExecutionLimits { max_yield_time_ms, max_heap_size_bytes } = limits;
+            let cell_execution_limits = (limits != ExecutionLimits::default()).then_some(
+                grpc::SessionCellExecutionLimits { max_yield_time_ms, max_heap_size_bytes },
+            );
+            let mut client = state.client.clone();
+            let request = grpc::OpenSessionRequest { cell_execution_limits };
+            let mut events = state.or_lost(client.open_session(request)).await?.into_inner();
+            let first = state.or_lost(events.message()).await?.and_then(|event| event.event);
+            let Some(session_event::Event::Opened(grpc::SessionOpened { session_id })) = first
+            else {
+                return Err(state.lifeline.violation("a session that does not open"));
+            };
+            state.lifeline.insert(&session_id, &remote);
+            let subscribe =
+                grpc::SubscribeToToolCallsRequest { session_id, tool_names: Vec::new() };
+            let calls =
+                state.or_lost(client.subscribe_to_tool_calls(subscribe)).await?.into_inner();
+            let session = Session {
+                state: Arc::clone(&state),
+                remote,
+                delegates: InFlight::new(MAX_DELEGATE_CALLS),
+                closing: Closing::default(),
+            };
+            tokio::spawn(session.serve(events, calls));
+            Ok(())
+        })
+    }
+
+    fn execute(
+        &self,
+        remote: Arc<RemoteSession>,
+        cell: Arc<RemoteCell>,
+        request: ExecuteRequest,
+    ) -> Answer<RuntimeResponse> {
+        let state = Arc::clone(&self.0);
+        let execution_id = state.next_id("execution");
+        remote.announce(execution_id.clone(), &cell);
+        Box::pin(async move {
+            let executed = state.execute(&remote, &cell, execution_id.clone(), request).await;
+            if let (Err(Failure::Refused(_)), None) = (&executed, cell.host_id()) {
+                remote.refused(&execution_id);
+            }
+            executed
+        })
+    }
+
+    fn wait(&self, remote: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting {
+        let id = self.0.next_id("wait");
+        let request = grpc::WaitRequest {
+            session_id: remote.id().to_owned(),
+            cell_id: cell_id.to_string(),
+            wait_id: id.clone(),
+            yield_time_ms,
+        };
+        let mut client = self.0.client.clone();
+        let answer = self.outcome(async move { client.wait(request).await });
+        Waiting { id: WaitId::Grpc(id), answer }
+    }
+
+    fn cancel_wait(&self, remote: &RemoteSession, wait: WaitId) {
+        if let WaitId::Grpc(wait_id) = wait {
+            let session_id = remote.id().to_owned();
+            let mut client = self.0.client.clone();
+            // The wait itself tells how it ended.
+            tokio::spawn(async move {
+                client.cancel_wait(grpc::CancelWaitRequest { session_id, wait_id }).await
+            });
+        }
+    }
+
+    fn terminate(&self, remote: &RemoteSession, cell_id: CellId) -> Answer<WaitOutcome> {
+        let request = grpc::TerminateRequest {
+            session_id: remote.id().to_owned(),
+            cell_id: cell_id.to_string(),
+        };
+        let mut client = self.0.client.clone();
+        self.outcome(async move { client.terminate(request).await })
+    }
+
+    fn close(&self, remote: &RemoteSession) -> Answer<()> {
+        let (state, session_id) = (Arc::clone(&self.0), remote.id().to_owned());
+        Box::pin(async move {
+            let mut client = state.client.clone();
+            let request = grpc::CloseSessionRequest { session_id: session_id.clone() };
+            let closed = state.or_lost(client.close_session(request)).await;
+            if let Some(remote) = state.lifeline.session(&session_id) {
+                remote.ended.cancel();
+            }
+            state.lifeline.remove(&session_id);
+            closed.map(drop)
+        })
+    }
+}
+
+impl State {
+    fn next_id(&self, what: &str) -> String {
+        format!("{what}-{}", self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The result of a call, unless the connection is closed first.
+    async fn or_lost<T>(
+        &self,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            result = call => result.map_err(|status| self.failure_of(&status)),
+            () = self.lifeline.closed().cancelled() => Err(self.lifeline.failure()),
+        }
+    }
+
+    /// A status comes from the host, unless the connection itself made it.
+    fn failure_of(&self, status: &Status) -> Failure {
+        let mut text = status.message().to_owned();
+        text.truncate(text.floor_char_boundary(MAX_ERROR));
+        match status.code() {
+            Code::Cancelled if status.message().is_empty() => Failure::Cancelled,
+            Code::Unavailable | Code::Unknown | Code::Internal => {
+                self.lifeline.fail(ConnectionError::Failed(text));
+                self.lifeline.failure()
+            }
+            _ => Failure::read(&text),
+        }
+    }
+
+    async fn execute(
+        &self,
+        remote: &RemoteSession,
+        cell: &RemoteCell,
+        execution_id: String,
+        request: ExecuteRequest,
+    ) -> Result<RuntimeResponse, Failure> {
+        let request = grpc::ExecuteRequest {
+            session_id: remote.id().to_owned(),
+            execution_id,
+            tool_call_id: request.tool_call_id,
+            source: request.source,
+            enabled_tools: request.enabled_tools.iter().map(Into::into).collect(),
+            yield_time_ms: request.yield_time_ms,
+            max_output_tokens: request.max_output_tokens.map(|tokens| tokens as u64),
+        };
+        let mut client = self.client.clone();
+        let mut events = self.or_lost(client.execute(request)).await?.into_inner();
+        loop {
+            let event = self.or_lost(events.message()).await?.and_then(|event| event.event);
+            match event {
+                Some(execute_event::Event::Started(started)) => {
+                    cell.admitted(CellId::new(started.cell_id));
+                }
+                Some(execute_event::Event::Outcome(outcome)) => {
+                    return outcome
+                        .try_into()
+                        .map_err(|why: grpc::Malformed| self.lifeline.violation(why));
+                }
+                None => return Err(self.lifeline.violation("an execution without an outcome")),
+            }
+        }
+    }
+
+    /// Answers a nested call. A value that cannot be sent fails that call alone.
+    async fn complete(
+        &self,
+        session_id: &str,
+        invocation_id: &str,
+        result: Result<ToolResult, String>,
+    ) {
+        use grpc::complete_tool_call_request::Outcome;
+        // The envelope is two identifiers and a few bytes.
+        let outcome = match result.and_then(|result| {
+            result
+                .into_json(MAX_BYTES - ENVELOPE)
+                .map_err(|error| format!("tool result is {error}"))
+        }) {
+            Ok(output) => {
+                let output_json = Bytes::from(output);
+                Outcome::Succeeded(grpc::ToolCallSucceeded { output_json })
+            }
+            Err(message) => Outcome::Failed(grpc::ToolCallFailed { message }),
+        };
+        let request = grpc::CompleteToolCallRequest {
+            session_id: session_id.to_owned(),
+            invocation_id: invocation_id.to_owned(),
+            outcome: Some(outcome),
+        };
+        // A call that the host has given up meanwhile is refused, and that is all.
+        let _ = self.or_lost(self.client.clone().complete_tool_call(request)).await;
+    }
+}
+
+/// A session's two streams.
+struct Session {
+    state: Arc<State>,
+    remote: Arc<RemoteSession>,
+    /// Nested calls and notifications that run, and what cancels them.
+    delegates: InFlight<String, CancellationToken>,
+    closing: Closing,
+}
+
+impl Session {
+    /// Serves the streams until the session is closed. One that ends before fails the
+    /// connection.
+    async fn serve(
+        mut self,
+        mut events: Streaming<grpc::SessionEvent>,
+        mut calls: Streaming<grpc::ToolCall>,
+    ) {
+        let ended = |stream: &str, status: Option<Status>| {
+            let why = status.map_or_else(String::new, |status| format!(": {}", status.message()));
+            ConnectionError::StreamEnded(format!("{stream}{why}"))
+        };
+        let reason = loop {
+            tokio::select! {
+                biased;
+                () = self.remote.ended.cancelled() => return,
+                () = self.state.lifeline.closed().cancelled() => return,
+                event = events.message() => match event {
+                    Ok(Some(event)) => self.event(event),
+                    Ok(None) => break ended("", None),
+                    Err(status) => break ended("", Some(status)),
+                },
+                call = calls.message() => match call {
+                    Ok(Some(call)) => {
+                        if let Err(why) = self.call(call) {
+                            break ConnectionError::Protocol(why.to_string());
+                        }
+                    }
+                    Ok(None) => break ended("'s calls", None),
+                    Err(status) => break ended("'s calls", Some(status)),
+                },
+            }
+        };
+        if !self.remote.ended.is_cancelled() {
+            self.state.lifeline.fail(reason);
+        }
+    }
+
+    fn event(&mut self, event: grpc::SessionEvent) {
+        use session_event::Event;
+        match event.event {
+            Some(
+                Event::ToolCallCancelled(grpc::ToolCallCancelled { invocation_id: id })
+                | Event::NotificationCancelled(grpc::NotificationCancelled { notification_id: id }),
+            ) => {
+                // One that has ended meanwhile is not there any more, and of one that is
+                // taken out here no answer is sent.
+                if let Some(cancelled) = self.delegates.complete(&id) {
+                    cancelled.cancel();
+                }
+            }
+            Some(Event::Notification(notification)) => self.notification(notification),
+            Some(Event::CellClosed(closed)) => {
+                let (id, made) = (closed.execution_id, closed.final_tool_call_sequence);
+                self.closing.closed(&self.remote, id, made);
+            }
+            // An event that only a newer host sends is of no use to an older client.
+            Some(Event::Opened(_)) | None => {}
+        }
+    }
+
+    fn notification(&self, notification: grpc::Notification) {
+        let grpc::Notification { notification_id, execution_id, call_id, text, .. } = notification;
+        let cancelled = self.remote.notification_token(&execution_id);
+        // Beyond the bound it is refused, and has nothing to cancel.
+        let in_flight = self.delegates.insert(notification_id, cancelled.clone());
+        let reply = move |_| -> BoxFuture<'static, ()> {
+            drop(in_flight);
+            Box::pin(std::future::ready(()))
+        };
+        self.remote.notify(&execution_id, call_id, text, cancelled, Box::new(reply));
+    }
+
+    fn call(&mut self, call: grpc::ToolCall) -> Result<(), grpc::Malformed> {
+        let (execution_id, sequence) = (call.execution_id.clone(), call.sequence);
+        let (session_id, id) = (call.session_id.clone(), call.invocation_id.clone());
+        let invocation = CodeModeNestedToolCall::try_from(call)?;
+        let cancelled = self.remote.call_token(&execution_id);
+        let in_flight = self.delegates.insert(id.clone(), cancelled.clone());
+        let (delegates, state) = (self.delegates.clone(), Arc::clone(&self.state));
+        let reply = move |result| -> BoxFuture<'static, ()> {
+            Box::pin(async move {
+                // One that was refused for being one too many is answered, too.
+                if in_flight.is_err() || delegates.complete(&id).is_some() {
+                    state.complete(&session_id, &id, result).await;
+                }
+            })
+        };
+        self.remote.invoke(&execution_id, invocation, cancelled, Box::new(reply));
+        self.closing.called(&self.remote, execution_id, sequence);
+        Ok(())
+    }
+}
+
+/// Executions whose calls have come, and those that are closed but for calls on their way:
+/// the order of a session's two streams is not known.
+#[derive(Default)]
+struct Closing {
+    /// Number of the last call that came, by execution.
+    came: HashMap<String, u64>,
+    /// Number of the last call that was made, by execution.
+    made: HashMap<String, u64>,
+}
+
+impl Closing {
+    /// A call has come, and with it perhaps the last one of a closed cell.
+    fn called(&mut self, remote: &RemoteSession, execution_id: String, sequence: u64) {
+        if self.made.get(&execution_id).is_some_and(|made| sequence >= *made) {
+            self.made.remove(&execution_id);
+            self.came.remove(&execution_id);
+            remote.close(&execution_id);
+        } else {
+            self.came.insert(execution_id, sequence);
+        }
+    }
+
+    /// A cell is closed, after so many calls.
+    fn closed(&mut self, remote: &RemoteSession, execution_id: String, made: u64) {
+        if self.came.get(&execution_id).copied().unwrap_or(0) >= made {
+            self.came.remove(&execution_id);
+            remote.close(&execution_id);
+        } else {
+            self.made.insert(execution_id, made);
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

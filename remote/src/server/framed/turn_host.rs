@@ -1,0 +1,107 @@
+//! A framed client as the turn host of its sessions.
+
+use super::super::session::Session;
+use super::Connection;
+use crate::in_flight::NotInserted;
+use crate::protocol::{
+    CALL_CANCELLED, DelegateRequest, DelegateValue, HostMessage, MAX_VALUE_DEPTH,
+    NOTIFICATION_CANCELLED, TOO_MANY_DELEGATES,
+};
+use async_trait::async_trait;
+use cellblock::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// Sends a session's nested calls and notifications to the client.
+pub(super) struct ClientTurnHost {
+    /// The connection holds the session, and the session this.
+    connection: Weak<Connection>,
+    session_id: String,
+    session: Weak<Session>,
+}
+
+impl ClientTurnHost {
+    pub(super) fn new(
+        connection: &Arc<Connection>,
+        session_id: &str,
+        session: &Arc<Session>,
+    ) -> Self {
+        let (connection, session) = (Arc::downgrade(connection), Arc::downgrade(session));
+        Self { connection, session_id: session_id.to_owned(), session }
+    }
+
+    /// Asks the client for something, until it answers or `cancellation`.
+    async fn delegate(
+        &self,
+        request: DelegateRequest,
+        cancellation: CancellationToken,
+        cancelled: &str,
+    ) -> Result<DelegateValue, String> {
+        let cancelled = || cancelled.to_owned();
+        let connection = self.connection.upgrade().ok_or_else(cancelled)?;
+        let (reply, answer) = oneshot::channel();
+        let id = connection.last_delegate.fetch_add(1, Ordering::Relaxed) + 1;
+        let _in_flight = connection.delegates.insert(id, reply).map_err(|why| match why {
+            NotInserted::Full => TOO_MANY_DELEGATES.to_owned(),
+            NotInserted::Closed | NotInserted::Duplicate => cancelled(),
+        })?;
+        let session_id = self.session_id.clone();
+        let mut sent = false;
+        let asking = async {
+            connection.outbox.send(HostMessage::DelegateRequest { id, session_id, request }).await;
+            sent = true;
+            answer.await.unwrap_or_else(|_| Err(cancelled()))
+        };
+        let answered = tokio::select! {
+            biased;
+            answered = asking => Some(answered),
+            () = cancellation.cancelled() => None,
+        };
+        if answered.is_none() && sent {
+            connection.outbox.send(HostMessage::DelegateCancel { id }).await;
+        }
+        answered.unwrap_or_else(|| Err(cancelled()))
+    }
+}
+
+#[async_trait]
+impl CodeModeTurnHost for ClientTurnHost {
+    async fn invoke_tool(
+        &self,
+        invocation: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        if invocation.input.as_ref().is_some_and(|input| !input.is_shallow(MAX_VALUE_DEPTH)) {
+            return Err(format!("tool input is nested more than {MAX_VALUE_DEPTH} levels deep"));
+        }
+        let request = DelegateRequest::InvokeTool { invocation };
+        let cancelled = CALL_CANCELLED;
+        match self.delegate(request, cancellation, cancelled).await? {
+            DelegateValue::ToolResult { result } => ToolResult::from_json(Box::<str>::from(result))
+                .map_err(|error| format!("tool result is {error}")),
+            DelegateValue::NotificationDelivered {} => {
+                Err("the client answered a tool call as if it were a notification".to_owned())
+            }
+        }
+    }
+
+    async fn notify(
+        &self,
+        call_id: String,
+        cell_id: CellId,
+        text: String,
+        cancellation: CancellationToken,
+    ) -> Result<(), String> {
+        let request = DelegateRequest::Notify { call_id, cell_id, text };
+        let cancelled = NOTIFICATION_CANCELLED;
+        self.delegate(request, cancellation, cancelled).await.map(drop)
+    }
+
+    fn cell_closed(&self, cell_id: &CellId) {
+        if let Some(session) = self.session.upgrade() {
+            session.ended(cell_id);
+        }
+    }
+}

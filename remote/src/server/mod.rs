@@ -1,0 +1,81 @@
+//! Serves code-mode sessions to clients in other processes, over any backend.
+//!
+//! [`Listen`] is where clients come from. `admission` bounds what a client may do before
+//! it has opened anything, `framed` and `grpc` are what it speaks, `outgoing` bounds what
+//! waits to be written to it, and `session` is what it has opened.
+
+mod admission;
+mod error;
+mod framed;
+mod grpc;
+mod listen;
+mod outgoing;
+mod session;
+mod standard_streams;
+
+pub use admission::NotAdmitted;
+pub use error::ServeError;
+pub use listen::{Listen, ParseListenError};
+
+use crate::protocol::ExecutionLimits;
+use cellblock::{CodeModeBackend, CodeModeError};
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Sessions of one connection that may be open.
+const SESSIONS: usize = 4_096;
+
+/// Ids of one kind that are remembered, to find a second use.
+const REMEMBERED_IDS: usize = 4_096;
+
+/// What a cell holds of the host's permits, and of its session's.
+type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// Makes the backend of a new session, with the limits that its client asks for.
+type OpenBackend =
+    dyn Fn(ExecutionLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError> + Send + Sync;
+
+/// How many cells a host runs at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// In all sessions.
+    pub cells: usize,
+    /// In one session, so that no client keeps all others out.
+    pub cells_per_session: usize,
+}
+
+impl Default for ServerLimits {
+    /// 128 cells in all, of which a session may have half.
+    fn default() -> Self {
+        Self { cells: 128, cells_per_session: 64 }
+    }
+}
+
+/// A code-mode host: it opens sessions for clients, each with a backend of its own.
+pub struct Server {
+    open: Box<OpenBackend>,
+    limits: ServerLimits,
+    /// One permit for each cell that may run.
+    cells: Arc<Semaphore>,
+}
+
+impl Server {
+    /// A host whose sessions run on the backends that `open` makes, with the limits that
+    /// a client asks for. [`CodeModeError::InvalidRequest`] refuses those limits.
+    pub fn new(
+        open: impl Fn(ExecutionLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError>
+        + Send
+        + Sync
+        + 'static,
+        limits: ServerLimits,
+    ) -> Self {
+        Self { open: Box::new(open), limits, cells: Arc::new(Semaphore::new(limits.cells)) }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
