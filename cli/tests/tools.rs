@@ -98,6 +98,7 @@ fn three_hundred_deferred_tools_take_less_than_six_thousand_tokens() {
         assert!(deferred.contains(name), "{name} is not named");
     }
     insta::assert_snapshot!("deferred", deferred);
+    insta::assert_snapshot!("deferred-tokens", format!("{after} tokens; {before} undeferred"));
 }
 
 #[test]
