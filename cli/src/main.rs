@@ -4,6 +4,7 @@ mod limits;
 mod run;
 mod serve;
 mod terminal;
+mod tools;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -31,6 +32,8 @@ enum Command {
     Run(run::Arguments),
     /// Serve code-mode sessions to another process, such as Codex.
     Host(serve::Arguments),
+    /// Print what a model sees of a set of tools.
+    Tools(tools::Arguments),
     /// End the commands of a `cellblock run` once it has gone: the run starts this itself.
     #[command(name = run::GUARD, hide = true)]
     Guard(run::GuardArguments),
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
         Command::Host(arguments) => serve::main(arguments).into(),
+        Command::Tools(arguments) => tools::main(&arguments).into(),
         Command::Guard(arguments) => run::guard(&arguments).into(),
     }
 }

@@ -3,11 +3,13 @@
 use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
+use cellblock::model::PatientBackend;
 use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
 use cellblock_remote::protocol::ExecutionLimits;
 use cellblock_remote::server::{Listen, Server, ServerLimits};
 use clap::Args;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Arguments of `cellblock host`.
 #[derive(Args)]
@@ -19,11 +21,28 @@ pub struct Arguments {
     /// Cells that may be active at one time, in all sessions.
     #[arg(long, value_name = "N", default_value_t = ServerLimits::default().cells)]
     max_cells: usize,
+    /// The least time that `wait` waits for a cell with nothing new to say, whatever the
+    /// client asks for; at most 55s.
+    #[arg(long, value_name = "TIME", value_parser = min_wait)]
+    min_wait: Option<Duration>,
     /// Cells that may be active at one time in one session; half of all unless it is given.
     #[arg(long, value_name = "N")]
     max_cells_per_session: Option<usize>,
     #[command(flatten)]
     limits: LimitArguments,
+}
+
+/// The longest `--min-wait`: Codex gives up a connection when an answer comes a minute later
+/// than it asked for.
+const LONGEST_MIN_WAIT: Duration = Duration::from_secs(55);
+
+fn min_wait(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time <= LONGEST_MIN_WAIT {
+        return Ok(time);
+    }
+    Err("at most 55s: clients such as Codex give up a connection when an answer is a minute late"
+        .to_owned())
 }
 
 /// Serves until there is no client to come, or a signal.
@@ -47,9 +66,14 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let mut config = EngineConfig::default();
     config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
+    let min_wait = arguments.min_wait;
     let open = move |asked| {
         let limits = narrowed(&limits, asked)?;
-        Ok(Arc::new(WasmBackend::with_limits(&engine, limits)) as Arc<dyn CodeModeBackend>)
+        let backend: Arc<dyn CodeModeBackend> = Arc::new(WasmBackend::with_limits(&engine, limits));
+        Ok(match min_wait {
+            Some(floor) => Arc::new(PatientBackend::new(backend, floor)),
+            None => backend,
+        })
     };
     let cells = arguments.max_cells;
     let cells_per_session = arguments.max_cells_per_session.unwrap_or(cells.div_ceil(2));

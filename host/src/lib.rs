@@ -89,6 +89,7 @@ mod backend;
 mod clock;
 mod json;
 mod limits;
+pub mod model;
 mod recent;
 mod service;
 mod stored;

@@ -10,6 +10,7 @@ pub mod backends;
 pub mod contract;
 pub mod differing;
 pub mod guest;
+pub mod memory;
 pub mod vectors;
 
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ use cellblock::{
     LimitKind, RuntimeResponse, SessionLimits, ToolDefinition, ToolResult, WaitRequest,
 };
 use cellblock_tests::backends::Backends;
+use cellblock_tests::memory;
 use cellblock_tests::repository;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const MIB: usize = 1 << 20;
+/// What one cell may make the host grow by, beyond its memory limit.
+const BEYOND: usize = 64 * MIB;
 /// Limits small enough for a test of many programs.
 const RUNNING_TIME: Duration = Duration::from_millis(400);
 const TOTAL_TIME: Duration = Duration::from_millis(800);
@@ -27,10 +30,11 @@ const LATENESS: Duration = Duration::from_millis(500);
 
 /// Programs that a limit need not stop, because they end: the language refuses what
 /// they ask for, or they are not as bad as they look.
-const ENDING: [&str; 15] = [
+const ENDING: [&str; 17] = [
     "bigint",
     "eval-nesting",
     "jsonnest",
+    "long-names",
     "native-bigint-parse",
     "native-bigint-pow",
     "nestflat",
@@ -41,6 +45,7 @@ const ENDING: [&str; 15] = [
     "result-nested",
     "string-pad",
     "template-nesting",
+    "throw-huge-text",
     "tojson-grows",
     "tostring-reenter",
 ];
@@ -118,11 +123,15 @@ async fn every_hostile_program_is_stopped_named_and_costs_nobody_else_anything()
     let service = CodeModeService::new(Backends::Wasm.session(limits()));
     let _turn = service.start_turn_worker(Arc::new(Tools));
     let mut problems = Vec::new();
-    println!("| program | stopped by | ms | peak MiB | next cell ms |\n|---|---|---|---|---|");
+    println!(
+        "| program | stopped by | ms | peak MiB | host grew MiB | next cell ms |\n|---|---|---|---|---|---|"
+    );
     for (name, source) in &programs {
+        let before = memory::reset_peak();
         let started = Instant::now();
         let response = to_the_end(&service, source).await;
         let took = started.elapsed();
+        let grown = memory::peak().saturating_sub(before);
         let (limit, error) = stopped_by(&response);
         let peak = response.report().usage.peak_memory_bytes;
 
@@ -135,8 +144,9 @@ async fn every_hostile_program_is_stopped_named_and_costs_nobody_else_anything()
         #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
         let peak_mib = peak as f64 / MIB as f64;
         println!(
-            "| {name} | {how} | {:.0} | {peak_mib:.0} | {:.2} |",
+            "| {name} | {how} | {:.0} | {peak_mib:.0} | {} | {:.2} |",
             took.as_secs_f64() * 1e3,
+            grown / MIB,
             next_took.as_secs_f64() * 1e3
         );
         let mut check = |holds: bool, what: &str| {
@@ -149,9 +159,35 @@ async fn every_hostile_program_is_stopped_named_and_costs_nobody_else_anything()
         check(!error.contains("wasm") && !error.contains("unexpectedly"), "a bare trap");
         check(took < TOTAL_TIME + LATENESS, "it was late");
         check(peak <= (MEMORY + MEMORY / 10) as u64, "it passed its memory");
+        check(grown <= MEMORY + BEYOND, "the host grew too much");
         check(next.content_items().len() == 1, "the next cell did not run");
     }
     assert!(problems.is_empty(), "{} problems\n{}", problems.len(), problems.join("\n"));
     assert!(service.stored_values().is_empty(), "a cell that met a limit has stored something");
     assert!(service.cells().is_empty());
+}
+
+/// All programs, twenty at a time: the host grows by the sum of their limits and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_hostile_programs_at_once_keep_to_their_memory() {
+    const AT_ONCE: usize = 20;
+    let text = std::fs::read_to_string(repository("tests/hostile/programs.json")).unwrap();
+    let programs: BTreeMap<String, String> = serde_json::from_str(&text).unwrap();
+    let service = CodeModeService::new(Backends::Wasm.session(limits()));
+    let _turn = service.start_turn_worker(Arc::new(Tools));
+    let before = memory::reset_peak();
+    let sources: Vec<_> = programs.into_values().collect();
+    for batch in sources.chunks(AT_ONCE) {
+        let cells: tokio::task::JoinSet<_> = batch
+            .iter()
+            .map(|source| {
+                let (service, source) = (service.clone(), source.clone());
+                async move { to_the_end(&service, &source).await }
+            })
+            .collect();
+        cells.join_all().await;
+    }
+    let grown = memory::peak().saturating_sub(before);
+    assert!(grown <= AT_ONCE * MEMORY + BEYOND, "the host grew by {} MiB", grown / MIB);
+    assert!(service.stored_values().is_empty() && service.cells().is_empty());
 }

@@ -2,6 +2,7 @@
 
 mod guest;
 mod manifest;
+mod mcp_listing;
 mod proto;
 mod quickjs;
 mod snapshot;
@@ -28,6 +29,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// List the tools of published MCP servers again, from npm, into tests/fixtures.
+    McpListing,
     /// Measure how cost grows, and draw the pictures of docs/plots.
     Plots,
     /// Generate the Rust of the gRPC protocol from its definition.
@@ -61,6 +64,7 @@ fn main() -> Result<()> {
         Chore::Guest { check: false } => guest::rebuild(),
         Chore::Guest { check: true } => guest::check(),
         Chore::Proto { check } => proto::proto(check),
+        Chore::McpListing => mcp_listing::record(),
         Chore::Plots => bench("curves", &[]),
         Chore::Soak { seconds } => bench("soak", &["--seconds", &seconds.to_string()]),
         Chore::Vectors { against, record, arguments } => {

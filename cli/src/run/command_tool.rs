@@ -4,6 +4,7 @@ use super::guard::Guard;
 use super::tools_file::{Output, Tool};
 use cellblock::{ToolInput, ToolResult};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::cell::OnceCell;
 use std::io;
@@ -12,12 +13,17 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::process::{Child, Command};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 /// What a call says that was cancelled.
 pub const CANCELLED: &str = "code mode nested tool call cancelled";
 /// Bytes of standard output that a result may have.
 const STDOUT_BYTES: u64 = 32 << 20;
+/// Bytes of standard output that every command may print at the same time as others. What
+/// is longer is read of one command after the other, so that the outputs of many do not
+/// pile up in memory.
+const SMALL_OUTPUT_BYTES: u64 = 256 << 10;
 /// Bytes of standard error that an error may have.
 const STDERR_BYTES: u64 = 64 << 10;
 
@@ -26,6 +32,7 @@ pub async fn run(
     tool: &Tool,
     input: Option<ToolInput>,
     guard: &Guard,
+    large_outputs: &Semaphore,
     cancellation: &CancellationToken,
 ) -> Result<ToolResult, String> {
     let input = input.unwrap_or_else(|| Value::Object(serde_json::Map::new()).into());
@@ -33,7 +40,7 @@ pub async fn run(
     let input = input.into_json().map_err(|error| format!("{}: input is {error}", tool.name))?;
     let group = Group::spawn(tool, &arguments, guard)?;
     tokio::select! {
-        result = group.converse(tool, input) => result,
+        result = group.converse(tool, input, large_outputs) => result,
         () = cancellation.cancelled() => Err(CANCELLED.to_owned()),
         () = tokio::time::sleep(tool.timeout()) => {
             Err(format!("{}: no answer within {} ms", tool.name, tool.timeout().as_millis()))
@@ -114,7 +121,12 @@ impl Group {
         start().map_err(|error| format!("{}: cannot run {program}: {error}", tool.name))
     }
 
-    async fn converse(mut self, tool: &Tool, input: String) -> Result<ToolResult, String> {
+    async fn converse(
+        mut self,
+        tool: &Tool,
+        input: String,
+        large_outputs: &Semaphore,
+    ) -> Result<ToolResult, String> {
         let stdin = self.child.stdin.take();
         let stdout = self.child.stdout.take();
         let stderr = self.child.stderr.take();
@@ -124,9 +136,9 @@ impl Group {
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
-        let ((), out, err, status) = tokio::join!(
+        let ((), (out, _permit), err, status) = tokio::join!(
             write,
-            read(stdout, STDOUT_BYTES),
+            read(stdout, STDOUT_BYTES, large_outputs),
             read_start(stderr, STDERR_BYTES),
             self.end()
         );
@@ -138,7 +150,7 @@ impl Group {
         if out.len() as u64 > STDOUT_BYTES {
             return Err(format!("{}: printed more than {STDOUT_BYTES} bytes", tool.name));
         }
-        result(tool, &out)
+        result(tool, out)
     }
 
     /// Waits until the child has ended, and ends what it left in its group: it would
@@ -163,24 +175,40 @@ impl Drop for Group {
     }
 }
 
-fn result(tool: &Tool, out: &[u8]) -> Result<ToolResult, String> {
-    let text = String::from_utf8_lossy(out);
-    let string = |text: &str| ToolResult::from(Value::from(text));
-    match tool.output {
-        Output::Text => Ok(string(&text)),
-        Output::Json => ToolResult::from_json(text).map_err(|why| format!("{}: {why}", tool.name)),
-        Output::Auto => Ok(ToolResult::from_json(&*text).unwrap_or_else(|_| string(&text))),
+fn result(tool: &Tool, out: Vec<u8>) -> Result<ToolResult, String> {
+    let text = String::from_utf8(out)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    let is_json = match tool.output {
+        Output::Text => false,
+        Output::Json => true,
+        Output::Auto => serde_json::from_str::<IgnoredAny>(&text).is_ok(),
+    };
+    if is_json {
+        ToolResult::from_json(text).map_err(|error| format!("{}: {error}", tool.name))
+    } else {
+        Ok(Value::from(text).into())
     }
 }
 
-/// Reads to the end, or one byte past the limit, where the pipe is closed.
-async fn read(source: Option<impl AsyncRead + Unpin>, limit: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Some(source) = source {
+/// Reads to the end, or one byte past the limit, where the pipe is closed. What is read
+/// beyond a small output is read by one command at a time, until the permit is dropped.
+async fn read(
+    source: Option<impl AsyncRead + Unpin>,
+    limit: u64,
+    large_outputs: &Semaphore,
+) -> (Vec<u8>, Option<SemaphorePermit<'_>>) {
+    let (mut bytes, mut permit) = (Vec::new(), None);
+    if let Some(mut source) = source {
         // An error ends the output where it happened.
-        let _ = source.take(limit + 1).read_to_end(&mut bytes).await;
+        let _ = (&mut source).take(SMALL_OUTPUT_BYTES).read_to_end(&mut bytes).await;
+        if bytes.len() as u64 == SMALL_OUTPUT_BYTES {
+            // The semaphore is never closed.
+            permit = large_outputs.acquire().await.ok();
+            let rest = (limit + 1).saturating_sub(SMALL_OUTPUT_BYTES);
+            let _ = source.take(rest).read_to_end(&mut bytes).await;
+        }
     }
-    bytes
+    (bytes, permit)
 }
 
 /// Reads to the end and keeps what comes first: a command may log as much as it likes.

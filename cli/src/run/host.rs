@@ -20,6 +20,8 @@ pub struct Host {
     guard: Guard,
     /// A permit for each command that may run now.
     commands: Semaphore,
+    /// The permit to read an output that is not small.
+    large_outputs: Semaphore,
     /// Calls in flight by the name that the program uses.
     in_flight: Mutex<BTreeMap<String, usize>>,
     notifications: Mutex<Vec<String>>,
@@ -33,6 +35,7 @@ impl Host {
             printer,
             guard: Guard::new(),
             commands: Semaphore::new(commands.min(Semaphore::MAX_PERMITS)),
+            large_outputs: Semaphore::new(1),
             in_flight: Mutex::default(),
             notifications: Mutex::default(),
         }
@@ -71,7 +74,7 @@ impl Host {
         };
         // The semaphore is never closed.
         let _turn = turn.map_err(|error| error.to_string())?;
-        command_tool::run(tool, call.input, &self.guard, cancellation).await
+        command_tool::run(tool, call.input, &self.guard, &self.large_outputs, cancellation).await
     }
 }
 

@@ -17,7 +17,7 @@ use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
 use cellblock::{
-    CellLimits, CodeModeService, Engine, EngineConfig, ExecuteRequest, RuntimeResponse,
+    CellLimits, CellState, CodeModeService, Engine, EngineConfig, ExecuteRequest, RuntimeResponse,
     SessionLimits, StoredValues, WaitRequest, WasmBackend,
 };
 use clap::Args;
@@ -28,7 +28,7 @@ use report::Report;
 use signals::Signals;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stored::StoreFile;
 use tools_file::ToolsFile;
 
@@ -36,6 +36,9 @@ use tools_file::ToolsFile;
 const POLL_MS: u64 = 200;
 /// Commands that run at one time when `--max-commands` does not say.
 const COMMANDS: usize = 64;
+
+/// How often the run looks whether the script waits for what cannot come.
+const STUCK_POLL: Duration = Duration::from_millis(10);
 
 /// Arguments of `cellblock run`.
 #[derive(Args)]
@@ -204,8 +207,35 @@ async fn converse(
     };
     tokio::select! {
         response = conversation => Ok((response?, None)),
+        place = stuck(service) => {
+            let response = service.terminate(cell_id.clone()).await?.into();
+            Ok((unsettled(response, place), None))
+        }
         signal = signals.received() => {
             Ok((service.terminate(cell_id.clone()).await?.into(), Some(signal)))
         }
     }
+}
+
+/// Returns when the script waits for what cannot come, with the place where it waits.
+async fn stuck(service: &CodeModeService) -> Option<String> {
+    loop {
+        tokio::time::sleep(STUCK_POLL).await;
+        let mut cells = service.cells().into_iter();
+        if let Some(cell) = cells.find(|cell| cell.state == CellState::Stuck) {
+            return cell.stuck_at;
+        }
+    }
+}
+
+/// The end of a script that waited for what cannot come.
+fn unsettled(response: RuntimeResponse, place: Option<String>) -> RuntimeResponse {
+    let RuntimeResponse::Terminated { cell_id, content_items, report } = response else {
+        return response;
+    };
+    let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
+    let error_text = Some(format!(
+        "Unsettled top-level await: no nested call and no timer is left that could settle it{place}"
+    ));
+    RuntimeResponse::Result { cell_id, content_items, error_text, report }
 }

@@ -6,6 +6,7 @@ use crate::tools::{ToolKind, ToolName};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 use tokio_util::sync::CancellationToken;
 
@@ -109,6 +110,15 @@ impl ToolResult {
     /// The parsed value.
     pub fn into_value(self) -> Value {
         self.0.into_value()
+    }
+
+    /// The value without taking it; `None` when it is JSON text of more than `limit` bytes.
+    pub(crate) fn look(&self, limit: usize) -> Option<Cow<'_, Value>> {
+        match &self.0 {
+            Json::Value(value) => Some(Cow::Borrowed(value)),
+            Json::Text(text) if text.get().len() > limit => None,
+            Json::Text(text) => serde_json::from_str(text.get()).ok().map(Cow::Owned),
+        }
     }
 
     /// JSON text of at most `limit` bytes.

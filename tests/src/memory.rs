@@ -1,0 +1,25 @@
+//! The memory of this process, as Linux counts it.
+
+/// Resets the peak of the resident memory, and returns what is resident now, in bytes.
+///
+/// # Panics
+/// Where there is no `/proc`.
+pub fn reset_peak() -> usize {
+    std::fs::write("/proc/self/clear_refs", "5").expect("the peak can be reset");
+    field("VmRSS:")
+}
+
+/// The most that was resident since the last reset, in bytes.
+///
+/// # Panics
+/// Where there is no `/proc`.
+pub fn peak() -> usize {
+    field("VmHWM:")
+}
+
+fn field(name: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("there is /proc");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
+    let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+    kib << 10
+}
