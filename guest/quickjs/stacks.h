@@ -87,10 +87,15 @@ static JSValue cellblock_text(JSContext *ctx, JSValueConst error, JSValueConst t
 {
     if (!JS_IsString(tail))
         return js_dup(tail);
-    JSValueConst name = cellblock_member(ctx, error, JS_ATOM_name);
+    /* As in V8, a getter is called. One that fails leaves the default; one that met a
+     * limit, or called exit(), has marked the program as stopped. */
+    JSValue name = JS_GetProperty(ctx, error, JS_ATOM_name);
+    if (JS_IsException(name))
+        JS_FreeValue(ctx, JS_GetException(ctx));
     JSValue head = JS_IsString(name)
         ? cellblock_head(ctx, name, CELLBLOCK_TEXT_LENGTH)
         : JS_NewString(ctx, "Error");
+    JS_FreeValue(ctx, name);
     bool separate = !JS_IsEmptyString(head) && !JS_IsEmptyString(tail);
     if (separate) {
         JSValue first = cellblock_head(ctx, tail, 1);

@@ -108,8 +108,8 @@ impl<'de> Deserialize<'de> for Json {
 /// Whether a value nests at most `depth` levels deep. Looks without recursion: a
 /// hostile tool may nest without end.
 pub fn is_shallow(value: &Value, depth: usize) -> bool {
-    let mut level = vec![value];
-    for _ in 0..=depth {
+    let mut level: Vec<_> = Some(value).filter(|value| is_nested(value)).into_iter().collect();
+    for _ in 0..depth {
         let mut below = Vec::new();
         for value in level {
             match value {
@@ -120,12 +120,9 @@ pub fn is_shallow(value: &Value, depth: usize) -> bool {
                 _ => {}
             }
         }
-        if below.is_empty() {
-            return true;
-        }
         level = below;
     }
-    false
+    level.is_empty()
 }
 
 /// Whether JSON text nests at most `depth` levels deep. Reads it without recursion, and

@@ -119,9 +119,10 @@ impl StoredValues {
         let before = (size(&values), values.len());
         let (mut bytes, mut keys) = before;
         for (key, json) in &writes {
-            match values.get(key) {
-                Some(replaced) => bytes -= replaced.len(),
-                None => (bytes, keys) = (bytes + key.len(), keys + 1),
+            if let Some(replaced) = values.get(key) {
+                bytes -= replaced.len();
+            } else {
+                (bytes, keys) = (bytes + key.len(), keys + 1);
             }
             bytes += json.len();
         }

@@ -236,7 +236,7 @@ fn the_guests_own_limits_are_named() {
 
 /// Ways to run a program's own code while what it threw is turned into text.
 /// `BODY` stands for that code.
-const THROWN: [&str; 14] = [
+const THROWN: [&str; 15] = [
     "throw { get stack() { BODY } }",
     "throw { toString() { BODY } }",
     "throw { [Symbol.toPrimitive]() { BODY } }",
@@ -244,6 +244,7 @@ const THROWN: [&str; 14] = [
     "throw new Proxy({}, { getPrototypeOf() { BODY }, get() { BODY } })",
     "Object.defineProperty(Error.prototype, 'stack', { get() { BODY } }); throw Object.create(Error.prototype)",
     "class E extends Error { get stack() { BODY } }; const e = new E('x'); delete e.stack; throw e",
+    "class E extends Error { get name() { BODY } } throw new E('x')",
     "await null; throw { get stack() { BODY } }",
     "await Promise.reject(new Proxy({}, { get() { BODY } }))",
     "await (async () => { await null; throw { toString() { BODY } } })()",

@@ -31,18 +31,15 @@ impl CallEnd {
     fn new(id: u64, result: Result<String, String>, account: &Arc<Account>) -> Self {
         let result = result.map_err(error_text::shorten);
         let bytes = result.as_ref().map_or_else(String::len, String::len);
-        match account.charge(bytes) {
-            Some(charge) => Self { id, result, charge },
-            None => {
-                let limit = account.limit();
-                let why = format!(
-                    "tool result does not fit: it has {bytes} bytes, and the host may hold \
-                     {limit} for the cell, other results that wait included; await fewer calls \
-                     at a time"
-                );
-                Self::failed(id, &why)
-            }
+        if let Some(charge) = account.charge(bytes) {
+            return Self { id, result, charge };
         }
+        let limit = account.limit();
+        let why = format!(
+            "tool result does not fit: it has {bytes} bytes, and the host may hold {limit} for \
+             the cell, other results that wait included; await fewer calls at a time"
+        );
+        Self::failed(id, &why)
     }
 
     /// A call that failed with a short text.
