@@ -223,7 +223,8 @@ fn a_client_that_does_not_read_holds_up_nobody_else() {
 
 #[test]
 fn a_response_that_is_too_long_fails_alone() {
-    let served = Served::start("unix", &[]);
+    let large = ["--limit", "output_bytes=1GiB", "--limit", "host_bytes=1GiB"];
+    let served = Served::start("unix", &large);
     let mut client = served.session();
     // Each character takes six bytes of JSON.
     let response = client.execute("text('\\u0001'.repeat(12e6))", 60_000);

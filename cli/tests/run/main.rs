@@ -112,7 +112,7 @@ fn bad_input_is_named_and_exits_with_2() {
     expect(&["--memory", "8TiB"], "memory limit");
     expect(&["--fuel", "much"], "--fuel");
     expect(&["--limit", "calls"], "NAME=VALUE");
-    expect(&["--limit", "calls=many"], "many is no number or size");
+    expect(&["--limit", "calls=many"], "many is not a number or a size");
     expect(&["--limit", "colour=1"], "there is no such limit");
     let twice = serde_json::json!([tool("a-b", &["true"]), tool("a_b", &["true"])]);
     let tools = run.tools(&twice);
@@ -184,12 +184,32 @@ fn limits_exit_with_3_and_are_named() {
     };
     stopped("while(true){}", &["--timeout", "300ms"], "time limit of 300 ms");
     stopped("while(true){}", &["--fuel", "50000000"], "fuel limit of 50000000");
-    stopped("await new Promise(() => {})", &["--timeout", "300ms"], "total time limit");
+    stopped(
+        "await new Promise((r) => setTimeout(r, 1e9))",
+        &["--timeout", "300ms"],
+        "total time limit",
+    );
     stopped(
         "const a = []; for (;;) a.push('x'.repeat(1e5) + a.length)",
         &["--memory", "16MiB"],
         "memory limit",
     );
+}
+
+#[test]
+fn a_script_that_can_never_go_on_fails_at_once() {
+    let run = Run::new();
+    let started = Instant::now();
+    for (source, place) in [
+        ("await new Promise(() => {})", "exec_main.mjs:1:1"),
+        ("text(1);\nconst p = Promise.race([]);\nawait p", "exec_main.mjs:3:1"),
+    ] {
+        let output = run.script(source, &[]);
+        assert_eq!(output.status.code(), Some(1), "{source}: {}", err(&output));
+        let text = err(&output);
+        assert!(text.contains("Unsettled top-level await") && text.contains(place), "{text}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 /// A limit that is new in the library is an option, and is in the manual.
