@@ -81,7 +81,7 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let listen = arguments.listen;
     if listen.is_reachable_from_elsewhere() {
         crate::complain(&format!(
-            "warning: whoever reaches {listen} may run programs here: nothing is encrypted, and \
+            "warning: everybody who reaches {listen} may run programs here: nothing is encrypted, and \
              clients are not asked who they are"
         ));
     }

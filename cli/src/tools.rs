@@ -71,7 +71,7 @@ fn print(arguments: &Arguments) -> Result<()> {
         text.push('\n');
     }
     let mut out = std::io::stdout().lock();
-    // Descriptions come from whoever made the tools.
+    // Descriptions come from the makers of the tools.
     let shown = if out.is_terminal() { escape_controls(&text) } else { text.into() };
     out.write_all(shown.as_bytes())
         .and_then(|()| out.flush())

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use support::{Client, PATIENCE, Served, execute, get, resident_mib};
 use tonic::transport::{Channel, Endpoint};
@@ -457,5 +458,27 @@ fn a_browser_and_other_callers_are_refused_by_a_grpc_port() {
 fn listening_for_other_machines_is_warned_of() {
     let (open, warning) = Served::with_complaints("ws", "0.0.0.0:0");
     drop(open);
-    assert!(warning.contains("whoever reaches ws://0.0.0.0:0 may run programs here"), "{warning}");
+    assert!(warning.contains("everybody who reaches ws://0.0.0.0:0 may run programs here"), "{warning}");
+}
+
+/// Programs that always have something to do at once keep neither other sessions from being
+/// served nor a signal from ending the host.
+#[test]
+fn a_signal_ends_a_host_whose_programs_never_wait() {
+    let mut served = Served::start("unix", &[]);
+    let mut busy = served.session();
+    for _ in 0..4 {
+        let response = busy.execute("for (;;) await new Promise((r) => setTimeout(r, 0))", 0);
+        assert!(response["value"]["Yielded"].is_object(), "{response}");
+    }
+    let mut other = served.session();
+    let response = other.execute("text(6 * 7)", 60_000);
+    assert_eq!(response["value"]["Result"]["content_items"][0]["text"], "42");
+    let pid = served.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let began = Instant::now();
+    while served.child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < PATIENCE, "the host does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -12,7 +12,7 @@
 //!   first [`RuntimeResponse`]: it yielded and runs on, or it ended.
 //!   [`wait`](CodeModeService::wait) fetches the next, and
 //!   [`terminate`](CodeModeService::terminate) ends the cell.
-//! - A [`CodeModeTurnHost`] is what a turn offers: tools, and an ear for
+//! - A [`CodeModeTurnHost`] is what a turn offers: tools, and a sink for
 //!   notifications. [`start_turn_worker`](CodeModeService::start_turn_worker)
 //!   lets it serve until the [`CodeModeTurnWorker`] is dropped. Cells live on
 //!   between turns; what they call meanwhile waits for the next.

@@ -7,7 +7,7 @@ use wasmtime::component::Component;
 use wasmtime::{Config, Engine};
 
 #[test]
-fn imports_are_ours_or_clocks_and_random() {
+fn imports_are_our_interfaces_and_nothing_else() {
     let mut config = Config::new();
     config.concurrency_support(false);
     let engine = Engine::new(&config).unwrap();
@@ -16,13 +16,11 @@ fn imports_are_ours_or_clocks_and_random() {
     let component_type = component.component_type();
     let imports: Vec<_> =
         component_type.imports(&engine).map(|(name, _)| name.to_owned()).collect();
-    assert!(!imports.is_empty());
-    for name in &imports {
-        let allowed = ["cellblock:code-mode/", "wasi:clocks/", "wasi:random/"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix));
-        assert!(allowed, "the guest imports {name}");
-    }
+    let ours: Vec<_> = ["types", "tools", "output", "stored-values", "clock", "watch"]
+        .map(|interface| format!("cellblock:code-mode/{interface}@0.1.0"))
+        .into();
+    let strangers: Vec<_> = imports.iter().filter(|name| !ours.contains(name)).collect();
+    assert!(!imports.is_empty() && strangers.is_empty(), "the guest imports {strangers:?}");
     let exports: Vec<_> =
         component_type.exports(&engine).map(|(name, _)| name.to_owned()).collect();
     for name in ["execute", "wait"] {

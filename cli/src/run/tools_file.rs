@@ -24,7 +24,7 @@ pub struct ToolsFile {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tool {
-    /// Name; what is no identifier becomes one.
+    /// Name; characters that an identifier cannot have are replaced.
     pub name: String,
     /// What it does.
     pub description: String,

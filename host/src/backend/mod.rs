@@ -1,8 +1,8 @@
 //! The seam: what those who manage turns know about how JavaScript is reached.
 //!
 //! A [`CodeModeBackend`] starts programs ("cells") and answers for them; a
-//! [`CodeModeTurnHost`] is what a turn offers the cells: tools, and an ear for
-//! notifications. Nothing here says where a cell runs.
+//! [`CodeModeTurnHost`] is what a turn offers the cells: the tools it may call
+//! and a sink for notifications. Nothing here says where a cell runs.
 
 mod error;
 mod request;
@@ -55,7 +55,7 @@ pub trait CodeModeBackend: Send + Sync {
     /// # Errors
     /// A cell that was not admitted: the id is in use, the session is shutting
     /// down or full, or the request is over a limit. What the program does wrong
-    /// is no error of this call but part of the response.
+    /// is not an error of this call but part of the response.
     fn execute(
         &self,
         cell_id: CellId,
@@ -67,7 +67,7 @@ pub trait CodeModeBackend: Send + Sync {
     ///
     /// # Errors
     /// [`CodeModeError::AlreadyObserved`] when somebody else waits; they are not
-    /// disturbed. A cell that is unknown or has ended is no error but
+    /// disturbed. A cell that is unknown or has ended is not an error but
     /// [`WaitOutcome::MissingCell`].
     fn wait(&self, request: WaitRequest) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>>;
 

@@ -60,7 +60,7 @@ pub struct ExecuteRequest {
     /// When to answer if the program still runs, in milliseconds. 10 000 when
     /// absent; one second of grace is added from there up.
     pub yield_time_ms: Option<u64>,
-    /// Carried for whoever truncates the output; backends ignore it.
+    /// The budget for truncating the output; backends carry it and ignore it.
     pub max_output_tokens: Option<usize>,
 }
 

@@ -153,7 +153,7 @@ pub struct CellReport {
     /// The limit that ended the cell, if one did.
     pub limit: Option<LimitKind>,
     /// What the author of the program should change, when its end shows one of the
-    /// common mistakes: a sentence or two for a person or a model. It is no part of
+    /// common mistakes: a sentence or two for a person or a model. It is not part of
     /// the error text, which reads as V8's.
     pub hint: Option<String>,
     /// The newest nested calls, oldest first, when the cell has ended; at most

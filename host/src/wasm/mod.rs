@@ -188,7 +188,7 @@ enum Asked {
 }
 
 /// An answer on its way. Dropped before it was received, it gives the answer
-/// back, so that whoever asks next hears it.
+/// back, so that the next caller receives it.
 struct PendingAnswer {
     cell_id: CellId,
     session: Arc<Session>,

@@ -1,8 +1,8 @@
 //! The cells of a session: those that live, and results that wait to be fetched.
 //!
 //! The one lock of the backend is here, held for a look-up or a move. Delivering
-//! a result and taking the cell off the list happen under it, so that whoever
-//! asks finds the cell, or its result, or neither; never a gap.
+//! a result and taking the cell off the list happen under it, so that a caller
+//! finds the cell, or its result, or neither; never a gap.
 
 use super::account::Charge;
 use super::answer::{Answer, Command, Content, Reply};

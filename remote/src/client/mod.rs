@@ -404,7 +404,7 @@ impl ProcessBackend {
         }
     }
 
-    /// Ends a cell for nobody in particular: whoever asks next hears it. False when
+    /// Terminates a cell without a waiting caller; the next observer gets the result. False when
     /// somebody else sees to its end.
     fn terminate_unobserved(place: &PlacedCell) -> bool {
         let cell = &place.cell;

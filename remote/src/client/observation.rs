@@ -57,7 +57,7 @@ pub(super) async fn close(place: PlacedCell, response: RuntimeResponse) -> Obser
 }
 
 /// A caller that looks at a cell. Dropped before it heard anything, it leaves what it
-/// waited for with the cell, so that whoever asks next hears it.
+/// waited for with the cell, so that the next caller receives it.
 pub(super) struct Observation {
     place: PlacedCell,
     waiting: Option<JoinHandle<Observed>>,
@@ -77,7 +77,7 @@ impl Observation {
         Self { place: place.clone(), waiting: Some(waiting), asked, wait, observes: true }
     }
 
-    /// A termination, which any observer hears of, too.
+    /// A termination, whose answer any observer receives too.
     pub(super) fn terminating(place: &PlacedCell, waiting: JoinHandle<Observed>) -> Self {
         let observes = false;
         Self {
@@ -173,7 +173,7 @@ pub(super) async fn terminated(
     let mut response = match answer? {
         WaitOutcome::LiveCell(response) => response,
         WaitOutcome::MissingCell(_) => {
-            // It ended meanwhile: whoever looked at it has, or will have, its result.
+            // It ended meanwhile: the caller that observed it has, or will have, its result.
             let left = {
                 let mut observer = cell.observer();
                 match &*observer {

@@ -202,3 +202,25 @@ macro_rules! every_rule {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::rules;
+    use std::collections::BTreeSet;
+
+    /// A rule that is written and not listed would never be run.
+    #[test]
+    fn every_rule_that_is_written_is_listed() {
+        let folder = crate::repository("tests/src/contract");
+        let mut written = BTreeSet::new();
+        for entry in std::fs::read_dir(folder).expect("the folder of the rules") {
+            let text = std::fs::read_to_string(entry.expect("a file").path()).expect("a text");
+            let names = text.split("\npub async fn ").skip(1);
+            let names = names.filter_map(|rest| rest.split_once("(backends: Backends)"));
+            written.extend(names.map(|(name, _)| name.to_owned()));
+        }
+        let listed: BTreeSet<_> = rules().iter().map(|rule| rule.name.to_owned()).collect();
+        assert!(listed.len() > 100);
+        assert_eq!(written, listed);
+    }
+}
