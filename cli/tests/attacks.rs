@@ -458,7 +458,10 @@ fn a_browser_and_other_callers_are_refused_by_a_grpc_port() {
 fn listening_for_other_machines_is_warned_of() {
     let (open, warning) = Served::with_complaints("ws", "0.0.0.0:0");
     drop(open);
-    assert!(warning.contains("everybody who reaches ws://0.0.0.0:0 may run programs here"), "{warning}");
+    assert!(
+        warning.contains("everybody who reaches ws://0.0.0.0:0 may run programs here"),
+        "{warning}"
+    );
 }
 
 /// Programs that always have something to do at once keep neither other sessions from being

@@ -69,7 +69,8 @@ impl Running {
 #[test]
 fn interrupt_terminate_and_hang_up_end_the_script_and_its_commands() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
-        let mut running = Running::start(&[]);
+        // The tests themselves may run under nohup.
+        let mut running = Running::start(&["env", "--default-signal=HUP"]);
         send(signal, running.child.id());
         let status = running.child.wait().unwrap();
         assert_eq!(status.code(), Some(code), "{signal}");

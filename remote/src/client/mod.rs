@@ -404,8 +404,8 @@ impl ProcessBackend {
         }
     }
 
-    /// Terminates a cell without a waiting caller; the next observer gets the result. False when
-    /// somebody else sees to its end.
+    /// Terminates a cell without a waiting caller; the next observer gets the result.
+    /// False if it is already being terminated.
     fn terminate_unobserved(place: &PlacedCell) -> bool {
         let cell = &place.cell;
         let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
