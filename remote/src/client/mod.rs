@@ -404,8 +404,7 @@ impl ProcessBackend {
         }
     }
 
-    /// Terminates a cell without a waiting caller; the next observer gets the result.
-    /// False if it is already being terminated.
+    /// Terminates a cell for the next observer. False if it is already being terminated.
     fn terminate_unobserved(place: &PlacedCell) -> bool {
         let cell = &place.cell;
         let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
