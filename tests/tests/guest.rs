@@ -89,6 +89,18 @@ fn events_after_the_end_of_the_program_are_dropped() {
 }
 
 #[test]
+fn a_proxy_of_an_array_is_written_as_an_array() {
+    let mut guest = Guest::new();
+    let source = "const p = new Proxy([1, new Proxy([], {})], {});
+        text(JSON.stringify({ p, q: new Proxy(p, {}), o: new Proxy({ a: 1 }, {}) })); text([p]);
+        const { proxy, revoke } = Proxy.revocable([], {}); revoke();
+        try { JSON.stringify([proxy]) } catch (e) { text(e instanceof TypeError) }";
+    guest.execute(source);
+    let expected = [r#"{"p":[1,[]],"q":[1,[]],"o":{"a":1}}"#, "[[1,[]]]", "true"];
+    assert_eq!(guest.texts(), expected);
+}
+
+#[test]
 fn results_are_parsed_into_fresh_objects() {
     let mut guest = Guest::new();
     let source = "const r = await tools.first(); text(Object.getPrototypeOf(r) === Object.prototype); text(Object.keys(r).join()); text(r.__proto__)";

@@ -188,8 +188,7 @@ impl Writer {
             return Err(Fail::Thrown);
         }
         self.refuse_circle(value)?;
-        // SAFETY: the object is alive. Of a proxy, this is whether its target is an array.
-        let is_array = class == ARRAY || (!plain && unsafe { qjs::JS_IsArray(value) });
+        let is_array = class == ARRAY || (!plain && self.is_array(value)?);
         let members = if is_array { self.elements(value)? } else { self.named(value)? };
         // SAFETY: the object is alive; the reference is the path's.
         let object = Owned { raw: self.raw, value: unsafe { qjs::JS_DupValue(self.raw, value) } };
@@ -199,6 +198,22 @@ impl Writer {
         }
         self.path.push(open);
         Ok(Begun::Opened)
+    }
+
+    /// `Array.isArray`: of a proxy, whether its target is an array.
+    fn is_array(&self, value: qjs::JSValue) -> Result<bool, Fail> {
+        // SAFETY: the value is alive, and each target is held while it is looked at.
+        unsafe {
+            let mut object = Owned { raw: self.raw, value: qjs::JS_DupValue(self.raw, value) };
+            while qjs::JS_IsProxy(object.value) {
+                let target = qjs::JS_GetProxyTarget(self.raw, object.value);
+                if qjs::JS_IsException(target) {
+                    return Err(Fail::Thrown);
+                }
+                object = Owned { raw: self.raw, value: target };
+            }
+            Ok(qjs::JS_IsArray(object.value))
+        }
     }
 
     fn elements(&mut self, array: qjs::JSValue) -> Result<Members, Fail> {
