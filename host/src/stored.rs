@@ -1,12 +1,13 @@
 //! Values that cells leave for later cells.
 
 use crate::json::JsonError;
+use crate::support::lock;
 #[cfg(feature = "wasm")]
 use crate::{backend::LimitKind, limits::SessionLimits};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A session's stored values: a shared handle, as every clone sees the same map.
 ///
@@ -138,7 +139,7 @@ impl StoredValues {
 
     fn lock(&self) -> MutexGuard<'_, Arc<Snapshot>> {
         // Nothing can panic while the lock is held, so a poisoned map is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

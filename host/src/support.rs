@@ -8,6 +8,9 @@ pub use crate::turns::{CurrentTurn, TurnWorkers};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// The contract's text for a nested call that was cancelled.
+pub const CALL_CANCELLED: &str = "code mode nested tool call cancelled";
+
 /// Locks, ignoring poisoning: for locks that nothing panics under.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,6 +2,7 @@
 
 use super::guard::Guard;
 use super::tools_file::{Output, Tool};
+use cellblock::support::CALL_CANCELLED;
 use cellblock::{ToolInput, ToolResult};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::de::IgnoredAny;
@@ -16,8 +17,6 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-/// What a call says that was cancelled.
-pub const CANCELLED: &str = "code mode nested tool call cancelled";
 /// Bytes of standard output that a result may have.
 const STDOUT_BYTES: u64 = 32 << 20;
 /// Bytes of standard output that every command may print at the same time as others. What
@@ -41,7 +40,7 @@ pub async fn run(
     let group = Group::spawn(tool, &arguments, guard)?;
     tokio::select! {
         result = group.converse(tool, input, large_outputs) => result,
-        () = cancellation.cancelled() => Err(CANCELLED.to_owned()),
+        () = cancellation.cancelled() => Err(CALL_CANCELLED.to_owned()),
         () = tokio::time::sleep(tool.timeout()) => {
             Err(format!("{}: no answer within {} ms", tool.name, tool.timeout().as_millis()))
         }

@@ -7,12 +7,13 @@
 //! in its environment, which each process inherits from the one that started it.
 
 use super::Exit;
+use cellblock::support::lock;
 use clap::Args;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The subcommand that is the guard.
@@ -52,7 +53,7 @@ impl Guard {
     /// # Errors
     /// The guard cannot be started.
     pub fn variable(&self) -> io::Result<(&'static str, String)> {
-        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut process = lock(&self.process);
         if process.is_none() {
             *process = Some(self.start()?);
         }
@@ -78,7 +79,7 @@ impl Guard {
 
     /// Has the guard end what is left, and waits for that.
     pub fn finish(&self) {
-        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let process = lock(&self.process).take();
         let Some(mut process) = process else { return };
         drop(process.stdin.take());
         let started = Instant::now();

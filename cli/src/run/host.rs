@@ -5,11 +5,12 @@ use super::guard::Guard;
 use super::printer::Printer;
 use super::tools_file::{Tool, ToolsFile};
 use async_trait::async_trait;
+use cellblock::support::{CALL_CANCELLED, lock};
 use cellblock::{
     CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult, normalize_identifier,
 };
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +71,7 @@ impl Host {
     ) -> Result<ToolResult, String> {
         let turn = tokio::select! {
             turn = self.commands.acquire() => turn,
-            () = cancellation.cancelled() => return Err(command_tool::CANCELLED.to_owned()),
+            () = cancellation.cancelled() => return Err(CALL_CANCELLED.to_owned()),
         };
         // The semaphore is never closed.
         let _turn = turn.map_err(|error| error.to_string())?;
@@ -104,9 +105,4 @@ impl CodeModeTurnHost for Host {
         lock(&self.notifications).push(text);
         Ok(())
     }
-}
-
-/// Nothing can panic while a lock is held, so what it guards is whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -32,19 +32,20 @@ pub enum ContentItem {
 impl ContentItem {
     /// Bytes of the text or URL in this item, as JSON holds them.
     pub fn escaped_len(&self) -> usize {
-        match self {
-            Self::InputText { text: body }
-            | Self::InputImage { image_url: body, .. }
-            | Self::InputAudio { audio_url: body } => crate::json::escaped_len(body),
-        }
+        crate::json::escaped_len(self.body())
     }
 
     /// Bytes of text or URL in this item.
     pub fn byte_len(&self) -> usize {
+        self.body().len()
+    }
+
+    /// The text or URL.
+    fn body(&self) -> &str {
         match self {
             Self::InputText { text: body }
             | Self::InputImage { image_url: body, .. }
-            | Self::InputAudio { audio_url: body } => body.len(),
+            | Self::InputAudio { audio_url: body } => body,
         }
     }
 }

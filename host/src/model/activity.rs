@@ -2,10 +2,11 @@
 
 use super::names::code_mode_name;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
+use crate::support::lock;
 use crate::tools::normalize_identifier;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -155,7 +156,7 @@ impl CellActivity {
     }
 
     fn lock(&self) -> MutexGuard<'_, Cells> {
-        self.0.cells.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.cells)
     }
 }
 

@@ -6,11 +6,12 @@
 
 use super::names::is_identifier;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
+use crate::support::lock;
 use crate::tools::ToolName;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 /// Keyword of a learned schema: the number of results that it was learned from.
@@ -110,7 +111,7 @@ impl ObservedResults {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ToolName, Learned>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

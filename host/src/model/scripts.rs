@@ -13,12 +13,13 @@ use crate::backend::{
     ContentItem, ExecuteRequest, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
 };
 use crate::stored::StoredValues;
+use crate::support::lock;
 use crate::tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 /// Namespace of saved scripts.
@@ -250,11 +251,6 @@ impl Drop for Run<'_> {
             });
         }
     }
-}
-
-fn lock(runs: &Runs) -> MutexGuard<'_, HashMap<CellId, Caller>> {
-    // Nothing can panic while the lock is held, so the map is whole.
-    runs.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The host of programs that may call scripts.

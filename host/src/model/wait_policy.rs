@@ -12,8 +12,9 @@ use crate::backend::{
     WaitRequest,
 };
 use crate::service::CodeModeService;
+use crate::support::lock;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -256,7 +257,7 @@ impl CellWaiter {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CellId, Watch>> {
         // Nothing can panic while the lock is held, so the map is whole.
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.cells)
     }
 }
 

@@ -45,6 +45,14 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// The output, which stays in the answer.
+    pub(super) fn items(&self) -> &[ContentItem] {
+        match self {
+            Self::Yielded(response, _) | Self::Ended(response, _) => response.content_items(),
+            Self::Pending(content, _) => &content.items,
+        }
+    }
+
     /// The output alone.
     pub(super) fn into_content(self) -> Content {
         match self {

@@ -9,6 +9,7 @@ use super::error_text;
 use super::imports::Outbox;
 use crate::backend as report;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost};
+use crate::support::CALL_CANCELLED;
 use crate::turns::CurrentTurn;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -311,9 +312,7 @@ impl Callbacks {
                 tracing::error!("a tool panicked in cell {}", self.cell_id);
                 Some(CallEnd::failed(id, "code mode tool task panicked"))
             }
-            (Err(_), Some(Kind::Call(id))) => {
-                Some(CallEnd::failed(id, "code mode nested tool call cancelled"))
-            }
+            (Err(_), Some(Kind::Call(id))) => Some(CallEnd::failed(id, CALL_CANCELLED)),
             (Ok(Done::Notification), _) => None,
             (Err(error), _) => {
                 if error.is_panic() {

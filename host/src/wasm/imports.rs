@@ -11,9 +11,10 @@ use crate::clock::Clock;
 use crate::json::escaped_len;
 use crate::limits::CellLimits;
 use crate::stored::Snapshot;
+use crate::support::lock;
 use crate::tools::ToolDefinition;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// Elements that a table may have: the guest's functions, of which QuickJS has a few
@@ -75,11 +76,11 @@ impl Outbox {
 
     /// Takes what was sent since the last time.
     pub(super) fn take(&self) -> Vec<GuestOutput> {
-        std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.sent))
     }
 
     fn push(&self, output: GuestOutput) {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(output);
+        lock(&self.sent).push(output);
     }
 
     /// Charges the cell for bytes that the host is to hold. The guest is told `limit` when

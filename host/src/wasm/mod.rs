@@ -34,7 +34,7 @@ use answer::{Answer, Command, Content, Reply, Until};
 use cell::Start;
 use imports::Outbox;
 use registry::{Found, Shared};
-use session::{LiveEntry, Session};
+use session::{LiveEntry, Session, ToolSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
@@ -100,7 +100,8 @@ impl WasmBackend {
         let limits = &self.session.limits;
         check(&request, &limits.cell)?;
         let account = Account::new(limits.cell.held_bytes());
-        let tools = self.session.tool_set(&request.enabled_tools).bytes;
+        let ToolSet { names: tool_names, bytes: tools } =
+            self.session.tool_set(&request.enabled_tools);
         let charges = account.charge(request.source.len()).zip(account.charge(tools));
         let Some((source_charge, tools_charge)) = charges else {
             return Err(CodeModeError::InvalidRequest(format!(
@@ -123,6 +124,7 @@ impl WasmBackend {
             shared: Arc::clone(&shared),
             commands,
             first: (until, reply),
+            tool_names,
             source_charge,
             tools_charge,
         }));

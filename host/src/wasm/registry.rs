@@ -12,9 +12,10 @@ use crate::backend::{
 };
 use crate::limits::SessionLimits;
 use crate::recent::RecentSet;
+use crate::support::lock;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -48,11 +49,6 @@ impl Shared {
     pub(super) fn note_stuck_at(&self, place: Option<String>) {
         // The first place stays: it cannot have moved.
         let _ = self.stuck_at.set(place);
-    }
-
-    /// The program has ended.
-    pub(super) fn set_ending(&self) {
-        self.set_state(CellState::Ending);
     }
 
     pub(super) fn is_stuck(&self) -> bool {
@@ -133,7 +129,7 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, Cells> {
         // Nothing that can panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Admits a new cell.
@@ -291,15 +287,7 @@ impl Registry {
 impl Entry {
     /// Bytes of output that wait to be fetched.
     fn bytes(&self) -> usize {
-        let items = |answer: &Answer| match answer {
-            Answer::Yielded(response, _) | Answer::Ended(response, _) => {
-                response.content_items().iter().map(ContentItem::byte_len).sum()
-            }
-            Answer::Pending(content, _) => {
-                content.items.iter().map(ContentItem::byte_len).sum::<usize>()
-            }
-        };
-        self.undelivered.iter().map(items).sum()
+        self.undelivered.iter().flat_map(Answer::items).map(ContentItem::byte_len).sum()
     }
 }
 

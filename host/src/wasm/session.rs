@@ -7,9 +7,10 @@ use super::registry::{Conclusion, Registry};
 use crate::backend::{CellId, CellReport, CodeModeError, RuntimeResponse};
 use crate::clock::{Clock, Random};
 use crate::limits::{CellLimits, SessionLimits};
+use crate::support::lock;
 use crate::tools::{ToolDefinition, normalize_identifier};
 use crate::turns::TurnWorkers;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -102,7 +103,7 @@ impl Session {
 
     /// What there is to know of a set of tools, found out once for each set.
     pub(super) fn tool_set(&self, tools: &Arc<[ToolDefinition]>) -> ToolSet {
-        let mut last = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.tools);
         if let Some((known, set)) = last.as_ref()
             && known.upgrade().is_some_and(|known| Arc::ptr_eq(&known, tools))
         {

@@ -31,8 +31,7 @@ pub const VERSION: u32 = 1;
 /// The capability of taking [`ExecutionLimits`] when a session is opened.
 pub const LIMITS_CAPABILITY: &str = "session-cell-execution-resource-limits";
 
-/// The contract's text for a nested call that was cancelled.
-pub(crate) const CALL_CANCELLED: &str = "code mode nested tool call cancelled";
+pub(crate) use cellblock::support::CALL_CANCELLED;
 
 /// The contract's text for a notification that was cancelled.
 pub(crate) const NOTIFICATION_CANCELLED: &str = "code mode notification cancelled";

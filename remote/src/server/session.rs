@@ -91,7 +91,7 @@ impl Session {
         self: &Arc<Self>,
         request: &ExecuteRequest,
     ) -> Result<CellRequest, Refusal> {
-        let tools = request.enabled_tools.iter().map(described_bytes).sum::<usize>();
+        let tools = request.enabled_tools.iter().map(ToolDefinition::byte_len).sum::<usize>();
         if tools + request.tool_call_id.len() > MAX_TOOL_BYTES {
             return Err(Refusal::LongTools(tools));
         }
@@ -233,17 +233,4 @@ impl Drop for CellRequest {
             }
         }
     }
-}
-
-/// Bytes of what a request says of a tool.
-fn described_bytes(tool: &ToolDefinition) -> usize {
-    let schema = |schema: &Option<serde_json::Value>| {
-        schema.as_ref().map_or(0, |schema| schema.to_string().len())
-    };
-    tool.name.len()
-        + tool.tool_name.name.len()
-        + tool.tool_name.namespace.as_ref().map_or(0, String::len)
-        + tool.description.len()
-        + schema(&tool.input_schema)
-        + schema(&tool.output_schema)
 }

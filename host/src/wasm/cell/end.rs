@@ -5,7 +5,9 @@ use super::super::error_text::shorten;
 use super::super::registry::Conclusion;
 use super::super::sandbox::Finished;
 use super::{Cell, Guest};
-use crate::backend::{CallReport, CellReport, CodeModeError, LimitKind, RuntimeResponse};
+use crate::backend::{
+    CallReport, CellReport, CellState, CodeModeError, LimitKind, RuntimeResponse,
+};
 use std::fmt::Write;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -35,7 +37,7 @@ impl Cell {
     /// The program has ended: what it notified is still delivered.
     pub(super) fn finish(&mut self, finished: Finished) -> Stage {
         self.guest = Guest::Gone;
-        self.shared.set_ending();
+        self.shared.set_state(CellState::Ending);
         self.callbacks.drop_undeliverable();
         Stage::Draining(End::Program(finished))
     }
@@ -61,7 +63,7 @@ impl Cell {
         }
         self.guest = Guest::Gone;
         self.take_output();
-        self.shared.set_ending();
+        self.shared.set_state(CellState::Ending);
         self.callbacks.cancel_all();
         Stage::Closing(End::Terminated, Instant::now() + self.session.limits.cell.cancel_grace)
     }

@@ -80,7 +80,8 @@ impl Events {
 impl Cell {
     /// The first step: instantiate, and run the program.
     pub(super) fn first_step(start: &mut Start) -> Guest {
-        let Start { request, session, shared, stored_values, source_charge, .. } = start;
+        let Start { request, session, shared, stored_values, tool_names, source_charge, .. } =
+            start;
         let limits = &session.limits.cell;
         let imports = Imports::new(
             Arc::clone(&shared.outbox),
@@ -92,7 +93,7 @@ impl Cell {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let request = types::ExecuteRequest {
             source: std::mem::take(&mut request.source),
-            tools: session.tool_set(&request.enabled_tools).names,
+            tools: std::mem::take(tool_names),
             random_seed: session.random.seed(),
             limits: types::GuestLimits {
                 memory_bytes: limits.memory_bytes as u64,

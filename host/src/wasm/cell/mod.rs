@@ -61,6 +61,8 @@ pub(super) struct Start {
     pub(super) commands: mpsc::Receiver<Command>,
     /// What the first caller waits for, and where its answer goes.
     pub(super) first: (Until, Reply),
+    /// Property names of the tools, in the order of the request.
+    pub(super) tool_names: Vec<String>,
     /// What the cell is charged for its source, until the guest has it.
     pub(super) source_charge: Charge,
     /// What the cell is charged for its tools.
