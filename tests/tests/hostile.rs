@@ -65,6 +65,9 @@ impl CodeModeTurnHost for Tools {
     ) -> Result<ToolResult, String> {
         match call.tool_name.name.as_str() {
             "giant" => Ok(json!(vec!["x".repeat(1000); 20_000]).into()),
+            // Sixty of them would be more than the host may grow by, and one takes the tool
+            // itself little memory.
+            "large" => Ok(ToolResult::from_json(format!("\"{}\"", "x".repeat(4 * MIB))).unwrap()),
             "nested" => {
                 Ok((0..10_000).fold(Value::Null, |inner, _| Value::Array(vec![inner])).into())
             }
@@ -94,8 +97,8 @@ fn limits() -> SessionLimits {
 }
 
 fn request(source: &str) -> ExecuteRequest {
-    let tools =
-        ["echo", "giant", "nested", "forged"].map(|name| ToolDefinition::function(name, ""));
+    let tools = ["echo", "giant", "large", "nested", "forged"]
+        .map(|name| ToolDefinition::function(name, ""));
     ExecuteRequest {
         enabled_tools: tools.into(),
         yield_time_ms: Some(600_000),
