@@ -46,6 +46,38 @@ async fn every_address_reaches_a_host() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_closed_leaves_the_others_of_its_connection_alone() {
+    for (protocol, listen) in [(Protocol::Framed, "stdio"), (Protocol::Grpc, "grpc+stdio://")] {
+        let command = HostCommand::new(PROGRAM).args(["host", "--listen", listen]);
+        let host = HostProcess::new(HostAddress::child(protocol, command));
+        let session = || CodeModeService::new(Arc::new(ProcessBackend::new(&host)));
+        let kept = session();
+        kept.execute(ExecuteRequest::new("store('kept', 1)")).await.unwrap();
+        let source = "text('first'); yield_control(); await new Promise((r) => setTimeout(r, 1e9))";
+        let first = kept.execute(ExecuteRequest::new(source)).await.unwrap();
+        assert_eq!(text(&first), "first");
+        for _ in 0..20 {
+            let mut closing = tokio::task::JoinSet::new();
+            for _ in 0..8 {
+                let service = session();
+                closing.spawn(async move {
+                    let ran = service.execute(ExecuteRequest::new("text(1)")).await;
+                    service.shutdown().await;
+                    ran
+                });
+            }
+            while let Some(ran) = closing.join_next().await {
+                assert_eq!(text(&ran.unwrap().unwrap()), "1");
+            }
+        }
+        let program = ExecuteRequest::new("text(load('kept'))");
+        assert_eq!(text(&kept.execute(program).await.unwrap()), "1", "{protocol:?}");
+        assert_eq!(kept.cells().len(), 1);
+        kept.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn a_host_that_is_not_there_is_unavailable() {
     let (service, _host) =

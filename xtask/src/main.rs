@@ -39,7 +39,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Run mixed hostile and honest cells, and fail when anything grows.
+    /// Run hostile and honest programs on two host processes, and fail when an answer is
+    /// wrong or a process grows.
     Soak {
         /// Seconds to run.
         #[arg(long, default_value_t = 600)]
@@ -66,7 +67,10 @@ fn main() -> Result<()> {
         Chore::Proto { check } => proto::proto(check),
         Chore::McpListing => mcp_listing::record(),
         Chore::Plots => bench("curves", &[]),
-        Chore::Soak { seconds } => bench("soak", &["--seconds", &seconds.to_string()]),
+        Chore::Soak { seconds } => {
+            cargo(&["build", "--release", "--quiet", "-p", "cellblock-cli"])?;
+            bench("soak", &["--seconds", &seconds.to_string()])
+        }
         Chore::Vectors { against, record, arguments } => {
             vectors::vectors(&against, &arguments, record)
         }
@@ -75,13 +79,18 @@ fn main() -> Result<()> {
 
 /// Runs a program of the bench: what measures is there, so that chores stay small to build.
 fn bench(program: &str, arguments: &[&str]) -> Result<()> {
+    let run = ["run", "--release", "--quiet", "-p", "cellblock-bench", "--bin", program, "--"];
+    cargo(&[&run, arguments].concat())
+}
+
+/// Runs cargo in the workspace.
+fn cargo(arguments: &[&str]) -> Result<()> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["run", "--release", "--quiet", "-p", "cellblock-bench", "--bin", program, "--"])
         .args(arguments)
         .current_dir(root())
         .status()
         .context("cannot run cargo")?;
-    if status.success() { Ok(()) } else { bail!("{program} failed") }
+    if status.success() { Ok(()) } else { bail!("cargo {} failed", arguments.join(" ")) }
 }
 
 /// The root of the workspace.

@@ -169,6 +169,8 @@ impl RemoteCell {
 pub(super) struct RemoteSession {
     /// Its id on the host.
     pub(super) id: OnceLock<String>,
+    /// This side has asked the host to close the session: its streams may end.
+    pub(super) closing: AtomicBool,
     /// Cancelled when the session was closed.
     pub(super) ended: CancellationToken,
     turns: Arc<TurnWorkers>,
@@ -184,6 +186,7 @@ impl RemoteSession {
     pub(super) fn new(turns: Arc<TurnWorkers>, cancel_grace: Duration) -> Self {
         Self {
             id: OnceLock::new(),
+            closing: AtomicBool::new(false),
             ended: CancellationToken::new(),
             turns,
             cells: Mutex::default(),

@@ -196,6 +196,8 @@ impl HostConnection for GrpcConnection {
 
     fn close(&self, remote: &RemoteSession) -> Answer<()> {
         let (state, session_id) = (Arc::clone(&self.0), remote.id().to_owned());
+        // The host may end the streams before its answer to the request is here.
+        remote.closing.store(true, Ordering::Release);
         Box::pin(async move {
             let mut client = state.client.clone();
             let request = grpc::CloseSessionRequest { session_id: session_id.clone() };
@@ -346,7 +348,7 @@ impl Session {
                 },
             }
         };
-        if !self.remote.ended.is_cancelled() {
+        if !self.remote.closing.load(Ordering::Acquire) {
             self.state.lifeline.fail(reason);
         }
     }
