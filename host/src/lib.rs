@@ -86,6 +86,7 @@
 #![warn(unreachable_pub)]
 
 mod backend;
+pub mod cells;
 mod clock;
 mod json;
 mod limits;

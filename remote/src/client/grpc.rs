@@ -5,10 +5,11 @@
 //! before the execution they belong to is known to have started. They name it, so
 //! nothing needs to wait.
 
-use super::cell::{RemoteCell, RemoteSession};
+use super::cell::CellHandle;
 use super::connection::{
     Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
 };
+use super::session::RemoteSession;
 use crate::in_flight::InFlight;
 use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::grpc::code_mode_host_client::CodeModeHostClient;
@@ -146,19 +147,13 @@ impl HostConnection for GrpcConnection {
     fn execute(
         &self,
         remote: Arc<RemoteSession>,
-        cell: Arc<RemoteCell>,
+        cell: CellHandle,
         request: ExecuteRequest,
     ) -> Answer<RuntimeResponse> {
         let state = Arc::clone(&self.0);
         let execution_id = state.next_id("execution");
         remote.announce(execution_id.clone(), &cell);
-        Box::pin(async move {
-            let executed = state.execute(&remote, &cell, execution_id.clone(), request).await;
-            if let (Err(Failure::Refused(_)), None) = (&executed, cell.host_id()) {
-                remote.refused(&execution_id);
-            }
-            executed
-        })
+        Box::pin(async move { state.execute(&remote, &cell, execution_id, request).await })
     }
 
     fn wait(&self, remote: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting {
@@ -245,7 +240,7 @@ impl State {
     async fn execute(
         &self,
         remote: &RemoteSession,
-        cell: &RemoteCell,
+        cell: &CellHandle,
         execution_id: String,
         request: ExecuteRequest,
     ) -> Result<RuntimeResponse, Failure> {
