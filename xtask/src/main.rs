@@ -1,6 +1,7 @@
 //! Developer chores: `cargo xtask --help`.
 
 mod guest;
+mod intl;
 mod manifest;
 mod mcp_listing;
 mod proto;
@@ -26,6 +27,13 @@ enum Chore {
     /// Rebuild the guest component and its manifest in guest/prebuilt.
     Guest {
         /// Change nothing; fail when the prebuilt component is not what the sources make.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Generate the tables of guest/intl from CLDR and the time zone database, which npm
+    /// and pip download.
+    Intl {
+        /// Change nothing; fail when the committed tables are not what the sources make.
         #[arg(long)]
         check: bool,
     },
@@ -64,6 +72,7 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guest { check: false } => guest::rebuild(),
         Chore::Guest { check: true } => guest::check(),
+        Chore::Intl { check } => intl::intl(check),
         Chore::Proto { check } => proto::proto(check),
         Chore::McpListing => mcp_listing::record(),
         Chore::Plots => bench("curves", &[]),
