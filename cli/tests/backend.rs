@@ -91,7 +91,7 @@ async fn a_host_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_no_host_is_unavailable() {
+async fn a_program_that_is_not_a_host_is_unavailable() {
     let (service, _host) =
         service(HostAddress::child(Protocol::Framed, HostCommand::new("/bin/true")));
     let refused = service.execute(ExecuteRequest::new("")).await.unwrap_err();
@@ -136,7 +136,8 @@ fn killed(protocol: Protocol, listen: &str) {
         let [child] = started_by(&link)[..] else { panic!("one host") };
         let pid = rustix::process::Pid::from_raw(i32::try_from(child).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        // Whoever waits hears of it, every cell closes once, and its calls are cancelled.
+        // Every caller that waits receives the reason, every cell closes once, and its calls are
+        // cancelled.
         let lost = waiting.await.unwrap().unwrap_err();
         assert!(matches!(lost, CodeModeError::Host(_)), "{lost:?}");
         let began = Instant::now();

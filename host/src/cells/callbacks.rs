@@ -56,7 +56,7 @@ struct Closing {
     aborted: bool,
 }
 
-/// The callbacks of one cell. `R` is what a call comes to, as the cell's task receives it.
+/// The callbacks of one cell. `R` is the outcome of a call, as the cell's task receives it.
 ///
 /// Dropping it drops what still runs.
 pub struct Callbacks<R> {

@@ -83,7 +83,7 @@ impl Outbox {
         lock(&self.sent).push(output);
     }
 
-    /// Charges the cell for bytes that the host is to hold. The guest is told `limit` when
+    /// Charges the cell for bytes that the host is to hold. The guest receives `limit` when
     /// they do not fit; what ended the cell is then [`Outbox::is_overdrawn`].
     fn charge(&self, bytes: usize, limit: types::Limit) -> Result<Charge, types::Limit> {
         self.account.charge(bytes).ok_or_else(|| {

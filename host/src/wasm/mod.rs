@@ -251,7 +251,7 @@ fn frontier(cell_id: CellId, answer: Answer) -> ExecuteToPendingOutcome {
 /// Refuses a request that is over a limit.
 fn check(request: &ExecuteRequest, limits: &CellLimits) -> Result<(), CodeModeError> {
     let invalid = |why| Err(CodeModeError::InvalidRequest(why));
-    limits.check().map_err(CodeModeError::InvalidRequest)?;
+    limits.check()?;
     let (size, limit) = (request.source.len(), limits.source_bytes);
     if size > limit {
         return invalid(format!("the source is {size} bytes long, and the limit is {limit}"));

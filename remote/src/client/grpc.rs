@@ -173,7 +173,7 @@ impl HostConnection for GrpcConnection {
         if let WaitId::Grpc(wait_id) = wait {
             let session_id = remote.id().to_owned();
             let mut client = self.0.client.clone();
-            // The wait itself tells how it ended.
+            // The answer to the wait says how it ended.
             tokio::spawn(async move {
                 client.cancel_wait(grpc::CancelWaitRequest { session_id, wait_id }).await
             });
@@ -296,7 +296,7 @@ impl State {
             invocation_id: invocation_id.to_owned(),
             outcome: Some(outcome),
         };
-        // A call that the host has given up meanwhile is refused, and that is all.
+        // A call that the host has cancelled meanwhile is refused, which changes nothing.
         let _ = self.or_lost(self.client.clone().complete_tool_call(request)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What the nested calls of a cell come to.
+//! The outcomes of a cell's nested calls.
 
 use super::super::error_text;
 use crate::backend::{self as report, CallReport, CellReport, ToolResult};

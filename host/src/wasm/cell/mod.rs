@@ -10,7 +10,7 @@
 //! and notifications are still being delivered; it closes, when its calls have
 //! been asked to return. Termination goes straight to the last.
 //!
-//! `guest` is the sandbox and its steps, `calls` what its calls come to, `end` the stages of
+//! `guest` is the sandbox and its steps, `calls` the outcomes of its calls, `end` the stages of
 //! the end, `busy` the time.
 
 mod busy;
@@ -388,7 +388,7 @@ impl Cell {
     }
 
     /// The cell has had its time: a guest that runs is asked to end, one that rests is
-    /// ended, and notifications that were not delivered by now are given up.
+    /// ended, and notifications that were not delivered by now are dropped.
     fn total_time_over(&mut self, stage: Stage) -> Stage {
         match stage {
             Stage::Running if self.guest.is_running() => {
@@ -424,7 +424,7 @@ impl Cell {
             return;
         }
         let deadline = match until {
-            // A time beyond the clock's end is no deadline worth arming: a century.
+            // A time beyond the clock's end needs no timer: a century is the longest.
             Until::Yield(timeout) => {
                 Some(Instant::now() + timeout.min(Duration::from_hours(100 * 365 * 24)))
             }

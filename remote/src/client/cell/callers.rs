@@ -30,7 +30,7 @@ impl Observer {
 
 /// When a caller is to be answered at the latest.
 fn deadline(until: Until) -> Instant {
-    // A time beyond the clock's end is no deadline worth arming: a century.
+    // A time beyond the clock's end needs no timer: a century is the longest.
     let century = Duration::from_hours(100 * 365 * 24);
     Instant::now()
         + match until {
