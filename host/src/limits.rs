@@ -1,5 +1,6 @@
 //! Every limit there is, each with a default that a real program does not meet.
 
+use crate::backend::CodeModeError;
 #[cfg(feature = "wasm")]
 use crate::backend::LimitKind;
 use serde::{Deserialize, Serialize};
