@@ -163,7 +163,8 @@ impl Connection {
         if limits != ExecutionLimits::default() && !self.granted.limits {
             return Err(Refusal::LimitsNotGranted);
         }
-        let limits = AskedLimits { execution: limits, cell: seam.map(|seam| seam.cell_limits) };
+        let limits =
+            AskedLimits { execution: limits, cell: seam.and_then(|seam| seam.cell_limits) };
         let mut sessions = lock(&self.sessions);
         if sessions.open.contains_key(session_id) {
             return Err(Refusal::SessionOpen(session_id.to_owned()));
