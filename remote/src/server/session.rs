@@ -16,6 +16,7 @@ use cellblock::{
     WaitOutcome, WaitRequest, WaitToPendingOutcome,
 };
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
@@ -174,6 +175,9 @@ impl Session {
     ) -> Result<CellRequest, Refusal> {
         if self.stored.as_ref().is_some_and(|stored| lock(stored).refused) {
             return Err(Refusal::StoredValuesRefused);
+        }
+        if self.server.draining.load(Ordering::Relaxed) {
+            return Err(CodeModeError::ShuttingDown.into());
         }
         let tools = request.enabled_tools.iter().map(ToolDefinition::byte_len).sum::<usize>();
         if tools + request.tool_call_id.len() > MAX_TOOL_BYTES {

@@ -111,10 +111,7 @@ impl Connection {
             }
             OperationRequest::Wait { session_id, request, until_frontier } => {
                 let WaitRequest { cell_id, yield_time_ms } = request;
-                let wait = match until_frontier {
-                    true => Wait::Frontier,
-                    false => Wait::Yield(yield_time_ms),
-                };
+                let wait = if until_frontier { Wait::Frontier } else { Wait::Yield(yield_time_ms) };
                 self.wait(running, &session_id, cell_id, wait, cancelled)
             }
             OperationRequest::Terminate { session_id, cell_id } => {
