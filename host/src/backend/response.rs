@@ -136,7 +136,7 @@ pub struct CellUsage {
     /// on the same inputs uses the same fuel on every machine; the figure may
     /// change with every version of Cellblock.
     pub fuel: u64,
-    /// Largest size of the sandbox's memory in bytes.
+    /// Largest size of the sandbox's memory in bytes, its stack aside.
     pub peak_memory_bytes: u64,
     /// Wall-clock time spent running, without time spent waiting.
     pub running_time: Duration,
