@@ -32,7 +32,7 @@ pub struct Arguments {
     limits: LimitArguments,
 }
 
-/// The longest `--min-wait`: Codex gives up a connection when an answer comes a minute later
+/// The longest `--min-wait`: Codex closes a connection when an answer comes a minute later
 /// than it asked for.
 const LONGEST_MIN_WAIT: Duration = Duration::from_secs(55);
 
@@ -45,7 +45,7 @@ fn min_wait(text: &str) -> Result<Duration, String> {
         .to_owned())
 }
 
-/// Serves until there is no client to come, or a signal.
+/// Serves until no more clients can come, or until a signal.
 pub fn main(arguments: Arguments) -> Exit {
     match run(arguments) {
         Ok(exit) => exit,
@@ -117,6 +117,6 @@ fn narrowed(own: &SessionLimits, asked: ExecutionLimits) -> Result<SessionLimits
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         limits.cell.memory_bytes = limits.cell.memory_bytes.min(bytes);
     }
-    limits.cell.check().map_err(CodeModeError::InvalidRequest)?;
+    limits.cell.check()?;
     Ok(limits)
 }

@@ -116,7 +116,7 @@ async fn a_grpc_wait_that_is_given_up_loses_no_output() {
     assert!(matches!(ended.state, Some(execution_outcome::State::Completed(_))));
 }
 
-/// A wait whose caller is gone is no observer any more, in whatever moment it goes.
+/// A wait whose caller has gone away does not observe the cell any more, whenever it went.
 #[tokio::test]
 async fn grpc_waits_given_up_at_any_moment_leave_the_cell_to_others() {
     let served = Served::start("grpc", &[]);
@@ -137,7 +137,7 @@ async fn grpc_waits_given_up_at_any_moment_leave_the_cell_to_others() {
     assert_eq!(texts(&ended.content_items), all);
 }
 
-/// A response that is under way when its caller gives up goes back to its cell.
+/// A response that is under way when its caller goes away goes back to its cell.
 #[tokio::test]
 async fn a_grpc_response_that_was_not_taken_goes_back() {
     let served = Served::start("grpc", &[]);
@@ -409,7 +409,7 @@ fn one_session_leaves_cells_to_others() {
     assert_eq!(other.execute("text(1)", 60_000)["status"], "ok");
 }
 
-/// What waits for a client that does not read is bounded, and the client is given up.
+/// What waits for a client that does not read is bounded, and the client is disconnected.
 #[test]
 fn a_client_that_does_not_read_is_given_up_without_growth() {
     let served = Served::start("unix", &["--memory", "64MiB"]);

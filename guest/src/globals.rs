@@ -7,6 +7,7 @@
 use crate::bindings::cellblock::code_mode::tools;
 use crate::calls;
 use crate::engine::{self, Property, Thrown};
+use crate::intl;
 use crate::json;
 use crate::media;
 use crate::state;
@@ -85,8 +86,8 @@ impl Inner {
     }
 }
 
-/// Own properties of the global object that stay. `Intl` and `Temporal` are on
-/// the contract's list and absent from this engine.
+/// Own properties of the global object that stay. `Temporal` is on the contract's
+/// list and absent from this engine; `Intl` is added afterwards.
 const ALLOWED: &[&str] = &[
     "AggregateError",
     "Array",
@@ -180,6 +181,7 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
         engine::define(ctx, object, name, &function, Property::Hidden)?;
     }
     install_from_async(ctx)?;
+    intl::install(ctx)?;
     let getter = Inner::GetAllTools.function(ctx, c"get ALL_TOOLS", 0)?;
     let setter = Inner::SetAllTools.function(ctx, c"set ALL_TOOLS", 1)?;
     engine::define_accessor(ctx, &globals, "ALL_TOOLS", &getter, &setter, Property::Plain)

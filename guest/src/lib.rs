@@ -6,7 +6,8 @@
 //!
 //! The file list is the map: [`cell`] is the life of the program, [`engine`] the
 //! one place that calls `QuickJS` in C, [`globals`] what a program finds,
-//! with one file for each kind of helper, and [`wasi`] what libc asks for.
+//! with one file for each kind of helper, [`intl`] the global `Intl`, and [`wasi`]
+//! what libc asks for.
 
 mod calls;
 mod cell;
@@ -14,6 +15,7 @@ mod engine;
 mod error_text;
 mod globals;
 mod hint;
+mod intl;
 mod json;
 mod media;
 mod state;

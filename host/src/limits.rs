@@ -1,5 +1,6 @@
 //! Every limit there is, each with a default that a real program does not meet.
 
+use crate::backend::CodeModeError;
 #[cfg(feature = "wasm")]
 use crate::backend::LimitKind;
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,31 @@ pub struct CellLimits {
     pub cancel_grace: Duration,
 }
 
+/// Why limits cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// [`CellLimits::memory_bytes`] is out of its range.
+    #[error(
+        "the memory limit must be between {} and {} bytes",
+        CellLimits::MIN_MEMORY_BYTES,
+        CellLimits::MAX_MEMORY_BYTES
+    )]
+    Memory,
+    /// [`CellLimits::stack_bytes`] is out of its range.
+    #[error(
+        "the stack limit must be between {} and {} bytes",
+        CellLimits::MIN_STACK_BYTES,
+        CellLimits::MAX_STACK_BYTES
+    )]
+    Stack,
+}
+
+impl From<LimitsError> for CodeModeError {
+    fn from(error: LimitsError) -> Self {
+        Self::InvalidRequest(error.to_string())
+    }
+}
+
 impl CellLimits {
     /// The most that [`CellLimits::stack_bytes`] may be: the guest's own stack is two
     /// mebibytes more.
@@ -88,17 +114,21 @@ impl CellLimits {
     /// The most that [`CellLimits::memory_bytes`] may be.
     pub const MAX_MEMORY_BYTES: usize = 1024 * MIB;
 
+    /// The least that [`CellLimits::stack_bytes`] may be.
+    pub const MIN_STACK_BYTES: usize = 16 << 10;
+    /// The least that [`CellLimits::memory_bytes`] may be.
+    pub const MIN_MEMORY_BYTES: usize = MIB;
+
     /// Whether the limits can be kept.
     ///
     /// # Errors
-    /// A text that names the field and its bound.
-    pub fn check(&self) -> Result<(), String> {
-        let (memory, stack) = (Self::MAX_MEMORY_BYTES, Self::MAX_STACK_BYTES);
-        if self.memory_bytes > memory || self.memory_bytes < MIB {
-            return Err(format!("the memory limit must be between {MIB} and {memory} bytes"));
+    /// The first limit that cannot.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        if !(Self::MIN_MEMORY_BYTES..=Self::MAX_MEMORY_BYTES).contains(&self.memory_bytes) {
+            return Err(LimitsError::Memory);
         }
-        if self.stack_bytes > stack || self.stack_bytes < 16 << 10 {
-            return Err(format!("the stack limit must be between {} and {stack} bytes", 16 << 10));
+        if !(Self::MIN_STACK_BYTES..=Self::MAX_STACK_BYTES).contains(&self.stack_bytes) {
+            return Err(LimitsError::Stack);
         }
         Ok(())
     }

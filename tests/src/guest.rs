@@ -131,7 +131,7 @@ impl Guest {
     /// A fresh instance of the prebuilt component.
     ///
     /// # Panics
-    /// When there is no such component, or it does not fit the WIT world.
+    /// If the component is missing, or it does not fit the WIT world.
     pub fn new() -> Self {
         Self::with(Script { now: START, ..Script::default() })
     }

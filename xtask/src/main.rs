@@ -1,6 +1,7 @@
 //! Developer chores: `cargo xtask --help`.
 
 mod guest;
+mod intl;
 mod manifest;
 mod mcp_listing;
 mod proto;
@@ -29,6 +30,13 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Generate the tables of guest/intl from CLDR and the time zone database, which npm
+    /// and pip download.
+    Intl {
+        /// Change nothing; fail when the committed tables are not what the sources make.
+        #[arg(long)]
+        check: bool,
+    },
     /// List the tools of published MCP servers again, from npm, into tests/fixtures.
     McpListing,
     /// Measure how cost grows, and draw the pictures of docs/plots.
@@ -39,7 +47,8 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Run mixed hostile and honest cells, and fail when anything grows.
+    /// Run hostile and honest programs on two host processes, and fail when an answer is
+    /// wrong or a process grows.
     Soak {
         /// Seconds to run.
         #[arg(long, default_value_t = 600)]
@@ -63,10 +72,14 @@ fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guest { check: false } => guest::rebuild(),
         Chore::Guest { check: true } => guest::check(),
+        Chore::Intl { check } => intl::intl(check),
         Chore::Proto { check } => proto::proto(check),
         Chore::McpListing => mcp_listing::record(),
         Chore::Plots => bench("curves", &[]),
-        Chore::Soak { seconds } => bench("soak", &["--seconds", &seconds.to_string()]),
+        Chore::Soak { seconds } => {
+            cargo(&["build", "--release", "--quiet", "-p", "cellblock-cli"])?;
+            bench("soak", &["--seconds", &seconds.to_string()])
+        }
         Chore::Vectors { against, record, arguments } => {
             vectors::vectors(&against, &arguments, record)
         }
@@ -75,13 +88,18 @@ fn main() -> Result<()> {
 
 /// Runs a program of the bench: what measures is there, so that chores stay small to build.
 fn bench(program: &str, arguments: &[&str]) -> Result<()> {
+    let run = ["run", "--release", "--quiet", "-p", "cellblock-bench", "--bin", program, "--"];
+    cargo(&[&run, arguments].concat())
+}
+
+/// Runs cargo in the workspace.
+fn cargo(arguments: &[&str]) -> Result<()> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["run", "--release", "--quiet", "-p", "cellblock-bench", "--bin", program, "--"])
         .args(arguments)
         .current_dir(root())
         .status()
         .context("cannot run cargo")?;
-    if status.success() { Ok(()) } else { bail!("{program} failed") }
+    if status.success() { Ok(()) } else { bail!("cargo {} failed", arguments.join(" ")) }
 }
 
 /// The root of the workspace.

@@ -53,11 +53,12 @@ pub fn sources() -> Result<BTreeMap<String, String>> {
     let mut files = vec![
         root.join("guest/Cargo.toml"),
         root.join("guest/Cargo.lock"),
+        root.join("guest/intl/Cargo.toml"),
         root.join("xtask/src/quickjs.rs"),
         root.join("xtask/src/toolchain.rs"),
         root.join("xtask/src/snapshot.rs"),
     ];
-    for folder in ["guest/src", "guest/quickjs", "wit"] {
+    for folder in ["guest/src", "guest/intl/src", "guest/intl/data", "guest/quickjs", "wit"] {
         list(&root.join(folder), &mut files)?;
     }
     files

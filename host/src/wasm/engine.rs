@@ -151,7 +151,7 @@ fn base_config() -> Config {
         // A stack that a deep recursion has touched goes back to the system, and none
         // shows the next cell's host functions what the last left there.
         .async_stack_zeroing(true)
-        // Traps are told apart by their kind; nobody reads wasm frames.
+        // Traps are distinguished by their kind; wasm frames are not used.
         .wasm_backtrace_max_frames(None)
         // What the guest does not need is not there.
         .wasm_relaxed_simd(false)

@@ -89,7 +89,7 @@ impl HostProcess {
         Self(Arc::new(Host { address, slot: Mutex::default() }))
     }
 
-    /// Whether the host could be started, as far as can be told without doing so.
+    /// Whether the host could be started, as far as is known without doing so.
     pub(super) fn availability(&self) -> Result<(), ConnectError> {
         match &self.0.address.transport {
             Transport::Child(command) => command.check(),

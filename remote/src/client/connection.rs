@@ -1,6 +1,7 @@
 //! What the backend needs of a connection to a host, whatever it speaks.
 
-use super::cell::{RemoteCell, RemoteSession};
+use super::cell::CellHandle;
+use super::session::RemoteSession;
 use crate::protocol::ExecutionLimits;
 use cellblock::support::lock;
 use cellblock::{BoxFuture, CellId, CodeModeError, ExecuteRequest, RuntimeResponse, WaitOutcome};
@@ -56,9 +57,6 @@ pub(super) enum ConnectionError {
     /// The host said that a cell has ended, and never that it is closed.
     #[error("code-mode host did not close a cell that has ended")]
     NotClosed,
-    /// What waited for an answer has ended without one: a bug.
-    #[error("{}", CodeModeError::EndedUnexpectedly)]
-    Bug,
 }
 
 /// Why there is no connection.
@@ -123,7 +121,7 @@ pub(super) trait HostConnection: Send + Sync {
     fn execute(
         &self,
         session: Arc<RemoteSession>,
-        cell: Arc<RemoteCell>,
+        cell: CellHandle,
         request: ExecuteRequest,
     ) -> Answer<RuntimeResponse>;
 

@@ -3,10 +3,11 @@
 //! Two tasks: one reads and dispatches, one writes. What breaks the protocol, or the
 //! stream, fails every request.
 
-use super::cell::{RemoteCell, RemoteSession};
+use super::cell::CellHandle;
 use super::connection::{
     Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
 };
+use super::session::RemoteSession;
 use crate::in_flight::InFlight;
 use crate::protocol::frame::{self, FrameError};
 use crate::protocol::{
@@ -52,7 +53,7 @@ struct State {
 enum Pending {
     Operation(oneshot::Sender<Result<OperationValue, Failure>>),
     /// An execute is answered twice: when its cell has an id, and with its first response.
-    Execute(Arc<RemoteSession>, Arc<RemoteCell>, oneshot::Sender<Result<RuntimeResponse, Failure>>),
+    Execute(Arc<RemoteSession>, CellHandle, oneshot::Sender<Result<RuntimeResponse, Failure>>),
 }
 
 impl FramedConnection {
@@ -172,7 +173,7 @@ impl HostConnection for FramedConnection {
     fn execute(
         &self,
         session: Arc<RemoteSession>,
-        cell: Arc<RemoteCell>,
+        cell: CellHandle,
         request: ExecuteRequest,
     ) -> Answer<RuntimeResponse> {
         let (initial, answer) = oneshot::channel();

@@ -5,10 +5,11 @@
 //! before the execution they belong to is known to have started. They name it, so
 //! nothing needs to wait.
 
-use super::cell::{RemoteCell, RemoteSession};
+use super::cell::CellHandle;
 use super::connection::{
     Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
 };
+use super::session::RemoteSession;
 use crate::in_flight::InFlight;
 use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::grpc::code_mode_host_client::CodeModeHostClient;
@@ -146,19 +147,13 @@ impl HostConnection for GrpcConnection {
     fn execute(
         &self,
         remote: Arc<RemoteSession>,
-        cell: Arc<RemoteCell>,
+        cell: CellHandle,
         request: ExecuteRequest,
     ) -> Answer<RuntimeResponse> {
         let state = Arc::clone(&self.0);
         let execution_id = state.next_id("execution");
         remote.announce(execution_id.clone(), &cell);
-        Box::pin(async move {
-            let executed = state.execute(&remote, &cell, execution_id.clone(), request).await;
-            if let (Err(Failure::Refused(_)), None) = (&executed, cell.host_id()) {
-                remote.refused(&execution_id);
-            }
-            executed
-        })
+        Box::pin(async move { state.execute(&remote, &cell, execution_id, request).await })
     }
 
     fn wait(&self, remote: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting {
@@ -178,7 +173,7 @@ impl HostConnection for GrpcConnection {
         if let WaitId::Grpc(wait_id) = wait {
             let session_id = remote.id().to_owned();
             let mut client = self.0.client.clone();
-            // The wait itself tells how it ended.
+            // The answer to the wait says how it ended.
             tokio::spawn(async move {
                 client.cancel_wait(grpc::CancelWaitRequest { session_id, wait_id }).await
             });
@@ -196,6 +191,8 @@ impl HostConnection for GrpcConnection {
 
     fn close(&self, remote: &RemoteSession) -> Answer<()> {
         let (state, session_id) = (Arc::clone(&self.0), remote.id().to_owned());
+        // The host may end the streams before its answer to the request is here.
+        remote.closing.store(true, Ordering::Release);
         Box::pin(async move {
             let mut client = state.client.clone();
             let request = grpc::CloseSessionRequest { session_id: session_id.clone() };
@@ -243,7 +240,7 @@ impl State {
     async fn execute(
         &self,
         remote: &RemoteSession,
-        cell: &RemoteCell,
+        cell: &CellHandle,
         execution_id: String,
         request: ExecuteRequest,
     ) -> Result<RuntimeResponse, Failure> {
@@ -299,7 +296,7 @@ impl State {
             invocation_id: invocation_id.to_owned(),
             outcome: Some(outcome),
         };
-        // A call that the host has given up meanwhile is refused, and that is all.
+        // A call that the host has cancelled meanwhile is refused, which changes nothing.
         let _ = self.or_lost(self.client.clone().complete_tool_call(request)).await;
     }
 }
@@ -346,7 +343,7 @@ impl Session {
                 },
             }
         };
-        if !self.remote.ended.is_cancelled() {
+        if !self.remote.closing.load(Ordering::Acquire) {
             self.state.lifeline.fail(reason);
         }
     }

@@ -31,10 +31,7 @@ pub const VERSION: u32 = 1;
 /// The capability of taking [`ExecutionLimits`] when a session is opened.
 pub const LIMITS_CAPABILITY: &str = "session-cell-execution-resource-limits";
 
-pub(crate) use cellblock::support::CALL_CANCELLED;
-
-/// The contract's text for a notification that was cancelled.
-pub(crate) const NOTIFICATION_CANCELLED: &str = "code mode notification cancelled";
+pub(crate) use cellblock::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED};
 
 /// The contract's text for a nested call that is one too many.
 pub(crate) const TOO_MANY_DELEGATES: &str = "code-mode host has too many pending delegate calls";

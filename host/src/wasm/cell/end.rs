@@ -1,30 +1,24 @@
 //! The end of a cell: its stages, its last response, and the text of a limit.
 
-use super::super::answer::Content;
 use super::super::error_text::shorten;
-use super::super::registry::Conclusion;
 use super::super::sandbox::Finished;
 use super::{Cell, Guest};
 use crate::backend::{
     CallReport, CellReport, CellState, CodeModeError, LimitKind, RuntimeResponse,
 };
+use crate::cells::{Conclusion, Content};
 use std::fmt::Write;
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// Nested calls that the text of a limit lists.
 const CALLS_IN_TEXT: usize = 10;
-
-/// How long calls that were dropped have to notice.
-const ABORT_GRACE: Duration = Duration::from_millis(100);
 
 /// Where a cell is on its way to its end.
 pub(super) enum Stage {
     Running,
     /// The program has ended; notifications are still being delivered.
     Draining(End),
-    /// Calls have been asked to return; until the instant they may.
-    Closing(End, Instant),
+    /// Calls have been asked to return.
+    Closing(End),
 }
 
 /// How a cell ends.
@@ -37,7 +31,7 @@ impl Cell {
     /// The program has ended: what it notified is still delivered.
     pub(super) fn finish(&mut self, finished: Finished) -> Stage {
         self.guest = Guest::Gone;
-        self.shared.set_state(CellState::Ending);
+        self.outbox.status.set_state(CellState::Ending);
         self.callbacks.drop_undeliverable();
         Stage::Draining(End::Program(finished))
     }
@@ -52,8 +46,9 @@ impl Cell {
 
     /// Asks outstanding calls to return.
     pub(super) fn begin_closing(&mut self, end: End) -> Stage {
-        self.callbacks.cancel_calls();
-        Stage::Closing(end, Instant::now() + self.session.limits.cell.cancel_grace)
+        self.recent_calls.cancelled();
+        self.callbacks.begin_closing(self.session.limits.cell.cancel_grace);
+        Stage::Closing(end)
     }
 
     /// Ends the guest where it is, and asks calls and notifications to return.
@@ -63,23 +58,9 @@ impl Cell {
         }
         self.guest = Guest::Gone;
         self.take_output();
-        self.shared.set_state(CellState::Ending);
+        self.outbox.status.set_state(CellState::Ending);
         self.callbacks.cancel_all();
-        Stage::Closing(End::Terminated, Instant::now() + self.session.limits.cell.cancel_grace)
-    }
-
-    /// Calls that did not return when asked are dropped where they await; one that
-    /// never awaits is left to itself, and the cell ends without it.
-    pub(super) fn grace_over(&mut self, stage: Stage) -> Result<End, Stage> {
-        match stage {
-            Stage::Closing(end, _) if self.aborted => Ok(end),
-            Stage::Closing(end, _) => {
-                self.callbacks.abort();
-                self.aborted = true;
-                Err(Stage::Closing(end, Instant::now() + ABORT_GRACE))
-            }
-            other => Err(other),
-        }
+        self.begin_closing(End::Terminated)
     }
 
     /// Commits, answers and leaves the list, all in one moment.
@@ -99,7 +80,7 @@ impl Cell {
         let cell_id = self.id.clone();
         let mut report = CellReport {
             usage: self.usage_now(),
-            calls: self.callbacks.report(),
+            calls: self.recent_calls.report(),
             ..CellReport::default()
         };
         let response = match end {

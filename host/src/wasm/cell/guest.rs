@@ -1,12 +1,12 @@
 //! The guest of a cell: what it is doing, and its next step.
 
-use super::super::account::Charge;
 use super::super::bindings::cellblock::code_mode::types;
-use super::super::callbacks::CallEnd;
 use super::super::imports::Imports;
 use super::super::sandbox::{Finished, Sandbox, Step, Timer};
 use super::busy::slice;
+use super::calls::CallEnd;
 use super::{Cell, Start};
+use crate::cells::Charge;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -80,11 +80,11 @@ impl Events {
 impl Cell {
     /// The first step: instantiate, and run the program.
     pub(super) fn first_step(start: &mut Start) -> Guest {
-        let Start { request, session, shared, stored_values, tool_names, source_charge, .. } =
+        let Start { request, session, outbox, stored_values, tool_names, source_charge, .. } =
             start;
         let limits = &session.limits.cell;
         let imports = Imports::new(
-            Arc::clone(&shared.outbox),
+            Arc::clone(outbox),
             Arc::clone(&session.cell_limits),
             Arc::clone(&request.enabled_tools),
             stored_values.snapshot(),
@@ -155,12 +155,12 @@ impl Cell {
     /// the `await` once.
     pub(super) async fn is_stuck(&mut self) -> bool {
         let Guest::Resting { sandbox, timer: None } = &mut self.guest else { return false };
-        if !self.events.is_empty() || !self.callbacks.is_empty() {
+        if !self.events.is_empty() || !self.callbacks.is_idle() {
             return false;
         }
-        if !self.shared.is_stuck() {
+        if !self.outbox.status.is_stuck() {
             // Runs a few instructions, and no JavaScript.
-            self.shared.note_stuck_at(sandbox.awaiting().await);
+            self.outbox.status.note_stuck_at(sandbox.awaiting().await);
         }
         true
     }

@@ -279,7 +279,7 @@ impl CodeModeHost for Connection {
         let _in_flight =
             open.waits.insert(wait_id, wait.clone()).map_err(|_| Refusal::TooManyRequests)?;
         let _ended = wait.ended.drop_guard();
-        // Here and not in a task: a client that gives up ends it, and leaves its output to
+        // Here and not in a task: a client that goes away ends it, and leaves its output to
         // the next request.
         let outcome = tokio::select! {
             biased;

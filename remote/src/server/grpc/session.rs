@@ -130,7 +130,7 @@ impl OpenSession {
     }
 
     /// Sends an event. One for a client that has dropped the stream is lost.
-    pub(super) async fn event(&self, event: session_event::Event) -> Result<(), String> {
+    pub(super) async fn event(&self, event: session_event::Event) -> Result<(), FrameError> {
         let event = grpc::SessionEvent { event: Some(event) };
         let bytes = fits(&event)?;
         let events = lock(&self.events).clone();
@@ -274,7 +274,7 @@ impl CodeModeTurnHost for ClientTurnHost {
                 input_json: input.map(Bytes::from),
                 sequence: 0,
             };
-            let bytes = fits(&call)?;
+            let bytes = fits(&call).map_err(|error| error.to_string())?;
             let slot = subscription
                 .reserve(bytes)
                 .await
@@ -290,7 +290,8 @@ impl CodeModeTurnHost for ClientTurnHost {
         };
         if answered.is_none() && sent {
             let call = grpc::ToolCallCancelled { invocation_id: id };
-            open.event(session_event::Event::ToolCallCancelled(call)).await?;
+            // It is two identifiers: it fits.
+            let _ = open.event(session_event::Event::ToolCallCancelled(call)).await;
         }
         answered.unwrap_or_else(|| Err(cancelled()))
     }
@@ -316,7 +317,9 @@ impl CodeModeTurnHost for ClientTurnHost {
         // What was sent is delivered: the client delivers it before it closes the cell.
         tokio::select! {
             biased;
-            sent = open.event(session_event::Event::Notification(notification)) => sent,
+            sent = open.event(session_event::Event::Notification(notification)) => {
+                sent.map_err(|error| error.to_string())
+            }
             () = cancellation.cancelled() => Err(cancelled()),
         }
     }
@@ -330,9 +333,9 @@ impl CodeModeTurnHost for ClientTurnHost {
 
 /// Bytes of a message, which must not be longer than the client reads: a longer one would
 /// end the stream.
-fn fits(message: &impl Message) -> Result<usize, String> {
+fn fits(message: &impl Message) -> Result<usize, FrameError> {
     let bytes = message.encoded_len();
-    if bytes > MAX_BYTES { Err(FrameError::TooLong.to_string()) } else { Ok(bytes) }
+    if bytes > MAX_BYTES { Err(FrameError::TooLong) } else { Ok(bytes) }
 }
 
 /// An identifier that nobody can guess.

@@ -1,0 +1,13 @@
+//! What `Intl` computes, without a JavaScript engine: the locales, CLDR's tables,
+//! and the formatting that ECMA-402 leaves to them, as V8 does it over ICU 78.
+//!
+//! [`data`] reads the tables that `cargo xtask intl` generates: English lies in
+//! the image as it is read, other locales are inflated when first asked for.
+//! Everything else is a module for each constructor of `Intl`.
+
+pub mod data;
+pub mod decimal;
+pub mod locale;
+pub mod number;
+pub mod part;
+pub mod plural;

@@ -1,0 +1,115 @@
+//! Lists of locales, and which locale serves a request.
+
+use super::js::{Js, range_error, strings, to_object, type_error};
+use super::options::Options;
+use crate::engine;
+use crate::globals::{Args, Returned};
+use cellblock_intl::locale::{DEFAULT, Held, Tag, best_available};
+use rquickjs::{Ctx, Object, Value};
+
+/// `CanonicalizeLocaleList`
+pub(super) fn canonical_list<'js>(ctx: &Ctx<'js>, value: Option<&Value<'js>>) -> Js<'js, Vec<Tag>> {
+    let Some(value) = value.filter(|value| !value.is_undefined()) else { return Ok(Vec::new()) };
+    if value.is_string() {
+        return Ok(vec![parse(ctx, &engine::string_of(ctx, value)?)?]);
+    }
+    let list = to_object(ctx, value)?;
+    let length = engine::number_of(ctx, &engine::get(ctx, &list, c"length")?)?;
+    // A longer list than this is no list of locales.
+    let length = if length.is_nan() { 0 } else { length.clamp(0.0, 10_000.0) as u32 };
+    let mut tags: Vec<Tag> = Vec::new();
+    for at in 0..length {
+        let Some(item) = item(ctx, &list, at)? else { continue };
+        let tag = if item.is_string() || item.is_object() {
+            parse(ctx, &engine::string_of(ctx, &item)?)?
+        } else {
+            return Err(type_error(ctx, "Language ID should be string or object."));
+        };
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+/// An item of a list that may have holes.
+pub(super) fn item<'js>(
+    ctx: &Ctx<'js>,
+    list: &Object<'js>,
+    at: u32,
+) -> Js<'js, Option<Value<'js>>> {
+    if list.contains_key(at).map_err(|_| engine::Thrown::caught(ctx))? {
+        list.get(at).map(Some).map_err(|_| engine::Thrown::caught(ctx))
+    } else {
+        Ok(None)
+    }
+}
+
+/// A tag in canonical form, or the `RangeError` for a malformed one.
+pub(super) fn parse<'js>(ctx: &Ctx<'js>, text: &str) -> Js<'js, Tag> {
+    Tag::parse(text)
+        .ok_or_else(|| range_error(ctx, &format!("Invalid language tag: {}", text.to_lowercase())))
+}
+
+/// A keyword that decides something about a service.
+pub(super) struct Key<'a> {
+    /// Its two letters.
+    pub(super) name: &'static str,
+    /// The option that goes before the keyword.
+    pub(super) option: Option<String>,
+    /// Whether a value is known.
+    pub(super) known: &'a dyn Fn(Held, &str) -> bool,
+}
+
+/// The locale that serves a request.
+pub(super) struct Resolved {
+    /// Its name, with the keywords that were heeded.
+    pub(super) locale: String,
+    /// Its data.
+    pub(super) held: Held,
+    /// The value of each key, `None` where the locale's default holds.
+    pub(super) values: Vec<Option<String>>,
+}
+
+/// `ResolveLocale`
+pub(super) fn resolve(requested: &[Tag], keys: &[Key<'_>]) -> Resolved {
+    let found = requested.iter().find_map(|tag| best_available(tag).map(|held| (tag, held)));
+    let (tag, held) = found.map_or((None, DEFAULT), |(tag, held)| (Some(tag), held));
+    let mut name = Tag::default();
+    let mut values = Vec::new();
+    for key in keys {
+        let mut value = None;
+        if let Some(own) = tag.and_then(|tag| tag.keyword(key.name)) {
+            let meant = if own.is_empty() { "true" } else { own };
+            if (key.known)(held, meant) {
+                value = Some(meant.to_owned());
+                name.set_keyword(key.name, Some(own));
+            }
+        }
+        if let Some(option) = key.option.as_deref()
+            && (key.known)(held, option)
+            && value.as_deref() != Some(option)
+        {
+            value = Some(option.to_owned());
+            name.set_keyword(key.name, None);
+        }
+        values.push(value);
+    }
+    let keywords = name.to_string();
+    Resolved { locale: format!("{}{}", held.tag, keywords.trim_start_matches("und")), held, values }
+}
+
+/// `supportedLocalesOf`
+pub(super) fn supported_locales_of<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+    let requested = canonical_list(ctx, args.first())?;
+    let options = Options::coerced(ctx, args.get(1), "Intl")?;
+    options.matcher()?;
+    let supported = requested.iter().filter(|tag| best_available(tag).is_some());
+    strings(ctx, supported.map(ToString::to_string))
+}
+
+/// `Intl.getCanonicalLocales(locales)`
+pub(super) fn get_canonical_locales<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+    let tags = canonical_list(ctx, args.first())?;
+    strings(ctx, tags.iter().map(ToString::to_string))
+}

@@ -1,0 +1,193 @@
+//! `Intl` as JavaScript sees it: reading arguments and options, and handing them to
+//! the crate `cellblock-intl`, which computes.
+//!
+//! [`FUNCTIONS`] lists every function; [`js`] has what they share, [`locales`] and
+//! [`options`] the reading, and each constructor has a file of its own.
+
+mod js;
+mod locales;
+mod number;
+mod options;
+mod plural;
+
+use crate::engine::{self, Property, Thrown, run_helper};
+use crate::globals::{Args, Returned};
+use js::Js;
+use rquickjs::{Ctx, Object, Value, qjs};
+use std::ffi::{CStr, c_int};
+
+/// What the engine calls with a magic number.
+type Native = unsafe extern "C" fn(
+    *mut qjs::JSContext,
+    qjs::JSValue,
+    c_int,
+    *mut qjs::JSValue,
+    c_int,
+) -> qjs::JSValue;
+
+type Run = for<'a, 'js> fn(&Ctx<'js>, Args<'a, 'js>) -> Returned<'js>;
+
+/// What a function is on the object it belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A constructor on `Intl` that may be called without `new`.
+    Callable,
+    /// A constructor on `Intl` that requires `new`.
+    Constructor,
+    /// A function of a constructor.
+    Static,
+    /// A method of a prototype.
+    Method,
+    /// A getter of a prototype.
+    Getter,
+    /// A function of `Intl`.
+    Function,
+    /// A method of a built-in prototype, which replaces the engine's own.
+    Replacement,
+}
+
+/// One function: whose it is, what it is, its name, its length and what runs it.
+type Function = (&'static CStr, Kind, &'static CStr, c_int, Run);
+
+use Kind::{Callable, Constructor, Getter, Method, Replacement, Static};
+
+/// Every function. A constructor comes before what belongs to it.
+const FUNCTIONS: &[Function] = &[
+    (c"Intl", Kind::Function, c"getCanonicalLocales", 1, locales::get_canonical_locales),
+    (c"NumberFormat", Callable, c"NumberFormat", 0, number::construct),
+    (c"NumberFormat", Static, c"supportedLocalesOf", 1, locales::supported_locales_of),
+    (c"NumberFormat", Getter, c"format", 0, number::get_format),
+    (c"NumberFormat", Method, c"formatToParts", 1, number::format_to_parts),
+    (c"NumberFormat", Method, c"formatRange", 2, number::format_range),
+    (c"NumberFormat", Method, c"formatRangeToParts", 2, number::format_range_to_parts),
+    (c"NumberFormat", Method, c"resolvedOptions", 0, number::resolved_options),
+    (c"PluralRules", Constructor, c"PluralRules", 0, plural::construct),
+    (c"PluralRules", Static, c"supportedLocalesOf", 1, locales::supported_locales_of),
+    (c"PluralRules", Method, c"select", 1, plural::select),
+    (c"PluralRules", Method, c"selectRange", 2, plural::select_range),
+    (c"PluralRules", Method, c"resolvedOptions", 0, plural::resolved_options),
+    (c"Number", Replacement, c"toLocaleString", 0, number::number_to_locale_string),
+    (c"BigInt", Replacement, c"toLocaleString", 0, number::big_int_to_locale_string),
+];
+
+/// Adds `Intl` to the global scope and replaces the methods of built-ins that follow it.
+pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Js<'js, ()> {
+    js::register(ctx);
+    let intl = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
+    tag(ctx, &intl, "Intl")?;
+    for (at, (owner, kind, name, length, _)) in FUNCTIONS.iter().enumerate() {
+        let function = function(ctx, at, *kind, name, *length)?;
+        let name = name.to_str().unwrap_or_default();
+        match kind {
+            Callable | Constructor => add_constructor(ctx, &intl, name, &function)?,
+            Kind::Function => engine::define(ctx, &intl, name, &function, Property::Hidden)?,
+            Static => {
+                let constructor = member(ctx, &intl, owner)?;
+                engine::define(ctx, &constructor, name, &function, Property::Hidden)?;
+            }
+            Method | Getter => {
+                let prototype = member(ctx, &member(ctx, &intl, owner)?, c"prototype")?;
+                if *kind == Method {
+                    engine::define(ctx, &prototype, name, &function, Property::Hidden)?;
+                } else {
+                    let none = Value::new_undefined(ctx.clone());
+                    let hidden = Property::Hidden;
+                    engine::define_accessor(ctx, &prototype, name, &function, &none, hidden)?;
+                }
+            }
+            Replacement => {
+                let prototype = member(ctx, &member(ctx, &ctx.globals(), owner)?, c"prototype")?;
+                engine::define(ctx, &prototype, name, &function, Property::Hidden)?;
+            }
+        }
+    }
+    engine::define(ctx, &ctx.globals(), "Intl", intl.as_value(), Property::Hidden)
+}
+
+fn member<'js>(ctx: &Ctx<'js>, object: &Object<'js>, name: &CStr) -> Js<'js, Object<'js>> {
+    let value = engine::get(ctx, object, name)?;
+    value.into_object().ok_or_else(|| Thrown::text("a built-in is missing"))
+}
+
+fn add_constructor<'js>(
+    ctx: &Ctx<'js>,
+    intl: &Object<'js>,
+    name: &'static str,
+    constructor: &Value<'js>,
+) -> Js<'js, ()> {
+    let prototype = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
+    tag(ctx, &prototype, &format!("Intl.{name}"))?;
+    // SAFETY: both objects are alive; the engine links the two.
+    unsafe {
+        let raw = ctx.as_raw().as_ptr();
+        qjs::JS_SetConstructor(raw, constructor.as_raw(), prototype.as_raw());
+    }
+    js::keep_prototype(ctx, name, &prototype);
+    engine::define(ctx, intl, name, constructor, Property::Hidden)
+}
+
+/// Sets `Symbol.toStringTag`, which is neither writable nor enumerable.
+fn tag<'js>(ctx: &Ctx<'js>, object: &Object<'js>, name: &str) -> Js<'js, ()> {
+    let symbol = engine::get(ctx, &member(ctx, &ctx.globals(), c"Symbol")?, c"toStringTag")?;
+    let symbol = symbol.into_symbol().ok_or_else(|| Thrown::text("a built-in is missing"))?;
+    object
+        .prop(symbol, rquickjs::object::Property::from(name).configurable())
+        .map_err(|_| Thrown::caught(ctx))
+}
+
+fn function<'js>(
+    ctx: &Ctx<'js>,
+    at: usize,
+    kind: Kind,
+    name: &CStr,
+    length: c_int,
+) -> Returned<'js> {
+    let name = match kind {
+        Getter => std::ffi::CString::new(format!("get {}", name.to_string_lossy())),
+        _ => Ok(name.to_owned()),
+    };
+    let name = name.unwrap_or_default();
+    if !matches!(kind, Callable | Constructor) {
+        return engine::new_built_in(ctx, call, at as i16, &name, length);
+    }
+    // SAFETY: the engine calls a `constructor_or_func_magic` function with the magic it
+    // was created with, so the type it is passed as is the type it is called as.
+    unsafe {
+        let native = std::mem::transmute::<Native, qjs::JSCFunction>(call);
+        let value = qjs::JS_NewCFunction2(
+            ctx.as_raw().as_ptr(),
+            native,
+            name.as_ptr(),
+            length,
+            qjs::JSCFunctionEnum_JS_CFUNC_constructor_or_func_magic,
+            at as c_int,
+        );
+        let value = Value::from_raw(ctx.clone(), value);
+        if value.is_exception() { Err(Thrown::caught(ctx)) } else { Ok(value) }
+    }
+}
+
+/// The engine's way into every function of [`FUNCTIONS`]. To a constructor, `this` is
+/// `new.target`.
+unsafe extern "C" fn call(
+    raw: *mut qjs::JSContext,
+    this: qjs::JSValue,
+    count: c_int,
+    values: *mut qjs::JSValue,
+    magic: c_int,
+) -> qjs::JSValue {
+    let (_, kind, name, _, run) = FUNCTIONS[magic as usize];
+    // SAFETY: called by the engine with its own arguments.
+    unsafe {
+        run_helper(raw, this, count, values, |ctx, args| {
+            if kind == Constructor && args.this.is_undefined() {
+                let name = name.to_string_lossy();
+                return Err(js::type_error(
+                    ctx,
+                    &format!("Constructor Intl.{name} requires 'new'"),
+                ));
+            }
+            run(ctx, args)
+        })
+    }
+}
