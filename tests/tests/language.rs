@@ -17,6 +17,7 @@ async fn run(source: &str) -> (Vec<String>, Option<String>) {
         source: source.to_owned(),
         yield_time_ms: Some(60_000),
         max_output_tokens: None,
+        wants_value: false,
     };
     let response = service.execute(request).await.unwrap();
     let error = match &response {
