@@ -58,7 +58,7 @@ globalThis.cases = (seed, count) => {
     () => undefined, () => undefined, () => undefined,
     () => ['a', 'key', 1, 'key', Object('0'), Object(12), {}, null, 'p', 'g'],
     () => { let calls = 0; return function (k, v) { log(`r ${key(k)} ${typeof v} ${Array.isArray(this)}`); return ++calls > 200 ? 1 : pick([v, v, v, v, undefined, 5, { n: v }]); }; },
-    () => function (k, v) { return typeof v === 'object' && v ? v : String(v); },
+    () => function (k, v) { return typeof v === 'object' && v ? v : typeof v === 'function' ? 'f' : String(v); },
     () => new Proxy(['a', 'key'], {}),
     () => pick([null, 5, 'a', {}]),
   ];

@@ -17,7 +17,7 @@ const SKIPPED_FLAGS: [&str; 4] = ["noStrict", "raw", "CanBlockIsFalse", "CanBloc
 
 /// Features of tests that no cell can run: what the contract removes, other realms and
 /// agents, and proposals that the engine has not.
-const SKIPPED_FEATURES: [&str; 20] = [
+const SKIPPED_FEATURES: [&str; 21] = [
     "Atomics",
     "Atomics.pause",
     "Atomics.waitAsync",
@@ -25,6 +25,7 @@ const SKIPPED_FEATURES: [&str; 20] = [
     "ShadowRealm",
     "SharedArrayBuffer",
     "Temporal",
+    "await-dictionary",
     "cross-realm",
     "decorators",
     "dynamic-import",

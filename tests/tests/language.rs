@@ -311,6 +311,16 @@ async fn json_is_written_with_replacers_and_indentation() {
     .await;
 }
 
+#[tokio::test]
+async fn raw_json_is_written_as_it_is() {
+    prints(
+        "text(JSON.stringify({ a: JSON.rawJSON('1e1000'), b: [JSON.rawJSON('\"x\"')] })); \
+         text(JSON.rawJSON('12345678901234567890'))",
+        &["{\"a\":1e1000,\"b\":[\"x\"]}", "12345678901234567890"],
+    )
+    .await;
+}
+
 /// Structures that make themselves as they are read are refused in good time.
 #[tokio::test]
 async fn endless_structures_are_an_error_that_can_be_caught() {

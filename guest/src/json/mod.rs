@@ -37,6 +37,7 @@ const NUMBER: qjs::JSClassID = 4;
 const STRING: qjs::JSClassID = 5;
 const BOOLEAN: qjs::JSClassID = 6;
 const BIG_INT: qjs::JSClassID = 35;
+const RAW_JSON: qjs::JSClassID = 66;
 
 thread_local! {
     /// The engine's own `JSON.parse`, for revivers.
@@ -45,9 +46,9 @@ thread_local! {
 
 /// Panics unless the engine numbers its classes as this code expects.
 pub(crate) fn check_classes<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
-    let expected = [OBJECT, ARRAY, NUMBER, STRING, BOOLEAN, BIG_INT];
+    let expected = [OBJECT, ARRAY, NUMBER, STRING, BOOLEAN, BIG_INT, RAW_JSON];
     let values: Array = ctx
-        .eval("[{}, [], Object(1), Object(''), Object(true), Object(1n)]")
+        .eval("[{}, [], Object(1), Object(''), Object(true), Object(1n), JSON.rawJSON('1')]")
         .map_err(|_| Thrown::caught(ctx))?;
     for (at, class) in expected.into_iter().enumerate() {
         let value: Value = values.get(at).map_err(|_| Thrown::caught(ctx))?;

@@ -4,7 +4,8 @@ use super::open::{Members, Open, circle};
 use super::runs::quotable_run;
 use super::style::Style;
 use super::{
-    ARRAY, BIG_INT, BOOLEAN, Fail, KEY_BYTES, KEYS, Key, NUMBER, OBJECT, Owned, STRING, free_keys,
+    ARRAY, BIG_INT, BOOLEAN, Fail, KEY_BYTES, KEYS, Key, NUMBER, OBJECT, Owned, RAW_JSON, STRING,
+    free_keys,
 };
 use rquickjs::qjs;
 use std::collections::BTreeSet;
@@ -256,6 +257,13 @@ impl Writer {
         let plain = class == OBJECT || class == ARRAY;
         if !plain && matches!(class, NUMBER | STRING | BOOLEAN | BIG_INT) {
             return self.boxed(value, class);
+        }
+        if class == RAW_JSON {
+            // SAFETY: the value is alive, and has the text as a member that cannot change.
+            let raw = unsafe { qjs::JS_GetPropertyStr(self.raw, value, c"rawJSON".as_ptr()) };
+            let raw = Owned::new(self.raw, raw)?;
+            self.with_text(raw.value, Self::put)?;
+            return Ok(Begun::Written);
         }
         if self.path.len() >= self.max_depth {
             // SAFETY: the format has no directives.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Failures that are printed in full.
-const SHOWN: usize = 100;
+const SHOWN: usize = 1_000;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
