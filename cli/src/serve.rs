@@ -5,8 +5,7 @@ use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
 use cellblock::model::PatientBackend;
 use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
-use cellblock_remote::protocol::ExecutionLimits;
-use cellblock_remote::server::{Listen, Server, ServerLimits};
+use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
 use clap::Args;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,8 +107,12 @@ async fn interrupted() -> Result<()> {
 }
 
 /// The host's limits, or narrower ones that a client asked for.
-fn narrowed(own: &SessionLimits, asked: ExecutionLimits) -> Result<SessionLimits, CodeModeError> {
+fn narrowed(own: &SessionLimits, asked: AskedLimits) -> Result<SessionLimits, CodeModeError> {
+    let AskedLimits { execution: asked, cell } = asked;
     let mut limits = own.clone();
+    if let Some(cell) = cell {
+        limits.cell = limits.cell.narrowed_by(&cell);
+    }
     if let Some(max) = asked.max_yield_time_ms {
         limits.max_yield_time_ms = Some(limits.max_yield_time_ms.map_or(max, |own| own.min(max)));
     }

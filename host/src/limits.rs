@@ -133,6 +133,40 @@ impl CellLimits {
         Ok(())
     }
 
+    /// These limits, each as narrow as the narrower of it and the other's.
+    ///
+    /// ```
+    /// use cellblock::CellLimits;
+    ///
+    /// let own = CellLimits { calls: 100, timers: 5, ..CellLimits::default() };
+    /// let asked = CellLimits { calls: 10, timers: 50, ..CellLimits::default() };
+    /// let narrowed = own.narrowed_by(&asked);
+    /// assert_eq!((narrowed.calls, narrowed.timers), (10, 5));
+    /// ```
+    #[must_use]
+    pub fn narrowed_by(&self, asked: &Self) -> Self {
+        Self {
+            fuel: self.fuel.min(asked.fuel),
+            step_fuel: self.step_fuel.min(asked.step_fuel),
+            running_time: self.running_time.min(asked.running_time),
+            total_time: self.total_time.min(asked.total_time),
+            memory_bytes: self.memory_bytes.min(asked.memory_bytes),
+            stack_bytes: self.stack_bytes.min(asked.stack_bytes),
+            host_bytes: self.host_bytes.into_iter().chain(asked.host_bytes).min(),
+            output_bytes: self.output_bytes.min(asked.output_bytes),
+            output_items: self.output_items.min(asked.output_items),
+            calls: self.calls.min(asked.calls),
+            calls_in_flight: self.calls_in_flight.min(asked.calls_in_flight),
+            input_bytes: self.input_bytes.min(asked.input_bytes),
+            result_bytes: self.result_bytes.min(asked.result_bytes),
+            timers: self.timers.min(asked.timers),
+            stored_bytes: self.stored_bytes.min(asked.stored_bytes),
+            stored_keys: self.stored_keys.min(asked.stored_keys),
+            source_bytes: self.source_bytes.min(asked.source_bytes),
+            cancel_grace: self.cancel_grace.min(asked.cancel_grace),
+        }
+    }
+
     /// Size at which the sandbox's memory stops growing: room above what
     /// JavaScript may hold for the guest itself and for strings on their way. The guest's
     /// stack, which is the first part of its memory, is not counted.

@@ -147,7 +147,7 @@ pub struct CellUsage {
 }
 
 /// What a response says beyond the contract. Never part of the contract's JSON.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellReport {
     /// What the cell has used so far.
     pub usage: CellUsage,
@@ -195,7 +195,7 @@ impl CellReport {
 }
 
 /// A nested call, in the report of the cell that made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallReport {
     /// `tool-1`, `tool-2`, ... in the order of the calls.
     pub runtime_tool_call_id: String,
@@ -206,7 +206,8 @@ pub struct CallReport {
 }
 
 /// How a nested call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CallEnd {
     /// The tool returned a value.
     Succeeded,
@@ -285,6 +286,15 @@ impl RuntimeResponse {
 
     /// What the cell has used, and the limit it met.
     pub fn report(&self) -> &CellReport {
+        match self {
+            Self::Yielded { report, .. }
+            | Self::Terminated { report, .. }
+            | Self::Result { report, .. } => report,
+        }
+    }
+
+    /// The report, to be changed.
+    pub fn report_mut(&mut self) -> &mut CellReport {
         match self {
             Self::Yielded { report, .. }
             | Self::Terminated { report, .. }

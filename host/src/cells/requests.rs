@@ -3,7 +3,10 @@
 use super::answer::{Answer, Command, Content, Reply, Until};
 use super::registry::{Found, Registry};
 use super::status::CellStatus;
-use crate::backend::{CellId, CellReport, CodeModeError, RuntimeResponse, WaitOutcome};
+use crate::backend::{
+    CellId, CellReport, CodeModeError, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
+    WaitToPendingOutcome,
+};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -110,8 +113,43 @@ impl Registry {
         }
     }
 
+    /// Waits until a cell is frozen or has ended. What was yielded before and never received
+    /// is part of the answer.
+    ///
+    /// # Errors
+    /// As for [`Registry::ask`].
+    pub async fn wait_to_pending(
+        &self,
+        cell_id: CellId,
+        was_allocated: impl Fn() -> bool,
+    ) -> Result<WaitToPendingOutcome, CodeModeError> {
+        let mut earlier = self.earlier(&cell_id);
+        let observe = |reply| Command::Observe(Until::Frontier, reply);
+        loop {
+            match self.ask(&cell_id, &was_allocated, observe).await? {
+                Asked::Answer(yielded @ Answer::Yielded(..)) => {
+                    earlier.append(yielded.into_content());
+                }
+                Asked::Answer(Answer::Ended(mut response, _)) => {
+                    response.prepend(earlier.take().items);
+                    let ended = ExecuteToPendingOutcome::Completed(response);
+                    return Ok(WaitToPendingOutcome::LiveCell(ended));
+                }
+                Asked::Answer(Answer::Pending(content, calls)) => {
+                    let mut all = earlier.take();
+                    all.append(content);
+                    let pending = Answer::Pending(all, calls).into_frontier(cell_id);
+                    return Ok(WaitToPendingOutcome::LiveCell(pending));
+                }
+                Asked::Missing(missing) => {
+                    return Ok(WaitToPendingOutcome::MissingCell(missing));
+                }
+            }
+        }
+    }
+
     /// No earlier output yet.
-    pub(crate) fn earlier(&self, cell_id: &CellId) -> Earlier<'_> {
+    fn earlier(&self, cell_id: &CellId) -> Earlier<'_> {
         Earlier { registry: self, cell_id: cell_id.clone(), content: Content::default() }
     }
 
@@ -126,6 +164,18 @@ impl Registry {
 }
 
 impl Answer {
+    /// The answer to a caller that waits for the frontier.
+    pub fn into_frontier(self, cell_id: CellId) -> ExecuteToPendingOutcome {
+        match self {
+            Self::Pending(content, calls) => ExecuteToPendingOutcome::Pending {
+                cell_id,
+                content_items: content.items,
+                pending_tool_call_ids: calls.iter().map(|id| format!("tool-{id}")).collect(),
+            },
+            other => ExecuteToPendingOutcome::Completed(other.into_response(cell_id)),
+        }
+    }
+
     /// The answer as a response; a frontier that no caller waits for is a yield.
     pub fn into_response(self, cell_id: CellId) -> RuntimeResponse {
         match self {
@@ -166,7 +216,7 @@ impl Drop for PendingAnswer {
 
 /// Output of earlier answers that is to be part of the next. Dropped with it still
 /// inside, it gives the output back.
-pub(crate) struct Earlier<'a> {
+struct Earlier<'a> {
     registry: &'a Registry,
     cell_id: CellId,
     content: Content,
@@ -174,12 +224,12 @@ pub(crate) struct Earlier<'a> {
 
 impl Earlier<'_> {
     /// Adds the output of one more answer.
-    pub(crate) fn append(&mut self, later: Content) {
+    fn append(&mut self, later: Content) {
         self.content.append(later);
     }
 
     /// The output, for the answer that it is part of.
-    pub(crate) fn take(&mut self) -> Content {
+    fn take(&mut self) -> Content {
         std::mem::take(&mut self.content)
     }
 }

@@ -20,7 +20,7 @@ use crate::backend::{
     ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome, WaitRequest,
     WaitToPendingOutcome,
 };
-use crate::cells::{Account, Answer, Asked, CellStatus, Command, Until};
+use crate::cells::{Account, Answer, CellStatus, Until};
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
 use crate::limits::{CellLimits, SessionLimits, yield_timeout};
 use crate::stored::StoredValues;
@@ -189,37 +189,15 @@ impl CodeModeBackend for WasmBackend {
         stored_values: StoredValues,
     ) -> Result<ExecuteToPendingOutcome, CodeModeError> {
         let answer = self.start(cell_id.clone(), request, stored_values, Until::Frontier).await?;
-        Ok(frontier(cell_id, answer))
+        Ok(answer.into_frontier(cell_id))
     }
 
     async fn wait_to_pending(
         &self,
         cell_id: CellId,
     ) -> Result<WaitToPendingOutcome, CodeModeError> {
-        let registry = &self.session.registry;
-        let mut earlier = registry.earlier(&cell_id);
-        let observe = |reply| Command::Observe(Until::Frontier, reply);
-        loop {
-            match registry.ask(&cell_id, || self.was_allocated(&cell_id), observe).await? {
-                Asked::Answer(yielded @ Answer::Yielded(..)) => {
-                    earlier.append(yielded.into_content());
-                }
-                Asked::Answer(Answer::Ended(mut response, _)) => {
-                    response.prepend(earlier.take().items);
-                    let ended = ExecuteToPendingOutcome::Completed(response);
-                    return Ok(WaitToPendingOutcome::LiveCell(ended));
-                }
-                Asked::Answer(Answer::Pending(content, calls)) => {
-                    let mut all = earlier.take();
-                    all.append(content);
-                    let pending = frontier(cell_id, Answer::Pending(all, calls));
-                    return Ok(WaitToPendingOutcome::LiveCell(pending));
-                }
-                Asked::Missing(missing) => {
-                    return Ok(WaitToPendingOutcome::MissingCell(missing));
-                }
-            }
-        }
+        let was_allocated = || self.was_allocated(&cell_id);
+        self.session.registry.wait_to_pending(cell_id.clone(), was_allocated).await
     }
 
     fn cells(&self) -> Vec<CellInfo> {
@@ -234,17 +212,6 @@ impl CodeModeBackend for WasmBackend {
         self.session.end();
         self.session.tasks.close();
         self.session.tasks.wait().await;
-    }
-}
-
-fn frontier(cell_id: CellId, answer: Answer) -> ExecuteToPendingOutcome {
-    match answer {
-        Answer::Pending(content, calls) => ExecuteToPendingOutcome::Pending {
-            cell_id,
-            content_items: content.items,
-            pending_tool_call_ids: calls.iter().map(|id| format!("tool-{id}")).collect(),
-        },
-        other => ExecuteToPendingOutcome::Completed(other.into_response(cell_id)),
     }
 }
 

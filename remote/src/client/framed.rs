@@ -5,20 +5,19 @@
 
 use super::cell::CellHandle;
 use super::connection::{
-    Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
+    Answer, ConnectError, ConnectionError, Failure, HostConnection, HostResponse, Lifeline,
+    Program, Wait, WaitId, Waiting,
 };
 use super::session::RemoteSession;
 use crate::in_flight::InFlight;
 use crate::protocol::frame::{self, FrameError};
 use crate::protocol::{
     ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, LIMITS_CAPABILITY,
-    MAX_VALUE_DEPTH, OperationRequest, OperationValue, Outcome, Refusal, TimedResponse, VERSION,
+    MAX_VALUE_DEPTH, OperationRequest, OperationValue, Outcome, Refusal, SEAM_CAPABILITY,
+    SeamExecute, SeamOpen, StoredDelta, TimedResponse, VERSION,
 };
 use cellblock::support::is_shallow_text;
-use cellblock::{
-    BoxFuture, CellId, CodeModeError, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome,
-    WaitRequest,
-};
+use cellblock::{BoxFuture, CellId, CellLimits, CodeModeError, ToolResult, WaitRequest};
 use futures_util::StreamExt;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -42,6 +41,8 @@ struct State {
     lifeline: Lifeline,
     /// Whether the host takes limits of a session.
     takes_limits: bool,
+    /// Whether the host has what this project adds to the protocol.
+    has_seam: bool,
     last_id: AtomicI64,
     /// Requests of this side. The host bounds them.
     requests: InFlight<i64, Pending>,
@@ -53,7 +54,7 @@ struct State {
 enum Pending {
     Operation(oneshot::Sender<Result<OperationValue, Failure>>),
     /// An execute is answered twice: when its cell has an id, and with its first response.
-    Execute(Arc<RemoteSession>, CellHandle, oneshot::Sender<Result<RuntimeResponse, Failure>>),
+    Execute(Arc<RemoteSession>, CellHandle, oneshot::Sender<Result<HostResponse, Failure>>),
 }
 
 impl FramedConnection {
@@ -74,6 +75,7 @@ impl FramedConnection {
             outgoing,
             lifeline: Lifeline::default(),
             takes_limits: capabilities.iter().any(|each| each == LIMITS_CAPABILITY),
+            has_seam: capabilities.iter().any(|each| each == SEAM_CAPABILITY),
             last_id: AtomicI64::new(0),
             requests: InFlight::new(usize::MAX),
             delegates: InFlight::new(usize::MAX),
@@ -98,11 +100,11 @@ impl FramedConnection {
         )
     }
 
-    fn outcome(&self, answer: Answer<OperationValue>) -> Answer<WaitOutcome> {
+    fn outcome(&self, answer: Answer<OperationValue>) -> Answer<HostResponse> {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             match answer.await? {
-                OperationValue::WaitCompleted { outcome } => Ok(outcome.into()),
+                OperationValue::WaitCompleted { outcome } => outcome.try_into(),
                 other => {
                     let what = format!("a wait was answered with {other:?}");
                     state.fail(ConnectionError::Protocol(what));
@@ -120,7 +122,7 @@ async fn shake_hands<R: AsyncRead + Unpin>(
     let hello = ClientMessage::Hello {
         supported_versions: vec![VERSION],
         required_capabilities: Vec::new(),
-        optional_capabilities: vec![LIMITS_CAPABILITY.to_owned()],
+        optional_capabilities: vec![LIMITS_CAPABILITY.to_owned(), SEAM_CAPABILITY.to_owned()],
     };
     let hello = frame::encode(&hello).map_err(|error| error.to_string())?;
     output.write_all(&hello).await.map_err(|error| error.to_string())?;
@@ -151,7 +153,16 @@ impl HostConnection for FramedConnection {
         self.0.fail(reason);
     }
 
-    fn open(&self, session: Arc<RemoteSession>, limits: ExecutionLimits) -> Answer<()> {
+    fn open(
+        &self,
+        session: Arc<RemoteSession>,
+        limits: ExecutionLimits,
+        cell: Option<CellLimits>,
+    ) -> Answer<()> {
+        if cell.is_some() && !self.0.has_seam {
+            let refused = CodeModeError::Unsupported("limits of this kind");
+            return Box::pin(std::future::ready(Err(Failure::Refused(refused))));
+        }
         let limited = limits != ExecutionLimits::default();
         if limited && !self.0.takes_limits {
             let why = "code-mode session provider does not support resource limits".to_owned();
@@ -164,6 +175,7 @@ impl HostConnection for FramedConnection {
         let (_, answer) = self.operation(OperationRequest::Open {
             session_id: session_id.clone(),
             cell_execution_limits: limited.then_some(limits),
+            seam: cell.map(|cell_limits| SeamOpen { cell_limits }),
         });
         Box::pin(async move {
             answer.await.map(drop).inspect_err(|_| state.lifeline.remove(&session_id))
@@ -174,24 +186,24 @@ impl HostConnection for FramedConnection {
         &self,
         session: Arc<RemoteSession>,
         cell: CellHandle,
-        request: ExecuteRequest,
-    ) -> Answer<RuntimeResponse> {
-        let (initial, answer) = oneshot::channel();
-        let session_id = session.id().to_owned();
+        program: Program,
+    ) -> Answer<HostResponse> {
         let state = Arc::clone(&self.0);
-        let request = OperationRequest::Execute { session_id, request };
-        let sent =
-            state.request(state.next_id(), Pending::Execute(session, cell, initial), request);
         Box::pin(async move {
-            sent.await?;
+            let answer = state.execute(session, cell, program).await?;
             answer.await.unwrap_or_else(|_| Err(state.lifeline.failure()))
         })
     }
 
-    fn wait(&self, session: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting {
+    fn wait(&self, session: &RemoteSession, cell_id: CellId, wait: Wait) -> Waiting {
+        let (yield_time_ms, until_frontier) = match wait {
+            Wait::Yield(yield_time_ms) => (yield_time_ms, false),
+            Wait::Frontier => (0, true),
+        };
         let (id, answer) = self.operation(OperationRequest::Wait {
             session_id: session.id().to_owned(),
             request: WaitRequest { cell_id, yield_time_ms },
+            until_frontier,
         });
         Waiting { id: WaitId::Framed(id), answer: self.outcome(answer) }
     }
@@ -203,7 +215,7 @@ impl HostConnection for FramedConnection {
         }
     }
 
-    fn terminate(&self, session: &RemoteSession, cell_id: CellId) -> Answer<WaitOutcome> {
+    fn terminate(&self, session: &RemoteSession, cell_id: CellId) -> Answer<HostResponse> {
         let session_id = session.id().to_owned();
         let (_, answer) = self.operation(OperationRequest::Terminate { session_id, cell_id });
         self.outcome(answer)
@@ -266,6 +278,50 @@ impl State {
         }
     }
 
+    /// Sends a program, with what of the stored values the host does not have; its first
+    /// response goes to the receiver.
+    async fn execute(
+        self: &Arc<Self>,
+        session: Arc<RemoteSession>,
+        cell: CellHandle,
+        program: Program,
+    ) -> Result<oneshot::Receiver<Result<HostResponse, Failure>>, Failure> {
+        let session_id = session.id().to_owned();
+        let (initial, answer) = oneshot::channel();
+        let pending = Pending::Execute(Arc::clone(&session), cell, initial);
+        let id = self.next_id();
+        if !self.has_seam {
+            let request =
+                OperationRequest::Execute { session_id, request: program.plain()?, seam: None };
+            self.request(id, pending, request).await?;
+            return Ok(answer);
+        }
+        // A writer that has ended has failed the connection.
+        let place = self.outgoing.reserve().await.map_err(|_| self.lifeline.failure())?;
+        self.requests.put(id, pending).map_err(|_| self.lifeline.failure())?;
+        let now = program.stored.to_json();
+        // The host takes changes over in the order in which they are sent: they are found
+        // out and queued in one go.
+        let mut known = session.known_values();
+        let seam = SeamExecute {
+            stored: StoredDelta::between(&known, &now),
+            until_frontier: program.until_frontier,
+        };
+        let request =
+            OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };
+        match frame::encode(&ClientMessage::Request { id, request }) {
+            Ok(frame) => {
+                place.send(frame);
+                *known = now;
+                Ok(answer)
+            }
+            Err(error) => {
+                self.requests.complete(&id);
+                Err(Failure::Refused(CodeModeError::InvalidRequest(error.to_string())))
+            }
+        }
+    }
+
     async fn send(&self, message: &ClientMessage) {
         match frame::encode(message) {
             Ok(frame) => {
@@ -291,6 +347,12 @@ impl State {
                 // is taken out here no answer is sent.
                 if let Some(cancelled) = self.delegates.complete(&id) {
                     cancelled.cancel();
+                }
+                Ok(())
+            }
+            HostMessage::CellEnded { session_id, cell_id } => {
+                if let Some(session) = self.lifeline.session(&session_id) {
+                    session.ended(cell_id.as_ref());
                 }
                 Ok(())
             }

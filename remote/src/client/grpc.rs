@@ -7,7 +7,8 @@
 
 use super::cell::CellHandle;
 use super::connection::{
-    Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
+    Answer, ConnectError, ConnectionError, Failure, HostConnection, HostResponse, Lifeline,
+    Program, Wait, WaitId, Waiting,
 };
 use super::session::RemoteSession;
 use crate::in_flight::InFlight;
@@ -16,8 +17,8 @@ use crate::protocol::grpc::code_mode_host_client::CodeModeHostClient;
 use crate::protocol::grpc::{self, execute_event, session_event};
 use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS};
 use cellblock::{
-    BoxFuture, CellId, CodeModeNestedToolCall, ExecuteRequest, RuntimeResponse, ToolResult,
-    WaitOutcome,
+    BoxFuture, CellId, CellLimits, CodeModeError, CodeModeNestedToolCall, ExecuteRequest,
+    RuntimeResponse, ToolResult, WaitOutcome,
 };
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
@@ -89,11 +90,15 @@ impl GrpcConnection {
         answer: impl Future<Output = Result<tonic::Response<grpc::WaitResponse>, Status>>
         + Send
         + 'static,
-    ) -> Answer<WaitOutcome> {
+    ) -> Answer<HostResponse> {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             let response = state.or_lost(answer).await?.into_inner();
-            response.try_into().map_err(|why: grpc::Malformed| state.lifeline.violation(why))
+            match WaitOutcome::try_from(response) {
+                Ok(WaitOutcome::LiveCell(response)) => Ok(response.into()),
+                Ok(WaitOutcome::MissingCell(_)) => Err(Failure::Missing),
+                Err(why) => Err(state.lifeline.violation(why)),
+            }
         })
     }
 }
@@ -113,9 +118,18 @@ impl HostConnection for GrpcConnection {
         self.0.lifeline.fail(reason);
     }
 
-    fn open(&self, remote: Arc<RemoteSession>, limits: ExecutionLimits) -> Answer<()> {
+    fn open(
+        &self,
+        remote: Arc<RemoteSession>,
+        limits: ExecutionLimits,
+        cell: Option<CellLimits>,
+    ) -> Answer<()> {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
+            if cell.is_some() {
+                let refused = CodeModeError::Unsupported("limits of this kind over gRPC");
+                return Err(Failure::Refused(refused));
+            }
             let ExecutionLimits { max_yield_time_ms, max_heap_size_bytes } = limits;
             let cell_execution_limits = (limits != ExecutionLimits::default()).then_some(
                 grpc::SessionCellExecutionLimits { max_yield_time_ms, max_heap_size_bytes },
@@ -148,16 +162,24 @@ impl HostConnection for GrpcConnection {
         &self,
         remote: Arc<RemoteSession>,
         cell: CellHandle,
-        request: ExecuteRequest,
-    ) -> Answer<RuntimeResponse> {
+        program: Program,
+    ) -> Answer<HostResponse> {
         let state = Arc::clone(&self.0);
         let execution_id = state.next_id("execution");
         remote.announce(execution_id.clone(), &cell);
-        Box::pin(async move { state.execute(&remote, &cell, execution_id, request).await })
+        Box::pin(async move {
+            let request = program.plain()?;
+            state.execute(&remote, &cell, execution_id, request).await.map(Into::into)
+        })
     }
 
-    fn wait(&self, remote: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting {
+    fn wait(&self, remote: &RemoteSession, cell_id: CellId, wait: Wait) -> Waiting {
         let id = self.0.next_id("wait");
+        let Wait::Yield(yield_time_ms) = wait else {
+            let refused = Failure::Refused(CodeModeError::Unsupported("frozen cells"));
+            let answer = Box::pin(std::future::ready(Err(refused)));
+            return Waiting { id: WaitId::Grpc(id), answer };
+        };
         let request = grpc::WaitRequest {
             session_id: remote.id().to_owned(),
             cell_id: cell_id.to_string(),
@@ -180,7 +202,7 @@ impl HostConnection for GrpcConnection {
         }
     }
 
-    fn terminate(&self, remote: &RemoteSession, cell_id: CellId) -> Answer<WaitOutcome> {
+    fn terminate(&self, remote: &RemoteSession, cell_id: CellId) -> Answer<HostResponse> {
         let request = grpc::TerminateRequest {
             session_id: remote.id().to_owned(),
             cell_id: cell_id.to_string(),

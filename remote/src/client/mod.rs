@@ -18,12 +18,12 @@ pub use child::HostCommand;
 
 use async_trait::async_trait;
 use cell::Start;
-use cellblock::cells::{CellStatus, Until};
+use cellblock::cells::{Answer, CellStatus, Until};
 use cellblock::support::{lock, yield_timeout};
 use cellblock::{
     CellId, CellInfo, CellLimits, CodeModeBackend, CodeModeError, CodeModeTurnHost,
-    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, StoredValues,
-    WaitOutcome, WaitRequest, WaitToPendingOutcome,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, SessionLimits,
+    StoredValues, WaitOutcome, WaitRequest, WaitToPendingOutcome,
 };
 use connection::ConnectError;
 use session::Session;
@@ -33,29 +33,50 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Limits of a session on a host process. All others are the host's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessLimits {
     /// As [`SessionLimits::max_yield_time_ms`](cellblock::SessionLimits::max_yield_time_ms).
     pub max_yield_time_ms: Option<u64>,
     /// Bytes of memory for JavaScript; `None` for what the host allows. Hosts other
     /// than this project's may take it and not keep it.
     pub max_heap_size_bytes: Option<u64>,
+    /// Limits of the session's cells, each where it is narrower than the host's; `None` for
+    /// what the host allows. Only hosts of this project take them, over framed JSON.
+    pub cell: Option<CellLimits>,
     /// As [`CellLimits::cancel_grace`](cellblock::CellLimits::cancel_grace): kept on this side.
     pub cancel_grace: Duration,
+    /// As [`SessionLimits::cells`], kept on this side, where a cell of a host that does not
+    /// say that it has ended counts until its result was fetched. The host's own limits come
+    /// on top. `None` for those alone.
+    pub cells: Option<usize>,
+    /// As [`SessionLimits::unread_results`]: kept on this side.
+    pub unread_results: usize,
+    /// As [`SessionLimits::unread_bytes`]: kept on this side.
+    pub unread_bytes: usize,
 }
 
 impl Default for ProcessLimits {
     fn default() -> Self {
-        let cancel_grace = CellLimits::default().cancel_grace;
-        Self { max_yield_time_ms: None, max_heap_size_bytes: None, cancel_grace }
+        let SessionLimits { unread_results, unread_bytes, cell, .. } = SessionLimits::default();
+        Self {
+            max_yield_time_ms: None,
+            max_heap_size_bytes: None,
+            cell: None,
+            cancel_grace: cell.cancel_grace,
+            cells: None,
+            unread_results,
+            unread_bytes,
+        }
     }
 }
 
 /// Runs cells in a host process: one session there.
 ///
-/// What cells store stays there too, and is lost with the
-/// host: the [`StoredValues`] that [`execute`](CodeModeBackend::execute) is given must
-/// be empty. Reports are empty, for the protocols carry none. Cells cannot be frozen.
+/// Over framed JSON, a host of this project does all that the seam offers: the
+/// [`StoredValues`] are the caller's, of which only changes travel, cells can be frozen, and
+/// responses have reports. With another host, and over gRPC, what cells store stays with the
+/// host and is lost with it: the values that [`execute`](CodeModeBackend::execute) is given
+/// must be empty. Reports are empty then, and cells cannot be frozen.
 ///
 /// It must be used within a tokio runtime with its timer and its input and output
 /// enabled. Dropping it ends its cells without waiting for them.
@@ -111,12 +132,35 @@ impl ProcessBackend {
     }
 
     /// A cell that is missing because its host is gone is an error, not an outcome.
-    fn unless_stale(&self, id: CellId, outcome: WaitOutcome) -> Result<WaitOutcome, CodeModeError> {
-        let is_missing = matches!(outcome, WaitOutcome::MissingCell(_));
-        if is_missing && parse(&id).0 < self.session.host.generation() {
-            return Err(CodeModeError::StaleGeneration(id));
+    fn check_stale(&self, id: &CellId, is_missing: bool) -> Result<(), CodeModeError> {
+        if is_missing && parse(id).0 < self.session.host.generation() {
+            return Err(CodeModeError::StaleGeneration(id.clone()));
         }
-        Ok(outcome)
+        Ok(())
+    }
+
+    /// Starts a cell and waits for its first answer.
+    async fn start(
+        &self,
+        cell_id: CellId,
+        request: ExecuteRequest,
+        stored: StoredValues,
+        until: Until,
+    ) -> Result<Answer, CodeModeError> {
+        let status = Arc::new(CellStatus::default());
+        let (entry, commands) = self.session.registry.admit(&cell_id, &status)?;
+        let (reply, answer) = oneshot::channel();
+        self.session.tasks.spawn(cell::run(Start {
+            entry,
+            id: cell_id.clone(),
+            request,
+            stored,
+            session: Arc::clone(&self.session),
+            status: Arc::clone(&status),
+            commands,
+            first: (until, reply),
+        }));
+        self.session.registry.first_answer(cell_id, status, answer).await
     }
 }
 
@@ -148,23 +192,9 @@ impl CodeModeBackend for ProcessBackend {
         request: ExecuteRequest,
         stored_values: StoredValues,
     ) -> Result<RuntimeResponse, CodeModeError> {
-        if !stored_values.is_empty() {
-            return Err(CodeModeError::Unsupported("stored values from outside its session"));
-        }
-        let status = Arc::new(CellStatus::default());
-        let (entry, commands) = self.session.registry.admit(&cell_id, &status)?;
-        let (reply, answer) = oneshot::channel();
-        self.session.tasks.spawn(cell::run(Start {
-            entry,
-            id: cell_id.clone(),
-            first: (self.until(request.yield_time_ms), reply),
-            request,
-            session: Arc::clone(&self.session),
-            status: Arc::clone(&status),
-            commands,
-        }));
-        let first = self.session.registry.first_answer(cell_id.clone(), status, answer);
-        Ok(first.await?.into_response(cell_id))
+        let until = self.until(request.yield_time_ms);
+        let answer = self.start(cell_id.clone(), request, stored_values, until).await?;
+        Ok(answer.into_response(cell_id))
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<WaitOutcome, CodeModeError> {
@@ -172,29 +202,35 @@ impl CodeModeBackend for ProcessBackend {
         let (until, was_allocated) =
             (self.until(Some(yield_time_ms)), || self.was_allocated(&cell_id));
         let outcome = self.session.registry.wait(cell_id.clone(), until, was_allocated).await?;
-        self.unless_stale(cell_id, outcome)
+        self.check_stale(&cell_id, matches!(outcome, WaitOutcome::MissingCell(_)))?;
+        Ok(outcome)
     }
 
     async fn terminate(&self, cell_id: CellId) -> Result<WaitOutcome, CodeModeError> {
         let was_allocated = || self.was_allocated(&cell_id);
         let outcome = self.session.registry.terminate(cell_id.clone(), was_allocated).await?;
-        self.unless_stale(cell_id, outcome)
+        self.check_stale(&cell_id, matches!(outcome, WaitOutcome::MissingCell(_)))?;
+        Ok(outcome)
     }
 
     async fn execute_to_pending(
         &self,
-        _cell_id: CellId,
-        _request: ExecuteRequest,
-        _stored_values: StoredValues,
+        cell_id: CellId,
+        request: ExecuteRequest,
+        stored_values: StoredValues,
     ) -> Result<ExecuteToPendingOutcome, CodeModeError> {
-        Err(CodeModeError::Unsupported("frozen cells"))
+        let answer = self.start(cell_id.clone(), request, stored_values, Until::Frontier).await?;
+        Ok(answer.into_frontier(cell_id))
     }
 
     async fn wait_to_pending(
         &self,
-        _cell_id: CellId,
+        cell_id: CellId,
     ) -> Result<WaitToPendingOutcome, CodeModeError> {
-        Err(CodeModeError::Unsupported("frozen cells"))
+        let was_allocated = || self.was_allocated(&cell_id);
+        let outcome = self.session.registry.wait_to_pending(cell_id.clone(), was_allocated).await?;
+        self.check_stale(&cell_id, matches!(outcome, WaitToPendingOutcome::MissingCell(_)))?;
+        Ok(outcome)
     }
 
     fn cells(&self) -> Vec<CellInfo> {

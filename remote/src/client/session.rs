@@ -10,7 +10,7 @@ use cellblock::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED, TurnWorkers, lo
 use cellblock::{BoxFuture, CodeModeNestedToolCall, SessionLimits, ToolResult};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -52,8 +52,12 @@ pub(super) struct Connected {
 
 impl Session {
     pub(super) fn new(host: HostProcess, limits: ProcessLimits) -> Self {
-        // How many cells may live is for the host to say.
-        let kept = SessionLimits { cells: usize::MAX, ..SessionLimits::default() };
+        let kept = SessionLimits {
+            cells: limits.cells.unwrap_or(usize::MAX),
+            unread_results: limits.unread_results,
+            unread_bytes: limits.unread_bytes,
+            ..SessionLimits::default()
+        };
         Self {
             host,
             limits,
@@ -76,10 +80,11 @@ impl Session {
             Arc::clone(&newest.connected)
         };
         let open = || async {
-            let ProcessLimits { max_yield_time_ms, max_heap_size_bytes, .. } = self.limits;
+            let ProcessLimits { max_yield_time_ms, max_heap_size_bytes, ref cell, .. } =
+                self.limits;
             let remote = Arc::new(RemoteSession::default());
             let limits = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
-            connection.open(Arc::clone(&remote), limits).await?;
+            connection.open(Arc::clone(&remote), limits, cell.clone()).await?;
             Ok(Connected { connection: Arc::clone(&connection), remote })
         };
         slot.get_or_try_init(open).await.cloned()
@@ -118,6 +123,8 @@ pub(super) struct RemoteSession {
     /// Cells by what their messages carry: their id on the host, or their execution's.
     cells: Mutex<HashMap<String, CellHandle>>,
     delegates: Delegates,
+    /// The stored values that the host has, where they are the client's.
+    known_values: Mutex<HashMap<String, Arc<str>>>,
     /// The connection is gone.
     lost: AtomicBool,
 }
@@ -197,6 +204,18 @@ impl RemoteSession {
     fn delegate(&self, key: &str) -> Option<(CellHandle, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.delegates.0).try_acquire_owned().ok()?;
         Some((self.cell(key)?, permit))
+    }
+
+    /// The stored values that the host has.
+    pub(super) fn known_values(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
+        lock(&self.known_values)
+    }
+
+    /// A cell has ended, and its last response waits on the host.
+    pub(super) fn ended(&self, key: &str) {
+        if let Some(cell) = self.cell(key) {
+            cell.send(Event::Ended);
+        }
     }
 
     /// The host has closed a cell.

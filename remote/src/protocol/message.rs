@@ -1,6 +1,9 @@
 //! The messages of framed JSON, version 1. Both sides refuse fields they do not know.
 
 mod delegate_response;
+mod seam;
+
+pub use seam::{SeamExecute, SeamOpen, SeamResponse, StoredDelta};
 
 use cellblock::{
     CellId, CellReport, CodeModeNestedToolCall, ContentItem, ExecuteRequest, RuntimeResponse,
@@ -62,6 +65,9 @@ pub enum OperationRequest {
         /// Limits of its cells. Needs [`LIMITS_CAPABILITY`](super::LIMITS_CAPABILITY).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cell_execution_limits: Option<ExecutionLimits>,
+        /// Needs [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seam: Option<SeamOpen>,
     },
     /// Starts a program; answered twice, with the cell's id and with its first response.
     #[serde(rename = "session/execute")]
@@ -70,6 +76,9 @@ pub enum OperationRequest {
         session_id: String,
         /// The program.
         request: ExecuteRequest,
+        /// Needs [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seam: Option<SeamExecute>,
     },
     /// Waits for a cell.
     #[serde(rename = "session/wait")]
@@ -78,6 +87,10 @@ pub enum OperationRequest {
         session_id: String,
         /// The cell, and how long.
         request: WaitRequest,
+        /// Whether to wait until the program is frozen or has ended, however long that
+        /// takes. Needs [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        until_frontier: bool,
     },
     /// Ends a cell.
     #[serde(rename = "session/terminate")]
@@ -161,6 +174,15 @@ pub enum HostMessage {
     DelegateCancel {
         /// The delegate request.
         id: i64,
+    },
+    /// A cell has ended, and its last response waits to be fetched. Only where
+    /// [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
+    #[serde(rename = "cell/ended")]
+    CellEnded {
+        /// The session.
+        session_id: String,
+        /// The cell.
+        cell_id: CellId,
     },
     /// A cell has ended and everything of it has been sent.
     #[serde(rename = "cell/closed")]
@@ -317,6 +339,9 @@ pub enum TimedResponse {
         /// From the request's arrival to this, in nanoseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code_mode_host_duration_ns: Option<u64>,
+        /// Only where [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seam: Option<Box<SeamResponse>>,
     },
     /// The cell was terminated.
     Terminated {
@@ -327,6 +352,9 @@ pub enum TimedResponse {
         /// From the request's arrival to this, in nanoseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code_mode_host_duration_ns: Option<u64>,
+        /// Only where [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seam: Option<Box<SeamResponse>>,
     },
     /// The cell ended.
     Result {
@@ -342,6 +370,9 @@ pub enum TimedResponse {
         /// From the request's arrival to this, in nanoseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code_mode_host_duration_ns: Option<u64>,
+        /// Only where [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seam: Option<Box<SeamResponse>>,
     },
 }
 
@@ -368,7 +399,33 @@ impl TimedResponse {
             Self::Result { error_text, .. } => error_text.as_ref().map_or(0, String::len),
             _ => 0,
         };
-        content_items.iter().map(ContentItem::byte_len).sum::<usize>() + error_text
+        let stored = self.seam().map_or(0, SeamResponse::carried_bytes);
+        content_items.iter().map(ContentItem::byte_len).sum::<usize>() + error_text + stored
+    }
+
+    fn seam(&self) -> Option<&SeamResponse> {
+        let (Self::Yielded { seam, .. }
+        | Self::Terminated { seam, .. }
+        | Self::Result { seam, .. }) = self;
+        seam.as_deref()
+    }
+
+    /// Takes what only hosts of this project's send.
+    pub(crate) fn take_seam(&mut self) -> Option<SeamResponse> {
+        let (Self::Yielded { seam, .. }
+        | Self::Terminated { seam, .. }
+        | Self::Result { seam, .. }) = self;
+        seam.take().map(|seam| *seam)
+    }
+
+    /// The same with what only clients of this project's take.
+    #[must_use]
+    pub(crate) fn with_seam(mut self, addition: SeamResponse) -> Self {
+        let (Self::Yielded { seam, .. }
+        | Self::Terminated { seam, .. }
+        | Self::Result { seam, .. }) = &mut self;
+        *seam = Some(Box::new(addition));
+        self
     }
 
     /// A response that took `duration`; a result waited for `buffered` of it or before.
@@ -377,10 +434,10 @@ impl TimedResponse {
         let code_mode_host_duration_ns = nanos(duration);
         match response {
             RuntimeResponse::Yielded { cell_id, content_items, .. } => {
-                Self::Yielded { cell_id, content_items, code_mode_host_duration_ns }
+                Self::Yielded { cell_id, content_items, code_mode_host_duration_ns, seam: None }
             }
             RuntimeResponse::Terminated { cell_id, content_items, .. } => {
-                Self::Terminated { cell_id, content_items, code_mode_host_duration_ns }
+                Self::Terminated { cell_id, content_items, code_mode_host_duration_ns, seam: None }
             }
             RuntimeResponse::Result { cell_id, content_items, error_text, .. } => Self::Result {
                 cell_id,
@@ -388,14 +445,15 @@ impl TimedResponse {
                 error_text,
                 result_buffered_for_ns: nanos(buffered),
                 code_mode_host_duration_ns,
+                seam: None,
             },
         }
     }
 }
 
 impl From<TimedResponse> for RuntimeResponse {
-    fn from(response: TimedResponse) -> Self {
-        let report = CellReport::default();
+    fn from(mut response: TimedResponse) -> Self {
+        let report = response.take_seam().map_or_else(CellReport::default, |seam| seam.report);
         match response {
             TimedResponse::Yielded { cell_id, content_items, .. } => {
                 Self::Yielded { cell_id, content_items, report }

@@ -18,7 +18,7 @@ pub use error::ServeError;
 pub use listen::{Listen, ParseListenError};
 
 use crate::protocol::ExecutionLimits;
-use cellblock::{CodeModeBackend, CodeModeError};
+use cellblock::{CellLimits, CodeModeBackend, CodeModeError};
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,9 +32,19 @@ const REMEMBERED_IDS: usize = 4_096;
 /// What a cell holds of the host's permits, and of its session's.
 type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
+/// The limits that a client asks for when it opens a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedLimits {
+    /// Those of the contract.
+    pub execution: ExecutionLimits,
+    /// Limits of the session's cells, from clients of this project; see
+    /// [`CellLimits::narrowed_by`].
+    pub cell: Option<CellLimits>,
+}
+
 /// Makes the backend of a new session, with the limits that its client asks for.
 type OpenBackend =
-    dyn Fn(ExecutionLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError> + Send + Sync;
+    dyn Fn(AskedLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError> + Send + Sync;
 
 /// How many cells a host runs at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +74,7 @@ impl Server {
     /// A host whose sessions run on the backends that `open` makes, with the limits that
     /// a client asks for. [`CodeModeError::InvalidRequest`] refuses those limits.
     pub fn new(
-        open: impl Fn(ExecutionLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError>
+        open: impl Fn(AskedLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError>
         + Send
         + Sync
         + 'static,

@@ -1,12 +1,12 @@
 //! What callers ask of a cell: the next answer, and its end.
 
-use super::super::connection::Failure;
+use super::super::connection::{Failure, HostResponse, Wait};
 use super::super::session::Connected;
 use super::end::Outcome;
 use super::{OnItsWay, RemoteCell, TRANSPORT};
 use crate::protocol::Refusal;
 use cellblock::cells::{self, Content, Until};
-use cellblock::{CellReport, CodeModeError, RuntimeResponse, WaitOutcome};
+use cellblock::{CodeModeError, RuntimeResponse};
 use futures_util::FutureExt;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -14,6 +14,8 @@ use tokio::time::Instant;
 /// A caller that waits for an answer.
 pub(super) struct Observer {
     pub(super) reply: cells::Reply,
+    /// Whether it waits until the program is frozen or has ended.
+    until_frontier: bool,
     /// When it is to be answered at the latest.
     pub(super) deadline: Instant,
     /// Whether the answer on its way was asked for by this caller, so that the host keeps
@@ -22,9 +24,14 @@ pub(super) struct Observer {
 }
 
 impl Observer {
+    fn new(until: Until, reply: cells::Reply) -> Self {
+        let until_frontier = until == Until::Frontier;
+        Self { reply, until_frontier, deadline: deadline(until), asked: false }
+    }
+
     /// The caller that starts the cell: the host keeps its time.
     pub(super) fn first(until: Until, reply: cells::Reply) -> Self {
-        Self { reply, deadline: deadline(until), asked: true }
+        Self { asked: true, ..Self::new(until, reply) }
     }
 }
 
@@ -57,12 +64,13 @@ impl RemoteCell {
             let _ = reply.send(Err(CodeModeError::AlreadyObserved(self.handle.id.clone())));
             return;
         }
-        self.observer = Some(Observer { reply, deadline: deadline(until), asked: false });
+        self.observer = Some(Observer::new(until, reply));
         self.ask_anew();
     }
 
-    /// Asks the host for the observer's answer, unless an answer is on its way already.
-    fn ask_anew(&mut self) {
+    /// Asks the host for the observer's answer, or for the last response of a cell that has
+    /// ended, unless an answer is on its way already.
+    pub(super) fn ask_anew(&mut self) {
         if self.missing
             || self.answer.is_some()
             || self.termination.is_some()
@@ -70,27 +78,29 @@ impl RemoteCell {
         {
             return;
         }
-        let (Some(Connected { connection, remote }), Some(host_id), Some(observer)) =
-            (self.connected.get(), self.handle.host_id(), self.observer.as_mut())
+        let kept = !self.content.items.is_empty() || self.frontier.is_some();
+        if self.observer.is_some() && kept {
+            self.answer_with_content();
+            return;
+        }
+        let (Some(Connected { connection, remote }), Some(host_id)) =
+            (self.connected.get(), self.handle.host_id())
         else {
             return;
         };
-        if !self.content.items.is_empty() {
-            self.answer_yield();
-            return;
-        }
-        observer.asked = true;
-        let left = observer.deadline.saturating_duration_since(Instant::now());
-        let yield_time_ms = u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        let waiting = connection.wait(remote, host_id.clone(), yield_time_ms);
-        let answer = async move {
-            match waiting.answer.await? {
-                WaitOutcome::LiveCell(response) => Ok(response),
-                WaitOutcome::MissingCell(_) => Err(Failure::Missing),
+        let wait = match &mut self.observer {
+            Some(observer) => {
+                observer.asked = true;
+                let left = observer.deadline.saturating_duration_since(Instant::now());
+                let ms = u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+                if observer.until_frontier { Wait::Frontier } else { Wait::Yield(ms) }
             }
+            None if self.has_ended => Wait::Yield(0),
+            None => return,
         };
+        let waiting = connection.wait(remote, host_id.clone(), wait);
         self.answer =
-            Some(OnItsWay { answer: Box::pin(answer), wait: Some(waiting.id), cancelled: false });
+            Some(OnItsWay { answer: waiting.answer, wait: Some(waiting.id), cancelled: false });
     }
 
     /// The observer has gone away: its wait is cancelled, so that output stays on the host.
@@ -106,19 +116,26 @@ impl RemoteCell {
         }
     }
 
-    pub(super) fn answered(&mut self, observed: Result<RuntimeResponse, Failure>, cancelled: bool) {
+    pub(super) fn answered(&mut self, observed: Result<HostResponse, Failure>, cancelled: bool) {
         match observed {
-            Ok(RuntimeResponse::Yielded { content_items, .. }) => {
+            Ok(HostResponse {
+                response: RuntimeResponse::Yielded { content_items, report, .. },
+                pending,
+                ..
+            }) => {
                 let asked = self.observer.as_ref().is_some_and(|observer| observer.asked);
-                let content = Content { items: content_items, ..Content::default() };
-                self.content.append(content);
+                self.content.append(Content { items: content_items, ..Content::default() });
+                self.report = report;
+                if let Some(calls) = pending {
+                    self.frontier.get_or_insert_default().extend(calls);
+                }
                 if asked {
-                    self.answer_yield();
+                    self.answer_with_content();
                 } else {
                     self.ask_anew();
                 }
             }
-            Ok(last) => self.ended(Outcome::Response(last)),
+            Ok(last) => self.last_response(last),
             Err(Failure::Cancelled) if cancelled => self.ask_anew(),
             Err(Failure::Cancelled) => {
                 self.refuse(CodeModeError::Host(Refusal::Cancelled.to_string()));
@@ -142,14 +159,24 @@ impl RemoteCell {
         }
     }
 
-    pub(super) fn answer_yield(&mut self) {
+    /// Answers the observer with what has come so far.
+    pub(super) fn answer_with_content(&mut self) {
         let Some(observer) = self.observer.take() else { return };
-        let Content { items: content_items, charge } = std::mem::take(&mut self.content);
-        let (cell_id, report) = (self.handle.id.clone(), CellReport::default());
-        let response = RuntimeResponse::Yielded { cell_id, content_items, report };
-        let answer = cells::Answer::Yielded(response, charge);
-        // Output of one that has gone away is for the next.
-        if let Err(Ok(answer)) = observer.reply.send(Ok(answer)) {
+        let content = std::mem::take(&mut self.content);
+        let answer = match self.frontier.take() {
+            Some(calls) if observer.until_frontier => cells::Answer::Pending(content, calls),
+            _ => {
+                let Content { items: content_items, charge } = content;
+                let (cell_id, report) = (self.handle.id.clone(), std::mem::take(&mut self.report));
+                let response = RuntimeResponse::Yielded { cell_id, content_items, report };
+                cells::Answer::Yielded(response, charge)
+            }
+        };
+        // What one that has gone away did not receive is for the next.
+        if let Err(Ok(mut answer)) = observer.reply.send(Ok(answer)) {
+            if let cells::Answer::Pending(_, calls) = &mut answer {
+                self.frontier = Some(std::mem::take(calls));
+            }
             self.content = answer.into_content();
         }
     }
@@ -188,12 +215,11 @@ impl RemoteCell {
         true
     }
 
-    pub(super) fn terminated(&mut self, outcome: Result<WaitOutcome, Failure>) {
+    pub(super) fn terminated(&mut self, outcome: Result<HostResponse, Failure>) {
         match outcome {
-            Ok(WaitOutcome::LiveCell(response)) => self.ended(Outcome::Response(response)),
+            Ok(response) => self.last_response(response),
             // It has ended meanwhile, and its result is on its way.
-            Ok(WaitOutcome::MissingCell(_)) if self.answer.is_some() => self.missing = true,
-            Ok(WaitOutcome::MissingCell(_)) => self.ended(Outcome::Missing),
+            Err(Failure::Missing) if self.answer.is_some() => self.missing = true,
             Err(Failure::Refused(error)) => {
                 let error = self.named_here(error);
                 if let Some(terminator) = self.terminator.take() {

@@ -1,6 +1,6 @@
 //! The end of a cell: how it came, and what still runs on this side.
 
-use super::super::connection::Failure;
+use super::super::connection::{Failure, HostResponse};
 use super::super::session::Connected;
 use super::RemoteCell;
 use crate::protocol::Refusal;
@@ -35,6 +35,22 @@ pub(super) enum Stage {
 }
 
 impl RemoteCell {
+    /// The cell has ended with this response. What the program stored is the caller's from
+    /// here on, whether or not a caller waits.
+    pub(super) fn last_response(&mut self, last: HostResponse) {
+        let HostResponse { response, stored, .. } = last;
+        if self.outcome.is_some() {
+            return;
+        }
+        match self.stored.extend_json(stored) {
+            Ok(()) => self.ended(Outcome::Response(response)),
+            Err(error) => {
+                let why = format!("code-mode host sent a stored value that is {error}");
+                self.ended(Outcome::Failed(CodeModeError::Host(why)));
+            }
+        }
+    }
+
     pub(super) fn failed(&mut self, failure: Failure) {
         let outcome = match failure {
             Failure::Missing => Outcome::Missing,

@@ -16,6 +16,8 @@ pub(in super::super) enum Event {
     Invoke(CodeModeNestedToolCall, CancellationToken, Reply<ToolResult>),
     /// The program notifies its host.
     Notify { call_id: String, text: String, cancellation: CancellationToken, reply: Reply<()> },
+    /// The cell has ended, and its last response waits on the host.
+    Ended,
     /// The host has closed the cell.
     Closed,
     /// The connection is gone, and the cell with it.

@@ -15,11 +15,11 @@ mod handle;
 
 pub(super) use handle::{CellHandle, Event, Reply};
 
-use super::connection::{Answer, ConnectionError, Failure, WaitId};
+use super::connection::{Answer, ConnectionError, Failure, HostResponse, Program, WaitId};
 use super::session::{Connected, Session};
 use callers::Observer;
 use cellblock::cells::{self, Callbacks, CellStatus, Command, Content, LiveEntry, Next, Until};
-use cellblock::{CellId, CellState, ExecuteRequest, RuntimeResponse, WaitOutcome};
+use cellblock::{CellId, CellReport, CellState, ExecuteRequest, StoredValues};
 use end::{Outcome, Stage};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub(super) const TRANSPORT: Duration = Duration::from_mins(1);
 
 /// An answer that is on its way from the host.
 struct OnItsWay {
-    answer: Answer<RuntimeResponse>,
+    answer: Answer<HostResponse>,
     /// Names the wait; `None` for an execution, which cannot be cancelled.
     wait: Option<WaitId>,
     /// The host was asked to cancel the wait.
@@ -59,11 +59,19 @@ struct RemoteCell {
     /// The answer to the execution or to a wait.
     answer: Option<OnItsWay>,
     /// The answer to a termination, and when it must have come.
-    termination: Option<(Answer<WaitOutcome>, Instant)>,
+    termination: Option<(Answer<HostResponse>, Instant)>,
     /// The host has said that it does not know the cell, while its answer is on its way.
     missing: bool,
+    /// The host has said that the cell has ended.
+    has_ended: bool,
     /// Output that no caller has received yet.
     content: Content,
+    /// The program is frozen, and has made these calls: no caller has received that yet.
+    frontier: Option<Vec<u64>>,
+    /// What the cell has used so far, from the newest response.
+    report: CellReport,
+    /// The caller's values, which the program reads and writes.
+    stored: StoredValues,
     /// How the cell has ended, and when that was known.
     outcome: Option<(Outcome, Instant)>,
     stage: Stage,
@@ -75,6 +83,7 @@ pub(super) struct Start {
     pub(super) entry: LiveEntry,
     pub(super) id: CellId,
     pub(super) request: ExecuteRequest,
+    pub(super) stored: StoredValues,
     pub(super) session: Arc<Session>,
     pub(super) status: Arc<CellStatus>,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -84,17 +93,19 @@ pub(super) struct Start {
 
 /// Runs a cell to its end.
 pub(super) async fn run(start: Start) {
-    let Start { entry, id, request, session, status, commands, first, .. } = start;
+    let Start { entry, id, request, stored, session, status, commands, first } = start;
     let callbacks = Callbacks::new(id.clone(), session.turns.watch());
     let (handle, events) = CellHandle::new(id, &callbacks);
     let connected = Arc::new(OnceLock::<Connected>::new());
     let executing = {
         let (session, handle, slot) =
             (Arc::clone(&session), handle.clone(), Arc::clone(&connected));
+        let until_frontier = first.0 == Until::Frontier;
+        let program = Program { request, stored: stored.clone(), until_frontier };
         async move {
             let connected = session.connected().await?;
             let Connected { connection, remote } = slot.get_or_init(|| connected);
-            connection.execute(Arc::clone(remote), handle, request).await
+            connection.execute(Arc::clone(remote), handle, program).await
         }
     };
     let mut cell = RemoteCell {
@@ -110,7 +121,11 @@ pub(super) async fn run(start: Start) {
         answer: Some(OnItsWay { answer: Box::pin(executing), wait: None, cancelled: false }),
         termination: None,
         missing: false,
+        has_ended: false,
         content: Content::default(),
+        frontier: None,
+        report: CellReport::default(),
+        stored,
         outcome: None,
         stage: Stage::Running,
     };
@@ -153,7 +168,7 @@ impl RemoteCell {
                     self.terminated(outcome);
                 }
                 () = gone(&mut self.observer), if self.observer.is_some() => self.observer_left(),
-                () = at(yields_at), if yields_at.is_some() => self.answer_yield(),
+                () = at(yields_at), if yields_at.is_some() => self.answer_with_content(),
                 Some(event) = self.events.recv() => self.event(event),
                 next = self.callbacks.next(),
                     if self.stage != Stage::Closed && self.callbacks.has_next() => match next {
@@ -208,6 +223,10 @@ impl RemoteCell {
             Event::Notify { call_id, text, cancellation, reply } => {
                 self.callbacks.notify(call_id, text, cancellation, reply);
             }
+            Event::Ended => {
+                self.has_ended = true;
+                self.ask_anew();
+            }
             Event::Closed => self.host_closed(),
             Event::Lost => {
                 self.callbacks.cancel_all();
@@ -237,7 +256,7 @@ impl RemoteCell {
 }
 
 /// The answer that is on its way.
-async fn answered(answer: &mut Option<OnItsWay>) -> Result<RuntimeResponse, Failure> {
+async fn answered(answer: &mut Option<OnItsWay>) -> Result<HostResponse, Failure> {
     match answer {
         Some(on_its_way) => on_its_way.answer.as_mut().await,
         None => std::future::pending().await,
@@ -246,8 +265,8 @@ async fn answered(answer: &mut Option<OnItsWay>) -> Result<RuntimeResponse, Fail
 
 /// The answer to a termination.
 async fn terminated(
-    termination: &mut Option<(Answer<WaitOutcome>, Instant)>,
-) -> Result<WaitOutcome, Failure> {
+    termination: &mut Option<(Answer<HostResponse>, Instant)>,
+) -> Result<HostResponse, Failure> {
     match termination {
         Some((answer, _)) => answer.as_mut().await,
         None => std::future::pending().await,

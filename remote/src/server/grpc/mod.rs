@@ -9,8 +9,8 @@ mod session;
 use super::admission::Arrival;
 use super::error::ServeError;
 use super::outgoing::Budget;
-use super::session::{CellRequest, SHUTDOWN_GRACE, Session};
-use super::{SESSIONS, Server};
+use super::session::{self as seam, CellRequest, SHUTDOWN_GRACE, Session};
+use super::{AskedLimits, SESSIONS, Server};
 use crate::protocol::frame::{FrameError, MAX_BYTES};
 use crate::protocol::grpc::code_mode_host_server::{CodeModeHost, CodeModeHostServer};
 use crate::protocol::grpc::{self, complete_tool_call_request, execute_event, session_event};
@@ -146,8 +146,9 @@ impl CodeModeHost for Connection {
         let limits = request.into_inner().cell_execution_limits.unwrap_or_default();
         let grpc::SessionCellExecutionLimits { max_yield_time_ms, max_heap_size_bytes } = limits;
         self.arrival.admit().await.map_err(|_| Refusal::TooManyConnections)?;
-        let limits = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
-        let (session, closed) = Session::open(&self.server, limits)?;
+        let execution = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
+        let limits = AskedLimits { execution, cell: None };
+        let (session, closed) = Session::open(&self.server, limits, false)?;
         let (events, queue) = self.budget.channel();
         let open = OpenSession::new(session, events);
         let id = open.id.clone();
@@ -248,6 +249,7 @@ impl CodeModeHost for Connection {
         let abandoned =
             Abandoned { cell: Some(open.session.request(cell_id)), tasks: self.tasks.clone() };
         let running = self.tasks.spawn(async move {
+            let program = seam::Program { request: program, until_frontier: false };
             let response = cell.execute(program).await.map(RuntimeResponse::from);
             (response, cell)
         });
@@ -283,7 +285,7 @@ impl CodeModeHost for Connection {
         // the next request.
         let outcome = tokio::select! {
             biased;
-            outcome = cell.wait(yield_time_ms) => outcome?,
+            outcome = cell.wait(seam::Wait::Yield(yield_time_ms)) => outcome?,
             () = wait.cancelled.cancelled() => return Err(Refusal::Cancelled.into()),
         };
         answer(cell, outcome)

@@ -3,7 +3,7 @@
 
 use super::super::REMEMBERED_IDS;
 use super::super::outgoing::{Gone, Receiver, Sender, Slot};
-use super::super::session::{CellRequest, Session};
+use super::super::session::{CellRequest, Closing, Session};
 use crate::in_flight::{InFlight, NotInserted};
 use crate::protocol::frame::{FrameError, MAX_BYTES};
 use crate::protocol::grpc::{self, session_event};
@@ -143,9 +143,10 @@ impl OpenSession {
     /// Sends the client each cell that is closed.
     pub(super) async fn send_closings(
         self: Arc<Self>,
-        mut closed: mpsc::UnboundedReceiver<CellId>,
+        mut closings: mpsc::UnboundedReceiver<Closing>,
     ) {
-        while let Some(cell_id) = closed.recv().await {
+        while let Some(closing) = closings.recv().await {
+            let Closing::Closed(cell_id) = closing else { continue };
             let execution = lock(&self.executions).remove(&cell_id);
             if let Some(Execution { id: execution_id, calls }) = execution {
                 let closed = grpc::CellClosed {
