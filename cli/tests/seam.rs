@@ -5,7 +5,7 @@
 mod support;
 
 use cellblock::{
-    CellLimits, CellState, CodeModeService, ContentItem, ExecuteRequest, LimitKind,
+    CellLimits, CellState, CodeModeService, ContentItem, ExecuteRequest, LimitKind, ProgramValue,
     RuntimeResponse, StoredValues, WaitRequest,
 };
 use cellblock_remote::protocol::Protocol;
@@ -111,6 +111,25 @@ async fn limits_of_a_session_are_the_narrower_and_are_named_in_its_reports() {
         assert_eq!(response.report().limit, Some(LimitKind::Calls), "{response:?}");
         assert_eq!(response.report().usage.calls, 3);
         assert!(response.report().usage.fuel > 0);
+        service.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn the_value_of_a_program_travels() {
+    for protocol in PROTOCOLS {
+        let host = host(protocol);
+        let service = service(&host, &StoredValues::new());
+        let program = |source| ExecuteRequest { wants_value: true, ..ExecuteRequest::new(source) };
+        let ended = service.execute(program("const a = 6; ({ answer: a * 7 })")).await.unwrap();
+        let value = Some(ProgramValue::Json("{\"answer\":42}".to_owned()));
+        assert_eq!(ended.report().value, value, "{ended:?}");
+        let ended = service.execute(program("return 'x'.repeat(1 << 20)")).await.unwrap();
+        let Some(ProgramValue::Stored { key, .. }) = &ended.report().value else {
+            panic!("not stored: {:?}", ended.report().value)
+        };
+        let look = format!("text(load({key:?}).length)");
+        assert_eq!(text(&service, &look).await, "1048576");
         service.shutdown().await;
     }
 }

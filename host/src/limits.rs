@@ -43,10 +43,11 @@ pub struct CellLimits {
     #[serde(with = "milliseconds")]
     pub total_time: Duration,
     /// Bytes that the JavaScript engine may hold. The sandbox as a whole is
-    /// stopped a tenth above it, or 4 MiB where that is more.
+    /// stopped a tenth above it, or 4 MiB where that is more, its stack aside.
     pub memory_bytes: usize,
     /// Bytes of stack for JavaScript: about 3 000 calls deep for each MiB. At
-    /// most [`CellLimits::MAX_STACK_BYTES`].
+    /// most [`CellLimits::MAX_STACK_BYTES`], which is the default: depth costs memory
+    /// only where a program goes there.
     pub stack_bytes: usize,
     /// Bytes that the host may hold for the cell at one time, outside the sandbox: the
     /// source and the tools, inputs and results of nested calls in flight, output and
@@ -107,9 +108,9 @@ impl From<LimitsError> for CodeModeError {
 }
 
 impl CellLimits {
-    /// The most that [`CellLimits::stack_bytes`] may be: the guest's own stack is
-    /// twice that, and the native one fourteen times.
-    pub const MAX_STACK_BYTES: usize = MIB;
+    /// The most that [`CellLimits::stack_bytes`] may be: the guest's own stack is two
+    /// mebibytes more.
+    pub const MAX_STACK_BYTES: usize = 8 * MIB;
     /// The most that [`CellLimits::memory_bytes`] may be.
     pub const MAX_MEMORY_BYTES: usize = 1024 * MIB;
 
@@ -167,7 +168,8 @@ impl CellLimits {
     }
 
     /// Size at which the sandbox's memory stops growing: room above what
-    /// JavaScript may hold for the guest itself and for strings on their way.
+    /// JavaScript may hold for the guest itself and for strings on their way. The guest's
+    /// stack, which is the first part of its memory, is not counted.
     #[cfg(feature = "wasm")]
     pub(crate) fn sandbox_bytes(&self) -> usize {
         self.memory_bytes + (self.memory_bytes / 10).max(4 * MIB)
@@ -228,7 +230,7 @@ impl Default for CellLimits {
             running_time: Duration::from_mins(1),
             total_time: Duration::from_hours(24),
             memory_bytes: 128 * MIB,
-            stack_bytes: MIB,
+            stack_bytes: Self::MAX_STACK_BYTES,
             host_bytes: None,
             output_bytes: 32 * MIB,
             output_items: 20_000,

@@ -65,25 +65,6 @@ pub(crate) fn number_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<f64, 
     if failed { Err(Thrown::caught(ctx)) } else { Ok(number) }
 }
 
-/// `JSON.stringify(value, replacer, space)`, by the engine.
-pub(crate) fn stringify_json_slowly<'js>(
-    ctx: &Ctx<'js>,
-    value: &Value<'js>,
-    replacer: &Value<'js>,
-    space: &Value<'js>,
-) -> Returned<'js> {
-    // SAFETY: the values are alive.
-    let json = unsafe {
-        qjs::JS_JSONStringify(
-            ctx.as_raw().as_ptr(),
-            value.as_raw(),
-            replacer.as_raw(),
-            space.as_raw(),
-        )
-    };
-    owned(ctx, json)
-}
-
 /// Evaluates a piece of JavaScript of the guest's own, whose frames no stack shows.
 pub(crate) fn eval_built_in<'js>(ctx: &Ctx<'js>, source: String) -> Returned<'js> {
     let length = source.len();

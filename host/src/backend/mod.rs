@@ -13,7 +13,7 @@ pub use error::CodeModeError;
 pub use request::{CellId, ExecuteRequest, WaitRequest};
 pub use response::{
     CallEnd, CallReport, CellInfo, CellReport, CellState, CellUsage, ContentItem,
-    ExecuteToPendingOutcome, ImageDetail, LimitKind, RuntimeResponse, WaitOutcome,
+    ExecuteToPendingOutcome, ImageDetail, LimitKind, ProgramValue, RuntimeResponse, WaitOutcome,
     WaitToPendingOutcome,
 };
 pub use turn::{

@@ -136,7 +136,7 @@ pub struct CellUsage {
     /// on the same inputs uses the same fuel on every machine; the figure may
     /// change with every version of Cellblock.
     pub fuel: u64,
-    /// Largest size of the sandbox's memory in bytes.
+    /// Largest size of the sandbox's memory in bytes, its stack aside.
     pub peak_memory_bytes: u64,
     /// Wall-clock time spent running, without time spent waiting.
     pub running_time: Duration,
@@ -160,6 +160,34 @@ pub struct CellReport {
     /// The newest nested calls, oldest first, when the cell has ended; at most
     /// [`CellReport::MAX_CALLS`].
     pub calls: Vec<CallReport>,
+    /// The value of a program that completed, when the request wanted it and it is not
+    /// `undefined`.
+    pub value: Option<ProgramValue>,
+}
+
+/// The value of a program: that of its last expression statement, or of a `return` at its
+/// top; of a promise, what that resolves to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgramValue {
+    /// As JSON text.
+    Json(String),
+    /// It is longer than the output may be, and was stored: a later program of the session
+    /// gets it with `load(key)`.
+    Stored {
+        /// The key, which the host made.
+        key: String,
+        /// Bytes of its JSON.
+        bytes: u64,
+    },
+    /// There is a value that cannot be had; the text says why.
+    Refused(String),
+}
+
+impl ProgramValue {
+    /// Bytes of JSON that a response carries at most, whatever the budget of its output. A
+    /// longer value is stored.
+    pub const MAX_BYTES: usize = 256 << 10;
 }
 
 impl CellReport {

@@ -244,11 +244,12 @@ impl wasmtime::ResourceLimiter for Imports {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.limits.sandbox_bytes() {
+        let without_stack = desired.saturating_sub(CellLimits::MAX_STACK_BYTES);
+        if without_stack > self.limits.sandbox_bytes() {
             self.memory_refused = true;
             return Ok(false);
         }
-        self.outbox.peak_memory.fetch_max(desired, Ordering::Relaxed);
+        self.outbox.peak_memory.fetch_max(without_stack, Ordering::Relaxed);
         Ok(true)
     }
 

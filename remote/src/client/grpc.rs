@@ -311,6 +311,7 @@ impl State {
         let seam = SeamExecute {
             stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
+            wants_value: program.request.wants_value,
         };
         let mut request = grpc::ExecuteRequest::new(remote, execution_id, program.request);
         request.cellblock_seam_json = Some(encoded(&seam)?);

@@ -1,10 +1,12 @@
 //! The end of a cell: its stages, its last response, and the text of a limit.
 
+use super::super::bindings::cellblock::code_mode::types;
 use super::super::error_text::shorten;
 use super::super::sandbox::Finished;
 use super::{Cell, Guest};
 use crate::backend::{
-    CallReport, CellReport, CellState, CodeModeError, LimitKind, RuntimeResponse,
+    CallReport, CellId, CellReport, CellState, CodeModeError, LimitKind, ProgramValue,
+    RuntimeResponse,
 };
 use crate::cells::{Conclusion, Content};
 use std::fmt::Write;
@@ -25,6 +27,11 @@ pub(super) enum Stage {
 pub(super) enum End {
     Program(Finished),
     Terminated,
+}
+
+/// The key under which a value is stored that is too long to be answered.
+pub(super) fn value_key(id: &CellId) -> String {
+    format!("result_{id}")
 }
 
 impl Cell {
@@ -96,8 +103,15 @@ impl Cell {
     /// Commits what the program stored; its error text, if it failed.
     fn commit(&self, finished: Finished, report: &mut CellReport) -> Option<String> {
         let (error_text, stored) = match finished {
-            Finished::Completed { stored, hint } => {
+            Finished::Completed { stored, hint, value } => {
                 report.hint = hint;
+                report.value = value.map(|value| match value {
+                    types::ProgramValue::Json(json) => ProgramValue::Json(json),
+                    types::ProgramValue::Stored(bytes) => {
+                        ProgramValue::Stored { key: value_key(&self.id), bytes }
+                    }
+                    types::ProgramValue::Refused(why) => ProgramValue::Refused(why),
+                });
                 (None, stored)
             }
             Finished::Failed { error_text, stored, hint } => {
@@ -111,6 +125,7 @@ impl Cell {
             Ok(()) => error_text,
             Err(limit) => {
                 report.hint = None;
+                report.value = None;
                 Some(self.limited(limit, String::new(), report))
             }
         }

@@ -5,7 +5,9 @@ use super::super::imports::Imports;
 use super::super::sandbox::{Finished, Sandbox, Step, Timer};
 use super::busy::slice;
 use super::calls::CallEnd;
+use super::end::value_key;
 use super::{Cell, Start};
+use crate::backend::ProgramValue;
 use crate::cells::Charge;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +16,11 @@ use tokio::time::Instant;
 
 /// A sandbox at work: gives itself back with the step it reached.
 type Working = Pin<Box<dyn Future<Output = (Option<Sandbox>, Step)> + Send>>;
+
+/// Bytes of a program's value for each token of the output's budget, and the budget of a
+/// request that names none: as the contract counts output.
+const BYTES_PER_TOKEN: usize = 4;
+const DEFAULT_OUTPUT_TOKENS: usize = 10_000;
 
 /// What the guest is doing.
 pub(super) enum Guest {
@@ -80,8 +87,9 @@ impl Events {
 impl Cell {
     /// The first step: instantiate, and run the program.
     pub(super) fn first_step(start: &mut Start) -> Guest {
-        let Start { request, session, outbox, stored_values, tool_names, source_charge, .. } =
-            start;
+        let Start {
+            id, request, session, outbox, stored_values, tool_names, source_charge, ..
+        } = start;
         let limits = &session.limits.cell;
         let imports = Imports::new(
             Arc::clone(outbox),
@@ -102,6 +110,11 @@ impl Cell {
                 stored_bytes: limits.stored_bytes as u64,
                 stored_keys: count(limits.stored_keys),
             },
+            value: request.wants_value.then(|| {
+                let tokens = request.max_output_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS);
+                let bytes = tokens.saturating_mul(BYTES_PER_TOKEN).min(ProgramValue::MAX_BYTES);
+                types::ValueRequest { max_bytes: bytes as u64, key: value_key(id) }
+            }),
         };
         let engine = session.engine.clone();
         let source_charge = std::mem::take(source_charge);

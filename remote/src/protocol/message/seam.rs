@@ -26,6 +26,9 @@ pub struct SeamExecute {
     /// Whether the program is to be frozen where it waits for something outside.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub until_frontier: bool,
+    /// As [`ExecuteRequest::wants_value`](cellblock::ExecuteRequest::wants_value).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wants_value: bool,
 }
 
 /// A change of stored values.

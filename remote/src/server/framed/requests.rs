@@ -105,8 +105,10 @@ impl Connection {
                 self.answer(id, opened.map(|()| OperationValue::SessionReady { session_id })).await;
                 Ok(())
             }
-            OperationRequest::Execute { session_id, request, seam } => {
-                let until_frontier = seam.is_some_and(|seam| seam.until_frontier);
+            OperationRequest::Execute { session_id, mut request, seam } => {
+                let seam = seam.unwrap_or_default();
+                let until_frontier = seam.until_frontier;
+                request.wants_value = seam.wants_value;
                 self.execute(running, &session_id, Program { request, until_frontier }).await
             }
             OperationRequest::Wait { session_id, request, until_frontier } => {

@@ -248,13 +248,15 @@ impl CodeModeHost for Connection {
         let mut request = request.into_inner();
         let open = self.session(&request.session_id)?;
         let addition: Option<SeamExecute> = decoded(request.cellblock_seam_json.as_deref())?;
-        let until_frontier = addition.as_ref().is_some_and(|addition| addition.until_frontier);
+        let (mut until_frontier, mut wants_value) = (false, false);
         if let Some(addition) = addition {
+            (until_frontier, wants_value) = (addition.until_frontier, addition.wants_value);
             open.session.take_over_stored(addition.stored)?;
         }
         let execution_id = std::mem::take(&mut request.execution_id);
         open.use_id("execution_id", &execution_id)?;
-        let program = cellblock::ExecuteRequest::try_from(request).map_err(Refusal::from)?;
+        let mut program = cellblock::ExecuteRequest::try_from(request).map_err(Refusal::from)?;
+        program.wants_value = wants_value;
         let cell = open.session.admit(&program)?;
         let cell_id = cell.cell_id().clone();
         open.started(cell_id.clone(), execution_id.clone());
