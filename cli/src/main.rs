@@ -1,5 +1,6 @@
 //! The `cellblock` program: runs model-written JavaScript in a sandbox.
 
+mod access;
 mod limits;
 mod run;
 mod serve;

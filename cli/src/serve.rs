@@ -1,8 +1,9 @@
 //! `cellblock host`: serves code-mode sessions to a client in another process.
 
 use crate::Exit;
+use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cellblock::model::PatientBackend;
 use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
@@ -14,7 +15,7 @@ use std::time::Duration;
 #[derive(Args)]
 pub struct Arguments {
     /// Where clients come from: `stdio`, `grpc+stdio://`, `unix://PATH`, `grpc+unix://PATH`,
-    /// `grpc://IP:PORT` or `ws://IP:PORT`.
+    /// `grpc://IP:PORT` or `ws://IP:PORT`; with TLS `grpcs://IP:PORT` or `wss://IP:PORT`.
     #[arg(long, value_name = "URL", default_value = "stdio")]
     listen: Listen,
     /// Cells that may be active at one time, in all sessions.
@@ -30,10 +31,8 @@ pub struct Arguments {
     /// After SIGTERM, how long cells that run may take to end; no new ones are admitted.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     drain_timeout: Duration,
-    /// Listen where other machines can connect, without encryption or a question of who they
-    /// are.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    access: AccessArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -83,20 +82,15 @@ fn run(arguments: Arguments) -> Result<Exit> {
     };
     let cells = arguments.max_cells;
     let cells_per_session = arguments.max_cells_per_session.unwrap_or(cells.div_ceil(2));
-    let server = Arc::new(Server::new(open, ServerLimits { cells, cells_per_session }));
+    let server = Server::new(open, ServerLimits { cells, cells_per_session });
     let listen = arguments.listen;
-    if listen.is_reachable_from_elsewhere() && !arguments.insecure {
-        bail!(
-            "{listen} can be reached from other machines, and every client that reaches it may \
-             run programs here: nothing is encrypted, and clients are not asked who they are. \
-             Listen on 127.0.0.1 and forward the port over SSH or a proxy with TLS, or allow it \
-             with --insecure"
-        );
-    }
+    let access = arguments.access.access(&listen)?;
+    let server = Arc::new(server.with_access(access.clone()));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
         tokio::select! {
             served = server.serve(&listen) => served.map(|()| Exit::Completed).map_err(Into::into),
+            failed = arguments.access.follow_tokens(&access) => failed.map(|()| Exit::Failed),
             drained = drain(&server, arguments.drain_timeout) => drained.map(|()| Exit::Interrupted),
         }
     });

@@ -10,6 +10,7 @@ use super::connection::{
     Answer, ConnectError, ConnectionError, Failure, HostConnection, HostResponse, Lifeline,
     Program, Wait, WaitId, Waiting,
 };
+use super::security::Bearer;
 use super::session::RemoteSession;
 use crate::in_flight::InFlight;
 use crate::protocol::frame::MAX_BYTES;
@@ -29,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
@@ -44,7 +46,7 @@ const ENVELOPE: usize = 4_096;
 /// Bytes that may be under way before the other side must have read them.
 const WINDOW: u32 = 4 << 20;
 
-type Client = CodeModeHostClient<Channel>;
+type Client = CodeModeHostClient<InterceptedService<Channel, Bearer>>;
 
 /// A connection that is up.
 pub(super) struct GrpcConnection(Arc<State>);
@@ -59,6 +61,7 @@ impl GrpcConnection {
     /// Opens the connection within `patience`.
     pub(super) async fn start(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        bearer: Bearer,
         patience: Duration,
     ) -> Result<Self, ConnectError> {
         let mut stream = Some(TokioIo::new(stream));
@@ -75,7 +78,7 @@ impl GrpcConnection {
             .map_err(|_| format!("no answer within {} s", patience.as_secs()))
             .and_then(|connected| connected.map_err(|error| chain(&error)))
             .map_err(ConnectError::Handshake)?;
-        let client = CodeModeHostClient::new(channel)
+        let client = CodeModeHostClient::with_interceptor(channel, bearer)
             .max_decoding_message_size(MAX_BYTES)
             .max_encoding_message_size(MAX_BYTES);
         Ok(Self(Arc::new(State {

@@ -11,10 +11,12 @@ mod child;
 mod connection;
 mod framed;
 mod grpc;
+mod security;
 mod session;
 
 pub use address::{HostAddress, HostProcess};
 pub use child::HostCommand;
+pub use security::ClientTls;
 
 use async_trait::async_trait;
 use cell::Start;

@@ -4,6 +4,7 @@
 //! it has opened anything, `framed` and `grpc` are what it speaks, `outgoing` bounds what
 //! waits to be written to it, and `session` is what it has opened.
 
+mod access;
 mod admission;
 mod error;
 mod framed;
@@ -13,18 +14,22 @@ mod outgoing;
 mod session;
 mod standard_streams;
 
+pub use access::{Access, AccessError};
 pub use admission::NotAdmitted;
 pub use error::ServeError;
 pub use listen::{Listen, ParseListenError};
 
 use crate::protocol::ExecutionLimits;
 use cellblock::{CellLimits, CodeModeBackend, CodeModeError};
+use session::SHUTDOWN_GRACE;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Sessions of one connection that may be open.
 const SESSIONS: usize = 4_096;
@@ -73,6 +78,12 @@ pub struct Server {
     cells: Arc<Semaphore>,
     /// No cell is admitted any more.
     draining: AtomicBool,
+    /// Who may connect to its ports.
+    access: Access,
+    /// Connections are to end.
+    stopping: CancellationToken,
+    /// What serves each connection.
+    connections: TaskTracker,
 }
 
 impl Server {
@@ -90,15 +101,32 @@ impl Server {
             limits,
             cells: Arc::new(Semaphore::new(limits.cells)),
             draining: AtomicBool::new(false),
+            access: Access::default(),
+            stopping: CancellationToken::new(),
+            connections: TaskTracker::new(),
         }
     }
 
-    /// Admits no cell from now on, and returns when those that live have ended and were
-    /// sent, or after `patience`. True if none is left.
+    /// Lets only some connect to its ports. Unix sockets and standard streams are this user's.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Admits no cell from now on, lets those that live end for at most `patience`, ends
+    /// what is left and the connections, and returns when all that was answered is sent.
+    /// True if every cell had ended by itself.
     pub async fn drain(&self, patience: Duration) -> bool {
         self.draining.store(true, Ordering::Relaxed);
         let all = u32::try_from(self.limits.cells).unwrap_or(u32::MAX);
-        timeout(patience, self.cells.acquire_many(all)).await.is_ok()
+        let ended = timeout(patience, self.cells.acquire_many(all)).await.is_ok();
+        self.stopping.cancel();
+        self.connections.close();
+        if timeout(SHUTDOWN_GRACE * 2, self.connections.wait()).await.is_err() {
+            tracing::warn!("connections were still open at the end");
+        }
+        ended
     }
 }
 

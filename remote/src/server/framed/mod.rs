@@ -121,6 +121,7 @@ where
             let read = tokio::select! {
                 biased;
                 () = budget.gone.cancelled() => Ok(()),
+                () = connection.server.stopping.cancelled() => Ok(()),
                 read = Requests::new(&connection).read(&mut frames) => read,
             };
             connection.end().await;

@@ -6,6 +6,7 @@ mod delivery;
 mod inbound;
 mod session;
 
+use super::access::Guard;
 use super::admission::Arrival;
 use super::error::ServeError;
 use super::outgoing::Budget;
@@ -16,7 +17,7 @@ use crate::protocol::grpc::code_mode_host_server::{CodeModeHost, CodeModeHostSer
 use crate::protocol::grpc::{self, complete_tool_call_request, execute_event, session_event};
 use crate::protocol::{ExecutionLimits, Refusal, SeamExecute, SeamOpen, TimedWaitOutcome};
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::{from_fn, map_response};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::IntoResponse;
 use cellblock::ToolResult;
 use cellblock::support::lock;
@@ -51,6 +52,7 @@ pub(super) async fn serve(
     server: Arc<Server>,
     arrival: Arc<Arrival>,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    guard: Option<Guard>,
 ) -> Result<(), ServeError> {
     let budget = Budget::new();
     let connection = Arc::new(Connection {
@@ -64,10 +66,20 @@ pub(super) async fn serve(
         .max_decoding_message_size(MAX_BYTES)
         .max_encoding_message_size(MAX_BYTES);
     let inbound = Inbound::new(&arrival);
+    let asked = move |request, next: Next| {
+        let guard = guard.clone();
+        async move {
+            match guard {
+                Some(guard) => guard.ask(request, next).await,
+                None => next.run(request).await,
+            }
+        }
+    };
     let router = axum::Router::new()
         .fallback_service(service)
         .layer(map_response(async |response| Delivery::follow(response)))
         .layer(from_fn(move |request, next| inbound.clone().count(request, next)))
+        .layer(from_fn(asked))
         .layer(from_fn(refuse_others))
         .route("/healthz", axum::routing::get(|| async { StatusCode::OK }))
         .layer(from_fn(super::listen::refuse_browsers));
@@ -78,9 +90,19 @@ pub(super) async fn serve(
         .initial_stream_window_size(STREAM_WINDOW);
     let stream = TokioIo::new(arrival.meter(stream));
     let serving = http.serve_connection(stream, TowerToHyperService::new(router));
+    tokio::pin!(serving);
     let served = tokio::select! {
-        served = serving => served.map_err(ServeError::Http),
+        served = serving.as_mut() => served.map_err(ServeError::Http),
         () = budget.gone.cancelled() => Err(ServeError::Stalled),
+        () = connection.server.stopping.cancelled() => {
+            // Streams end with their sessions, and answers are sent to their end.
+            serving.as_mut().graceful_shutdown();
+            let ended = async { tokio::join!(serving, connection.end()).0 };
+            match timeout(SHUTDOWN_GRACE, ended).await {
+                Ok(served) => served.map_err(ServeError::Http),
+                Err(_) => Ok(()),
+            }
+        }
     };
     connection.end().await;
     served
@@ -92,7 +114,7 @@ async fn refuse_others(
     method: Method,
     headers: HeaderMap,
     request: axum::extract::Request,
-    next: axum::middleware::Next,
+    next: Next,
 ) -> axum::response::Response {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     if method != Method::POST || !kind.starts_with(b"application/grpc") {
