@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Served {
     pub child: Child,
     pub url: String,
-    _dir: TempDir,
+    dir: TempDir,
     pub socket: PathBuf,
 }
 
@@ -34,7 +34,7 @@ impl Served {
             _ => "127.0.0.1:0".to_owned(),
         };
         let mut served = Self::start_at(&format!("{scheme}://{place}"), arguments);
-        (served._dir, served.socket) = (dir, socket);
+        (served.dir, served.socket) = (dir, socket);
         served
     }
 
@@ -61,7 +61,7 @@ impl Served {
         let mut url = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { child, url: url.trim().to_owned(), socket: dir.path().join("host"), _dir: dir }
+        Self { child, url: url.trim().to_owned(), socket: dir.path().join("host"), dir }
     }
 
     pub fn connect(&self) -> Client<UnixStream> {
