@@ -162,12 +162,14 @@ pub struct CellReport {
     pub calls: Vec<CallReport>,
     /// The value of a program that completed, when the request wanted it and it is not
     /// `undefined`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<ProgramValue>,
 }
 
 /// The value of a program: that of its last expression statement, or of a `return` at its
 /// top; of a promise, what that resolves to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ProgramValue {
     /// As JSON text.
     Json(String),

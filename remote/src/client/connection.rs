@@ -212,6 +212,9 @@ impl Program {
         if !self.stored.is_empty() {
             return unsupported("stored values from outside its session");
         }
+        if self.request.wants_value {
+            return unsupported("the value of a program");
+        }
         Ok(self.request)
     }
 }

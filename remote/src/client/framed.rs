@@ -306,6 +306,7 @@ impl State {
         let seam = SeamExecute {
             stored: StoredDelta::between(&known, &now),
             until_frontier: program.until_frontier,
+            wants_value: program.request.wants_value,
         };
         let request =
             OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };

@@ -1,7 +1,7 @@
 //! What hosts and clients of this project add to the messages, once both have agreed on it:
 //! see [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY).
 
-use cellblock::{CellLimits, CellReport};
+use cellblock::{CellLimits, CellReport, ProgramValue};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,6 +25,9 @@ pub struct SeamExecute {
     /// Whether the program is to be frozen where it waits for something outside.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub until_frontier: bool,
+    /// Whether the program's value is wanted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wants_value: bool,
 }
 
 /// A change of stored values.
@@ -57,7 +60,11 @@ pub struct SeamResponse {
 impl SeamResponse {
     /// Bytes that came from a cell.
     pub(crate) fn carried_bytes(&self) -> usize {
-        self.stored.iter().map(|(key, json)| key.len() + json.len()).sum()
+        let value = match &self.report.value {
+            Some(ProgramValue::Json(json)) => json.len(),
+            _ => 0,
+        };
+        value + self.stored.iter().map(|(key, json)| key.len() + json.len()).sum::<usize>()
     }
 }
 

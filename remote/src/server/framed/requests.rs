@@ -12,7 +12,7 @@ use crate::protocol::{
     Refusal, SeamOpen, StoredDelta, TimedWaitOutcome, frame,
 };
 use cellblock::support::{RecentSet, lock};
-use cellblock::{CellId, WaitRequest};
+use cellblock::{CellId, ExecuteRequest, WaitRequest};
 use futures_util::{Stream, StreamExt};
 use std::sync::Arc;
 use tokio_util::bytes::Bytes;
@@ -106,7 +106,9 @@ impl Connection {
                 Ok(())
             }
             OperationRequest::Execute { session_id, request, seam } => {
-                let until_frontier = seam.is_some_and(|seam| seam.until_frontier);
+                let (until_frontier, wants_value) =
+                    seam.map_or((false, false), |seam| (seam.until_frontier, seam.wants_value));
+                let request = ExecuteRequest { wants_value, ..request };
                 self.execute(running, &session_id, Program { request, until_frontier }).await
             }
             OperationRequest::Wait { session_id, request, until_frontier } => {
