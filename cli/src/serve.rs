@@ -2,7 +2,7 @@
 
 use crate::Exit;
 use crate::limits::LimitArguments;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cellblock::model::PatientBackend;
 use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
@@ -27,6 +27,13 @@ pub struct Arguments {
     /// Cells that may be active at one time in one session; half of all unless it is given.
     #[arg(long, value_name = "N")]
     max_cells_per_session: Option<usize>,
+    /// After SIGTERM, how long cells that run may take to end; no new ones are admitted.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    drain_timeout: Duration,
+    /// Listen where other machines can connect, without encryption or a question of who they
+    /// are.
+    #[arg(long)]
+    insecure: bool,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -40,7 +47,7 @@ fn min_wait(text: &str) -> Result<Duration, String> {
     if time <= LONGEST_MIN_WAIT {
         return Ok(time);
     }
-    Err("at most 55s: clients such as Codex give up a connection when an answer is a minute late"
+    Err("at most 55s: clients such as Codex close a connection when an answer is a minute late"
         .to_owned())
 }
 
@@ -78,17 +85,19 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let cells_per_session = arguments.max_cells_per_session.unwrap_or(cells.div_ceil(2));
     let server = Arc::new(Server::new(open, ServerLimits { cells, cells_per_session }));
     let listen = arguments.listen;
-    if listen.is_reachable_from_elsewhere() {
-        crate::complain(&format!(
-            "warning: everybody who reaches {listen} may run programs here: nothing is encrypted, and \
-             clients are not asked who they are"
-        ));
+    if listen.is_reachable_from_elsewhere() && !arguments.insecure {
+        bail!(
+            "{listen} can be reached from other machines, and every client that reaches it may \
+             run programs here: nothing is encrypted, and clients are not asked who they are. \
+             Listen on 127.0.0.1 and forward the port over SSH or a proxy with TLS, or allow it \
+             with --insecure"
+        );
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
         tokio::select! {
             served = server.serve(&listen) => served.map(|()| Exit::Completed).map_err(Into::into),
-            signal = interrupted() => signal.map(|()| Exit::Interrupted),
+            drained = drain(&server, arguments.drain_timeout) => drained.map(|()| Exit::Interrupted),
         }
     });
     // A read of standard input cannot be called off; it must not keep the process.
@@ -96,14 +105,26 @@ fn run(arguments: Arguments) -> Result<Exit> {
     exit
 }
 
-/// Returns when the process is asked to end.
-async fn interrupted() -> Result<()> {
+/// Returns when the process is to end: at Ctrl-C or a second signal at once, and after SIGTERM
+/// when its cells have ended, or their time is over.
+async fn drain(server: &Server, patience: Duration) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot listen for Ctrl-C"),
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    let terminated = tokio::select! {
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => false,
+    };
+    if terminated {
+        tokio::select! {
+            drained = server.drain(patience) => if !drained {
+                crate::complain("cells were still running when the time to drain was over");
+            },
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
+    Ok(())
 }
 
 /// The host's limits, or narrower ones that a client asked for.

@@ -1,11 +1,11 @@
-//! What the capability `cellblock-seam-v1` adds to framed JSON.
+//! What this project adds to both protocols, so that they carry the whole seam.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 
 use cellblock::{
-    CellLimits, CellState, CodeModeService, ContentItem, ExecuteRequest, LimitKind,
+    CellLimits, CellState, CodeModeService, ContentItem, ExecuteRequest, LimitKind, ProgramValue,
     RuntimeResponse, StoredValues, WaitRequest,
 };
 use cellblock_remote::protocol::Protocol;
@@ -16,9 +16,15 @@ use std::time::Duration;
 use support::{PROGRAM, Served};
 use tokio::time::{Instant, sleep};
 
-fn host() -> HostProcess {
-    let command = HostCommand::new(PROGRAM).args(["host", "--listen", "stdio"]);
-    HostProcess::new(HostAddress::child(Protocol::Framed, command))
+const PROTOCOLS: [Protocol; 2] = [Protocol::Framed, Protocol::Grpc];
+
+fn host(protocol: Protocol) -> HostProcess {
+    let listen = match protocol {
+        Protocol::Framed => "stdio",
+        Protocol::Grpc => "grpc+stdio://",
+    };
+    let command = HostCommand::new(PROGRAM).args(["host", "--listen", listen]);
+    HostProcess::new(HostAddress::child(protocol, command))
 }
 
 fn service(host: &HostProcess, values: &StoredValues) -> CodeModeService {
@@ -45,77 +51,103 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn stored_values_outlive_their_host_and_keep_their_digits() {
-    let (host, values) = (host(), StoredValues::new());
-    values.insert_json("big", "12345678901234567890123").unwrap();
-    let first = service(&host, &values);
-    assert_eq!(
-        text(&first, "text(String(load('big'))); store('n', [1, { a: 2 }])").await,
-        "1.2345678901234568e+22"
-    );
-    let map = values.to_json();
-    assert_eq!((&*map["n"], &*map["big"]), ("[1,{\"a\":2}]", "12345678901234567890123"));
-    first.shutdown().await;
-    // Another host, another session, the same values; a value that is gone is gone there too.
-    let second = service(&self::host(), &values);
-    assert_eq!(text(&second, "text(load('n'))").await, "[1,{\"a\":2}]");
-    second.replace_stored_values([("m".to_owned(), json!(7))].into());
-    assert_eq!(text(&second, "text([load('n') ?? 'none', load('m')])").await, "[\"none\",7]");
-    second.shutdown().await;
+    for protocol in PROTOCOLS {
+        let (host, values) = (host(protocol), StoredValues::new());
+        values.insert_json("big", "12345678901234567890123").unwrap();
+        let first = service(&host, &values);
+        assert_eq!(
+            text(&first, "text(String(load('big'))); store('n', [1, { a: 2 }])").await,
+            "1.2345678901234568e+22"
+        );
+        let map = values.to_json();
+        assert_eq!((&*map["n"], &*map["big"]), ("[1,{\"a\":2}]", "12345678901234567890123"));
+        first.shutdown().await;
+        // Another host, another session, the same values; a value that is gone is gone there too.
+        let second = service(&self::host(protocol), &values);
+        assert_eq!(text(&second, "text(load('n'))").await, "[1,{\"a\":2}]");
+        second.replace_stored_values([("m".to_owned(), json!(7))].into());
+        assert_eq!(text(&second, "text([load('n') ?? 'none', load('m')])").await, "[\"none\",7]");
+        second.shutdown().await;
+    }
 }
 
 #[tokio::test]
 async fn what_a_cell_stored_is_merged_once_when_nobody_waits_and_not_when_it_is_terminated() {
-    let (host, values) = (host(), StoredValues::new());
-    let service = service(&host, &values);
-    let source =
-        "text('up'); yield_control(); await new Promise((r) => setTimeout(r, 20)); store('a', 1)";
-    let yielded = service.execute(ExecuteRequest::new(source)).await.unwrap();
-    assert!(matches!(yielded, RuntimeResponse::Yielded { .. }), "{yielded:?}");
-    until(|| values.to_json().contains_key("a")).await;
-    // Another value that a later cell wrote is not overwritten when the result is fetched.
-    service.execute(ExecuteRequest::new("store('a', 2)")).await.unwrap();
-    let wait = WaitRequest { cell_id: yielded.cell_id().clone(), yield_time_ms: 0 };
-    let last = RuntimeResponse::from(service.wait(wait).await.unwrap());
-    assert!(matches!(last, RuntimeResponse::Result { error_text: None, .. }), "{last:?}");
-    assert_eq!(&*values.to_json()["a"], "2");
+    for protocol in PROTOCOLS {
+        let (host, values) = (host(protocol), StoredValues::new());
+        let service = service(&host, &values);
+        let source = "text('up'); yield_control(); await new Promise((r) => setTimeout(r, 20)); store('a', 1)";
+        let yielded = service.execute(ExecuteRequest::new(source)).await.unwrap();
+        assert!(matches!(yielded, RuntimeResponse::Yielded { .. }), "{yielded:?}");
+        until(|| values.to_json().contains_key("a")).await;
+        // Another value that a later cell wrote is not overwritten when the result is fetched.
+        service.execute(ExecuteRequest::new("store('a', 2)")).await.unwrap();
+        let wait = WaitRequest { cell_id: yielded.cell_id().clone(), yield_time_ms: 0 };
+        let last = RuntimeResponse::from(service.wait(wait).await.unwrap());
+        assert!(matches!(last, RuntimeResponse::Result { error_text: None, .. }), "{last:?}");
+        assert_eq!(&*values.to_json()["a"], "2");
 
-    let source = "store('b', 1); yield_control(); await new Promise(() => {})";
-    let yielded = service.execute(ExecuteRequest::new(source)).await.unwrap();
-    service.terminate(yielded.cell_id().clone()).await.unwrap();
-    assert!(!values.to_json().contains_key("b"));
-    service.shutdown().await;
+        let source = "store('b', 1); yield_control(); await new Promise(() => {})";
+        let yielded = service.execute(ExecuteRequest::new(source)).await.unwrap();
+        service.terminate(yielded.cell_id().clone()).await.unwrap();
+        assert!(!values.to_json().contains_key("b"));
+        service.shutdown().await;
+    }
 }
 
 #[tokio::test]
 async fn limits_of_a_session_are_the_narrower_and_are_named_in_its_reports() {
-    let host = host();
-    let cell = CellLimits { calls: 3, fuel: u64::MAX, ..CellLimits::default() };
-    let limits = ProcessLimits { cell: Some(cell), ..ProcessLimits::default() };
-    let backend = ProcessBackend::with_limits(&host, limits);
-    let service = CodeModeService::new(Arc::new(backend));
-    let program = ExecuteRequest {
-        enabled_tools: [cellblock::ToolDefinition::function("echo", "")].into(),
-        ..ExecuteRequest::new("for (;;) tools.echo(1)")
-    };
-    let response = service.execute(program).await.unwrap();
-    assert_eq!(response.report().limit, Some(LimitKind::Calls), "{response:?}");
-    assert_eq!(response.report().usage.calls, 3);
-    assert!(response.report().usage.fuel > 0);
-    service.shutdown().await;
+    for protocol in PROTOCOLS {
+        let host = host(protocol);
+        let cell = CellLimits { calls: 3, fuel: u64::MAX, ..CellLimits::default() };
+        let limits = ProcessLimits { cell: Some(cell), ..ProcessLimits::default() };
+        let backend = ProcessBackend::with_limits(&host, limits);
+        let service = CodeModeService::new(Arc::new(backend));
+        let program = ExecuteRequest {
+            enabled_tools: [cellblock::ToolDefinition::function("echo", "")].into(),
+            ..ExecuteRequest::new("for (;;) tools.echo(1)")
+        };
+        let response = service.execute(program).await.unwrap();
+        assert_eq!(response.report().limit, Some(LimitKind::Calls), "{response:?}");
+        assert_eq!(response.report().usage.calls, 3);
+        assert!(response.report().usage.fuel > 0);
+        service.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn the_value_of_a_program_travels() {
+    for protocol in PROTOCOLS {
+        let host = host(protocol);
+        let service = service(&host, &StoredValues::new());
+        let program = |source| ExecuteRequest { wants_value: true, ..ExecuteRequest::new(source) };
+        let ended = service.execute(program("const a = 6; ({ answer: a * 7 })")).await.unwrap();
+        let value = Some(ProgramValue::Json("{\"answer\":42}".to_owned()));
+        assert_eq!(ended.report().value, value, "{ended:?}");
+        let ended = service.execute(program("return 'x'.repeat(1 << 20)")).await.unwrap();
+        let Some(ProgramValue::Stored { key, .. }) = &ended.report().value else {
+            panic!("not stored: {:?}", ended.report().value)
+        };
+        let look = format!("text(load({key:?}).length)");
+        assert_eq!(text(&service, &look).await, "1048576");
+        service.shutdown().await;
+    }
 }
 
 #[tokio::test]
 async fn a_cell_that_has_ended_is_finished_before_its_result_is_fetched() {
-    let host = host();
-    let service = service(&host, &StoredValues::new());
-    let source = "yield_control(); await new Promise((r) => setTimeout(r, 10)); text('late')";
-    let yielded = service.execute(ExecuteRequest::new(source)).await.unwrap();
-    until(|| service.cells()[0].state == CellState::Finished).await;
-    let wait = WaitRequest { cell_id: yielded.cell_id().clone(), yield_time_ms: 0 };
-    let last = RuntimeResponse::from(service.wait(wait).await.unwrap());
-    assert_eq!(last.content_items(), [ContentItem::InputText { text: "late".to_owned() }]);
-    assert!(service.cells().is_empty());
-    service.shutdown().await;
+    for protocol in PROTOCOLS {
+        let host = host(protocol);
+        let service = service(&host, &StoredValues::new());
+        let source = "yield_control(); await new Promise((r) => setTimeout(r, 10)); text('late')";
+        let yielded = service.execute(ExecuteRequest::new(source)).await.unwrap();
+        until(|| service.cells()[0].state == CellState::Finished).await;
+        let wait = WaitRequest { cell_id: yielded.cell_id().clone(), yield_time_ms: 0 };
+        let last = RuntimeResponse::from(service.wait(wait).await.unwrap());
+        assert_eq!(last.content_items(), [ContentItem::InputText { text: "late".to_owned() }]);
+        assert!(service.cells().is_empty());
+        service.shutdown().await;
+    }
 }
 
 /// Says hello with these capabilities, and opens the session `s`.

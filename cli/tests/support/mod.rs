@@ -33,16 +33,21 @@ impl Served {
             "unix" | "grpc+unix" => socket.display().to_string(),
             _ => "127.0.0.1:0".to_owned(),
         };
-        let mut child = Command::new(PROGRAM)
-            .args(["host", "--listen", &format!("{scheme}://{place}")])
+        let mut served = Self::start_at(&format!("{scheme}://{place}"), arguments);
+        (served._dir, served.socket) = (dir, socket);
+        served
+    }
+
+    /// A host at an address.
+    pub fn start_at(address: &str, arguments: &[&str]) -> Self {
+        let child = Command::new(PROGRAM)
+            .args(["host", "--listen", address])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        Self { child, url: url.trim().to_owned(), _dir: dir, socket }
+        Self::announced(child)
     }
 
     /// A host on a port, started by a shell after a command.
@@ -50,20 +55,6 @@ impl Served {
         let run = format!("{command}; exec {PROGRAM} host --listen {scheme}://127.0.0.1:0");
         let child = Command::new("sh").args(["-c", &run]).stdout(Stdio::piped()).spawn().unwrap();
         Self::announced(child)
-    }
-
-    /// A host at an address, and what it wrote to standard error by the time it listened.
-    pub fn with_complaints(scheme: &str, address: &str) -> (Self, String) {
-        let child = Command::new(PROGRAM)
-            .args(["host", "--listen", &format!("{scheme}://{address}")])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut served = Self::announced(child);
-        let mut line = String::new();
-        BufReader::new(served.child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        (served, line)
     }
 
     fn announced(mut child: Child) -> Self {

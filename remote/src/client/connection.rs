@@ -2,7 +2,7 @@
 
 use super::cell::CellHandle;
 use super::session::RemoteSession;
-use crate::protocol::{ExecutionLimits, TimedResponse, TimedWaitOutcome};
+use crate::protocol::{ExecutionLimits, SeamResponse, TimedResponse, TimedWaitOutcome};
 use cellblock::support::lock;
 use cellblock::{
     BoxFuture, CellId, CellLimits, CodeModeError, ExecuteRequest, RuntimeResponse, StoredValues,
@@ -133,11 +133,19 @@ impl From<RuntimeResponse> for HostResponse {
 
 impl From<TimedResponse> for HostResponse {
     fn from(mut timed: TimedResponse) -> Self {
-        let Some(seam) = timed.take_seam() else { return RuntimeResponse::from(timed).into() };
+        match timed.take_seam() {
+            Some(seam) => Self::with_seam(timed.into(), seam),
+            None => RuntimeResponse::from(timed).into(),
+        }
+    }
+}
+
+impl HostResponse {
+    /// A response with its addition.
+    pub(super) fn with_seam(mut response: RuntimeResponse, seam: SeamResponse) -> Self {
         let number = |id: &String| id.strip_prefix("tool-")?.parse().ok();
         let pending = seam.pending_tool_call_ids.map(|ids| ids.iter().filter_map(number).collect());
         let stored = seam.stored;
-        let mut response = RuntimeResponse::from(timed);
         *response.report_mut() = seam.report;
         Self { response, stored, pending }
     }
@@ -211,9 +219,6 @@ impl Program {
         }
         if !self.stored.is_empty() {
             return unsupported("stored values from outside its session");
-        }
-        if self.request.wants_value {
-            return unsupported("the value of a program");
         }
         Ok(self.request)
     }

@@ -175,7 +175,7 @@ impl HostConnection for FramedConnection {
         let (_, answer) = self.operation(OperationRequest::Open {
             session_id: session_id.clone(),
             cell_execution_limits: limited.then_some(limits),
-            seam: cell.map(|cell_limits| SeamOpen { cell_limits }),
+            seam: cell.map(|cell| SeamOpen { cell_limits: Some(cell) }),
         });
         Box::pin(async move {
             answer.await.map(drop).inspect_err(|_| state.lifeline.remove(&session_id))
@@ -304,7 +304,7 @@ impl State {
         // out and queued in one go.
         let mut known = session.known_values();
         let seam = SeamExecute {
-            stored: StoredDelta::between(&known, &now),
+            stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
         };
@@ -313,7 +313,7 @@ impl State {
         match frame::encode(&ClientMessage::Request { id, request }) {
             Ok(frame) => {
                 place.send(frame);
-                *known = now;
+                *known = Some(now);
                 Ok(answer)
             }
             Err(error) => {

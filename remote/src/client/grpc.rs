@@ -15,10 +15,10 @@ use crate::in_flight::InFlight;
 use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::grpc::code_mode_host_client::CodeModeHostClient;
 use crate::protocol::grpc::{self, execute_event, session_event};
-use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS};
+use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS, SeamExecute, SeamOpen, StoredDelta};
 use cellblock::{
     BoxFuture, CellId, CellLimits, CodeModeError, CodeModeNestedToolCall, ExecuteRequest,
-    RuntimeResponse, ToolResult, WaitOutcome,
+    RuntimeResponse, ToolResult,
 };
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
@@ -94,10 +94,10 @@ impl GrpcConnection {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             let response = state.or_lost(answer).await?.into_inner();
-            match WaitOutcome::try_from(response) {
-                Ok(WaitOutcome::LiveCell(response)) => Ok(response.into()),
-                Ok(WaitOutcome::MissingCell(_)) => Err(Failure::Missing),
-                Err(why) => Err(state.lifeline.violation(why)),
+            match response.outcome {
+                Some(grpc::wait_response::Outcome::LiveCell(outcome)) => state.read(outcome),
+                Some(grpc::wait_response::Outcome::MissingCell(_)) => Err(Failure::Missing),
+                None => Err(state.lifeline.violation(grpc::Malformed::Outcome)),
             }
         })
     }
@@ -126,22 +126,27 @@ impl HostConnection for GrpcConnection {
     ) -> Answer<()> {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
-            if cell.is_some() {
-                let refused = CodeModeError::Unsupported("limits of this kind over gRPC");
-                return Err(Failure::Refused(refused));
-            }
+            let limited = cell.is_some();
+            let seam = encoded(&SeamOpen { cell_limits: cell })?;
             let ExecutionLimits { max_yield_time_ms, max_heap_size_bytes } = limits;
             let cell_execution_limits = (limits != ExecutionLimits::default()).then_some(
                 grpc::SessionCellExecutionLimits { max_yield_time_ms, max_heap_size_bytes },
             );
             let mut client = state.client.clone();
-            let request = grpc::OpenSessionRequest { cell_execution_limits };
+            let request =
+                grpc::OpenSessionRequest { cell_execution_limits, cellblock_seam_json: Some(seam) };
             let mut events = state.or_lost(client.open_session(request)).await?.into_inner();
             let first = state.or_lost(events.message()).await?.and_then(|event| event.event);
-            let Some(session_event::Event::Opened(grpc::SessionOpened { session_id })) = first
-            else {
+            let Some(session_event::Event::Opened(opened)) = first else {
                 return Err(state.lifeline.violation("a session that does not open"));
             };
+            let grpc::SessionOpened { session_id, cellblock_seam } = opened;
+            let has_seam = cellblock_seam.unwrap_or_default();
+            if limited && !has_seam {
+                // The session ends with its stream.
+                return Err(Failure::Refused(CodeModeError::Unsupported("limits of this kind")));
+            }
+            remote.has_seam.store(has_seam, Ordering::Relaxed);
             state.lifeline.insert(&session_id, &remote);
             let subscribe =
                 grpc::SubscribeToToolCallsRequest { session_id, tool_names: Vec::new() };
@@ -168,23 +173,27 @@ impl HostConnection for GrpcConnection {
         let execution_id = state.next_id("execution");
         remote.announce(execution_id.clone(), &cell);
         Box::pin(async move {
-            let request = program.plain()?;
-            state.execute(&remote, &cell, execution_id, request).await.map(Into::into)
+            if remote.has_seam.load(Ordering::Relaxed) {
+                return state.execute_whole(&remote, &cell, execution_id, program).await;
+            }
+            let request = grpc::ExecuteRequest::new(&remote, execution_id, program.plain()?);
+            let mut events = state.started(request, &cell).await?;
+            state.outcome(&mut events).await
         })
     }
 
     fn wait(&self, remote: &RemoteSession, cell_id: CellId, wait: Wait) -> Waiting {
         let id = self.0.next_id("wait");
-        let Wait::Yield(yield_time_ms) = wait else {
-            let refused = Failure::Refused(CodeModeError::Unsupported("frozen cells"));
-            let answer = Box::pin(std::future::ready(Err(refused)));
-            return Waiting { id: WaitId::Grpc(id), answer };
+        let (yield_time_ms, cellblock_until_frontier) = match wait {
+            Wait::Yield(yield_time_ms) => (yield_time_ms, None),
+            Wait::Frontier => (0, Some(true)),
         };
         let request = grpc::WaitRequest {
             session_id: remote.id().to_owned(),
             cell_id: cell_id.to_string(),
             wait_id: id.clone(),
             yield_time_ms,
+            cellblock_until_frontier,
         };
         let mut client = self.0.client.clone();
         let answer = self.outcome(async move { client.wait(request).await });
@@ -259,37 +268,68 @@ impl State {
         }
     }
 
-    async fn execute(
+    /// Sends a program, and returns once its cell was admitted.
+    async fn started(
+        &self,
+        request: grpc::ExecuteRequest,
+        cell: &CellHandle,
+    ) -> Result<Streaming<grpc::ExecuteEvent>, Failure> {
+        let mut client = self.client.clone();
+        let mut events = self.or_lost(client.execute(request)).await?.into_inner();
+        let first = self.or_lost(events.message()).await?.and_then(|event| event.event);
+        let Some(execute_event::Event::Started(started)) = first else {
+            return Err(self.lifeline.violation("an execution that does not start"));
+        };
+        cell.admitted(CellId::new(started.cell_id));
+        Ok(events)
+    }
+
+    /// The first response of a cell that was admitted.
+    async fn outcome(
+        &self,
+        events: &mut Streaming<grpc::ExecuteEvent>,
+    ) -> Result<HostResponse, Failure> {
+        match self.or_lost(events.message()).await?.and_then(|event| event.event) {
+            Some(execute_event::Event::Outcome(outcome)) => self.read(outcome),
+            _ => Err(self.lifeline.violation("an execution without an outcome")),
+        }
+    }
+
+    /// Sends a program with what of the stored values the host does not have. Requests of a
+    /// connection keep no order, so one program is admitted after the other.
+    async fn execute_whole(
         &self,
         remote: &RemoteSession,
         cell: &CellHandle,
         execution_id: String,
-        request: ExecuteRequest,
-    ) -> Result<RuntimeResponse, Failure> {
-        let request = grpc::ExecuteRequest {
-            session_id: remote.id().to_owned(),
-            execution_id,
-            tool_call_id: request.tool_call_id,
-            source: request.source,
-            enabled_tools: request.enabled_tools.iter().map(Into::into).collect(),
-            yield_time_ms: request.yield_time_ms,
-            max_output_tokens: request.max_output_tokens.map(|tokens| tokens as u64),
+        program: Program,
+    ) -> Result<HostResponse, Failure> {
+        let admission = remote.admission().await;
+        let now = program.stored.to_json();
+        // Until the host has it, it is not known what the host has.
+        let known = remote.known_values().take();
+        let seam = SeamExecute {
+            stored: StoredDelta::between(known.as_ref(), &now),
+            until_frontier: program.until_frontier,
+            wants_value: program.request.wants_value,
         };
-        let mut client = self.client.clone();
-        let mut events = self.or_lost(client.execute(request)).await?.into_inner();
-        loop {
-            let event = self.or_lost(events.message()).await?.and_then(|event| event.event);
-            match event {
-                Some(execute_event::Event::Started(started)) => {
-                    cell.admitted(CellId::new(started.cell_id));
-                }
-                Some(execute_event::Event::Outcome(outcome)) => {
-                    return outcome
-                        .try_into()
-                        .map_err(|why: grpc::Malformed| self.lifeline.violation(why));
-                }
-                None => return Err(self.lifeline.violation("an execution without an outcome")),
-            }
+        let mut request = grpc::ExecuteRequest::new(remote, execution_id, program.request);
+        request.cellblock_seam_json = Some(encoded(&seam)?);
+        let mut events = self.started(request, cell).await?;
+        *remote.known_values() = Some(now);
+        drop(admission);
+        self.outcome(&mut events).await
+    }
+
+    /// A response of a cell.
+    fn read(&self, mut outcome: grpc::ExecutionOutcome) -> Result<HostResponse, Failure> {
+        let seam = outcome.cellblock_seam_json.take();
+        let response = RuntimeResponse::try_from(outcome)
+            .map_err(|why: grpc::Malformed| self.lifeline.violation(why))?;
+        match seam.as_deref().map(serde_json::from_slice).transpose() {
+            Ok(Some(seam)) => Ok(HostResponse::with_seam(response, seam)),
+            Ok(None) => Ok(response.into()),
+            Err(error) => Err(self.lifeline.violation(error)),
         }
     }
 
@@ -321,6 +361,28 @@ impl State {
         // A call that the host has cancelled meanwhile is refused, which changes nothing.
         let _ = self.or_lost(self.client.clone().complete_tool_call(request)).await;
     }
+}
+
+impl grpc::ExecuteRequest {
+    /// A program of a session, without what only hosts of this project take.
+    fn new(remote: &RemoteSession, execution_id: String, program: ExecuteRequest) -> Self {
+        Self {
+            session_id: remote.id().to_owned(),
+            execution_id,
+            tool_call_id: program.tool_call_id,
+            source: program.source,
+            enabled_tools: program.enabled_tools.iter().map(Into::into).collect(),
+            yield_time_ms: program.yield_time_ms,
+            max_output_tokens: program.max_output_tokens.map(|tokens| tokens as u64),
+            cellblock_seam_json: None,
+        }
+    }
+}
+
+/// An addition to a message, as JSON.
+fn encoded(addition: &impl serde::Serialize) -> Result<Bytes, Failure> {
+    let encoded = serde_json::to_vec(addition).map(Bytes::from);
+    encoded.map_err(|error| Failure::Refused(CodeModeError::InvalidRequest(error.to_string())))
 }
 
 /// A session's two streams.
@@ -384,6 +446,7 @@ impl Session {
                 }
             }
             Some(Event::Notification(notification)) => self.notification(notification),
+            Some(Event::CellblockCellEnded(ended)) => self.remote.ended(&ended.execution_id),
             Some(Event::CellClosed(closed)) => {
                 let (id, made) = (closed.execution_id, closed.final_tool_call_sequence);
                 self.closing.closed(&self.remote, id, made);

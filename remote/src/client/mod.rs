@@ -41,7 +41,7 @@ pub struct ProcessLimits {
     /// than this project's may take it and not keep it.
     pub max_heap_size_bytes: Option<u64>,
     /// Limits of the session's cells, each where it is narrower than the host's; `None` for
-    /// what the host allows. Only hosts of this project take them, over framed JSON.
+    /// what the host allows. Only hosts of this project take them.
     pub cell: Option<CellLimits>,
     /// As [`CellLimits::cancel_grace`](cellblock::CellLimits::cancel_grace): kept on this side.
     pub cancel_grace: Duration,
@@ -72,11 +72,11 @@ impl Default for ProcessLimits {
 
 /// Runs cells in a host process: one session there.
 ///
-/// Over framed JSON, a host of this project does all that the seam offers: the
-/// [`StoredValues`] are the caller's, of which only changes travel, cells can be frozen, and
-/// responses have reports. With another host, and over gRPC, what cells store stays with the
-/// host and is lost with it: the values that [`execute`](CodeModeBackend::execute) is given
-/// must be empty. Reports are empty then, and cells cannot be frozen.
+/// A host of this project does all that the seam offers: the [`StoredValues`] are the
+/// caller's, of which only changes travel, cells can be frozen, and responses have reports.
+/// With another host what cells store stays there and is lost with it: the values that
+/// [`execute`](CodeModeBackend::execute) is given must be empty. Reports are empty then, and
+/// cells cannot be frozen.
 ///
 /// It must be used within a tokio runtime with its timer and its input and output
 /// enabled. Dropping it ends its cells without waiting for them.

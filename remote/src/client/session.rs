@@ -123,8 +123,13 @@ pub(super) struct RemoteSession {
     /// Cells by what their messages carry: their id on the host, or their execution's.
     cells: Mutex<HashMap<String, CellHandle>>,
     delegates: Delegates,
-    /// The stored values that the host has, where they are the client's.
-    known_values: Mutex<HashMap<String, Arc<str>>>,
+    /// The host has all of the seam: found out when the session is opened.
+    pub(super) has_seam: AtomicBool,
+    /// The stored values that the host has, where they are the client's; `None` when that is
+    /// not known.
+    known_values: Mutex<Option<HashMap<String, Arc<str>>>>,
+    /// Held while a program is admitted on a connection that keeps no order.
+    admission: Admission,
     /// The connection is gone.
     lost: AtomicBool,
 }
@@ -135,6 +140,15 @@ struct Delegates(Arc<Semaphore>);
 impl Default for Delegates {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(MAX_DELEGATE_CALLS)))
+    }
+}
+
+/// One program at a time.
+struct Admission(Arc<Semaphore>);
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
     }
 }
 
@@ -206,9 +220,15 @@ impl RemoteSession {
         Some((self.cell(key)?, permit))
     }
 
-    /// The stored values that the host has.
-    pub(super) fn known_values(&self) -> MutexGuard<'_, HashMap<String, Arc<str>>> {
+    /// The stored values that the host has; `None` when that is not known.
+    pub(super) fn known_values(&self) -> MutexGuard<'_, Option<HashMap<String, Arc<str>>>> {
         lock(&self.known_values)
+    }
+
+    /// Waits until no other program is being admitted, where the connection keeps no order.
+    pub(super) async fn admission(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.admission.0).acquire_owned().await.ok()
     }
 
     /// A cell has ended, and its last response waits on the host.

@@ -21,7 +21,10 @@ use crate::protocol::ExecutionLimits;
 use cellblock::{CellLimits, CodeModeBackend, CodeModeError};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 /// Sessions of one connection that may be open.
 const SESSIONS: usize = 4_096;
@@ -68,6 +71,8 @@ pub struct Server {
     limits: ServerLimits,
     /// One permit for each cell that may run.
     cells: Arc<Semaphore>,
+    /// No cell is admitted any more.
+    draining: AtomicBool,
 }
 
 impl Server {
@@ -80,7 +85,20 @@ impl Server {
         + 'static,
         limits: ServerLimits,
     ) -> Self {
-        Self { open: Box::new(open), limits, cells: Arc::new(Semaphore::new(limits.cells)) }
+        Self {
+            open: Box::new(open),
+            limits,
+            cells: Arc::new(Semaphore::new(limits.cells)),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Admits no cell from now on, and returns when those that live have ended and were
+    /// sent, or after `patience`. True if none is left.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        self.draining.store(true, Ordering::Relaxed);
+        let all = u32::try_from(self.limits.cells).unwrap_or(u32::MAX);
+        timeout(patience, self.cells.acquire_many(all)).await.is_ok()
     }
 }
 

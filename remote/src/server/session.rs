@@ -16,6 +16,7 @@ use cellblock::{
     WaitOutcome, WaitRequest, WaitToPendingOutcome,
 };
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
@@ -92,6 +93,8 @@ struct Entry {
     ended: Option<Instant>,
     /// A response that was not sent after all: the next request takes it.
     unsent: Option<RuntimeResponse>,
+    /// The nested calls that the newest response of a frozen cell names.
+    pending: Option<Vec<String>>,
     /// Where the stored values are the client's.
     values: Option<CellValues>,
     _permits: Permits,
@@ -132,6 +135,11 @@ impl Session {
         Ok((session, closed))
     }
 
+    /// Whether the client takes all of the seam.
+    pub(super) fn has_seam(&self) -> bool {
+        self.stored.is_some()
+    }
+
     /// Serves the session's nested calls and notifications.
     pub(super) fn serve(&self, client: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker {
         self.service.start_turn_worker(client)
@@ -168,6 +176,9 @@ impl Session {
         if self.stored.as_ref().is_some_and(|stored| lock(stored).refused) {
             return Err(Refusal::StoredValuesRefused);
         }
+        if self.server.draining.load(Ordering::Relaxed) {
+            return Err(CodeModeError::ShuttingDown.into());
+        }
         let tools = request.enabled_tools.iter().map(ToolDefinition::byte_len).sum::<usize>();
         if tools + request.tool_call_id.len() > MAX_TOOL_BYTES {
             return Err(Refusal::LongTools(tools));
@@ -183,6 +194,7 @@ impl Session {
             last_taken: false,
             ended: None,
             unsent: None,
+            pending: None,
             values: self.stored.as_ref().map(|stored| CellValues::new(lock(stored).values.clone())),
             _permits: (of_host, of_session?),
         };
@@ -268,13 +280,17 @@ impl CellRequest {
     /// Waits for the cell.
     pub(super) async fn wait(&self, wait: Wait) -> Result<TimedWaitOutcome, Refusal> {
         if let Some(unsent) = self.unsent() {
-            return Ok(self.timed(WaitOutcome::LiveCell(unsent), None));
+            let pending = lock(&self.session.cells)
+                .get_mut(&self.cell_id)
+                .and_then(|entry| entry.pending.take());
+            return Ok(self.timed(WaitOutcome::LiveCell(unsent), pending));
         }
         let (cell_id, service) = (self.cell_id.clone(), &self.session.service);
         let (outcome, pending) = match wait {
             Wait::Yield(yield_time_ms) => {
                 (service.wait(WaitRequest { cell_id, yield_time_ms }).await?, None)
             }
+            Wait::Frontier if !self.session.has_seam() => return Err(Refusal::SeamNotGranted),
             Wait::Frontier => match service.backend().wait_to_pending(cell_id).await? {
                 WaitToPendingOutcome::LiveCell(outcome) => {
                     let (response, pending) = frontier(outcome);
@@ -338,6 +354,9 @@ impl CellRequest {
         pending_tool_call_ids: Option<Vec<String>>,
     ) -> Option<SeamResponse> {
         self.session.stored.as_ref()?;
+        if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
+            entry.pending.clone_from(&pending_tool_call_ids);
+        }
         let report = response.report().clone();
         let stored = match response {
             RuntimeResponse::Result { .. } => lock(&self.session.cells)

@@ -12,7 +12,7 @@ use crate::protocol::{
     Refusal, SeamOpen, StoredDelta, TimedWaitOutcome, frame,
 };
 use cellblock::support::{RecentSet, lock};
-use cellblock::{CellId, ExecuteRequest, WaitRequest};
+use cellblock::{CellId, WaitRequest};
 use futures_util::{Stream, StreamExt};
 use std::sync::Arc;
 use tokio_util::bytes::Bytes;
@@ -105,18 +105,15 @@ impl Connection {
                 self.answer(id, opened.map(|()| OperationValue::SessionReady { session_id })).await;
                 Ok(())
             }
-            OperationRequest::Execute { session_id, request, seam } => {
-                let (until_frontier, wants_value) =
-                    seam.map_or((false, false), |seam| (seam.until_frontier, seam.wants_value));
-                let request = ExecuteRequest { wants_value, ..request };
+            OperationRequest::Execute { session_id, mut request, seam } => {
+                let seam = seam.unwrap_or_default();
+                let until_frontier = seam.until_frontier;
+                request.wants_value = seam.wants_value;
                 self.execute(running, &session_id, Program { request, until_frontier }).await
             }
             OperationRequest::Wait { session_id, request, until_frontier } => {
                 let WaitRequest { cell_id, yield_time_ms } = request;
-                let wait = match until_frontier {
-                    true => Wait::Frontier,
-                    false => Wait::Yield(yield_time_ms),
-                };
+                let wait = if until_frontier { Wait::Frontier } else { Wait::Yield(yield_time_ms) };
                 self.wait(running, &session_id, cell_id, wait, cancelled)
             }
             OperationRequest::Terminate { session_id, cell_id } => {
@@ -165,7 +162,8 @@ impl Connection {
         if limits != ExecutionLimits::default() && !self.granted.limits {
             return Err(Refusal::LimitsNotGranted);
         }
-        let limits = AskedLimits { execution: limits, cell: seam.map(|seam| seam.cell_limits) };
+        let limits =
+            AskedLimits { execution: limits, cell: seam.and_then(|seam| seam.cell_limits) };
         let mut sessions = lock(&self.sessions);
         if sessions.open.contains_key(session_id) {
             return Err(Refusal::SessionOpen(session_id.to_owned()));

@@ -14,12 +14,12 @@ use super::{AskedLimits, SESSIONS, Server};
 use crate::protocol::frame::{FrameError, MAX_BYTES};
 use crate::protocol::grpc::code_mode_host_server::{CodeModeHost, CodeModeHostServer};
 use crate::protocol::grpc::{self, complete_tool_call_request, execute_event, session_event};
-use crate::protocol::{ExecutionLimits, Refusal, TimedWaitOutcome};
+use crate::protocol::{ExecutionLimits, Refusal, SeamExecute, SeamOpen, TimedWaitOutcome};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{from_fn, map_response};
 use axum::response::IntoResponse;
+use cellblock::ToolResult;
 use cellblock::support::lock;
-use cellblock::{RuntimeResponse, ToolResult, WaitOutcome};
 use delivery::Delivery;
 use futures_util::{Stream, StreamExt, stream};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -27,6 +27,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use inbound::Inbound;
 use prost::Message;
+use serde::de::DeserializeOwned;
 use session::{Messages, OpenSession, Wait};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -143,12 +144,17 @@ impl CodeModeHost for Connection {
         &self,
         request: Request<grpc::OpenSessionRequest>,
     ) -> Result<Response<Self::OpenSessionStream>, Status> {
-        let limits = request.into_inner().cell_execution_limits.unwrap_or_default();
+        let grpc::OpenSessionRequest { cell_execution_limits, cellblock_seam_json } =
+            request.into_inner();
+        let limits = cell_execution_limits.unwrap_or_default();
+        let seam: Option<SeamOpen> = decoded(cellblock_seam_json.as_deref())?;
         let grpc::SessionCellExecutionLimits { max_yield_time_ms, max_heap_size_bytes } = limits;
         self.arrival.admit().await.map_err(|_| Refusal::TooManyConnections)?;
         let execution = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
-        let limits = AskedLimits { execution, cell: None };
-        let (session, closed) = Session::open(&self.server, limits, false)?;
+        let has_seam = seam.is_some();
+        let cell = seam.and_then(|seam| seam.cell_limits);
+        let (session, closed) =
+            Session::open(&self.server, AskedLimits { execution, cell }, has_seam)?;
         let (events, queue) = self.budget.channel();
         let open = OpenSession::new(session, events);
         let id = open.id.clone();
@@ -160,7 +166,10 @@ impl CodeModeHost for Connection {
             sessions.insert(id.clone(), Arc::clone(&open));
         }
         // A new queue has room, and the event is short.
-        let opened = grpc::SessionOpened { session_id: id.clone() };
+        let opened = grpc::SessionOpened {
+            session_id: id.clone(),
+            cellblock_seam: has_seam.then_some(true),
+        };
         let _ = open.event(session_event::Event::Opened(opened)).await;
         self.tasks.spawn(open.send_closings(closed));
         let (sessions, tasks) = (Arc::clone(&self.sessions), self.tasks.clone());
@@ -238,9 +247,16 @@ impl CodeModeHost for Connection {
     ) -> Result<Response<Self::ExecuteStream>, Status> {
         let mut request = request.into_inner();
         let open = self.session(&request.session_id)?;
+        let addition: Option<SeamExecute> = decoded(request.cellblock_seam_json.as_deref())?;
+        let (mut until_frontier, mut wants_value) = (false, false);
+        if let Some(addition) = addition {
+            (until_frontier, wants_value) = (addition.until_frontier, addition.wants_value);
+            open.session.take_over_stored(addition.stored)?;
+        }
         let execution_id = std::mem::take(&mut request.execution_id);
         open.use_id("execution_id", &execution_id)?;
-        let program = cellblock::ExecuteRequest::try_from(request).map_err(Refusal::from)?;
+        let mut program = cellblock::ExecuteRequest::try_from(request).map_err(Refusal::from)?;
+        program.wants_value = wants_value;
         let cell = open.session.admit(&program)?;
         let cell_id = cell.cell_id().clone();
         open.started(cell_id.clone(), execution_id.clone());
@@ -249,9 +265,8 @@ impl CodeModeHost for Connection {
         let abandoned =
             Abandoned { cell: Some(open.session.request(cell_id)), tasks: self.tasks.clone() };
         let running = self.tasks.spawn(async move {
-            let program = seam::Program { request: program, until_frontier: false };
-            let response = cell.execute(program).await.map(RuntimeResponse::from);
-            (response, cell)
+            let program = seam::Program { request: program, until_frontier };
+            (cell.execute(program).await, cell)
         });
         let outcome = async move {
             let (response, _cell) =
@@ -272,8 +287,17 @@ impl CodeModeHost for Connection {
         &self,
         request: Request<grpc::WaitRequest>,
     ) -> Result<Response<grpc::WaitResponse>, Status> {
-        let grpc::WaitRequest { session_id, cell_id, wait_id, yield_time_ms } =
-            request.into_inner();
+        let grpc::WaitRequest {
+            session_id,
+            cell_id,
+            wait_id,
+            yield_time_ms,
+            cellblock_until_frontier,
+        } = request.into_inner();
+        let until = match cellblock_until_frontier {
+            Some(true) => seam::Wait::Frontier,
+            _ => seam::Wait::Yield(yield_time_ms),
+        };
         let open = self.session(&session_id)?;
         open.use_id("wait_id", &wait_id)?;
         let cell = open.cell_request(cell_id)?;
@@ -285,7 +309,7 @@ impl CodeModeHost for Connection {
         // the next request.
         let outcome = tokio::select! {
             biased;
-            outcome = cell.wait(seam::Wait::Yield(yield_time_ms)) => outcome?,
+            outcome = cell.wait(until) => outcome?,
             () = wait.cancelled.cancelled() => return Err(Refusal::Cancelled.into()),
         };
         answer(cell, outcome)
@@ -322,16 +346,21 @@ fn answer(
     cell: CellRequest,
     outcome: TimedWaitOutcome,
 ) -> Result<Response<grpc::WaitResponse>, Status> {
-    let outcome = WaitOutcome::from(outcome);
     let kept = match &outcome {
-        WaitOutcome::LiveCell(response) => Some(response.clone()),
-        WaitOutcome::MissingCell(_) => None,
+        TimedWaitOutcome::LiveCell(response) => Some(response.clone().into()),
+        TimedWaitOutcome::MissingCell(_) => None,
     };
     let answer = grpc::WaitResponse::from(outcome);
     check_size(&answer)?;
     let mut response = Response::new(answer);
     response.extensions_mut().insert(Delivery::new(cell, kept));
     Ok(response)
+}
+
+/// An addition to a message, from JSON.
+fn decoded<T: DeserializeOwned>(json: Option<&[u8]>) -> Result<Option<T>, Refusal> {
+    let decoded = json.map(serde_json::from_slice).transpose();
+    decoded.map_err(|error| Refusal::Malformed(grpc::Malformed::Addition(error)))
 }
 
 /// An answer that is too long for a message fails alone.

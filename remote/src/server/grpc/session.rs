@@ -140,13 +140,29 @@ impl OpenSession {
         Ok(())
     }
 
+    /// Sends a client that takes all of the seam that a cell has ended.
+    async fn send_ended(&self, cell_id: CellId) {
+        let execution = lock(&self.executions).get(&cell_id).map(|each| each.id.clone());
+        if let Some(execution_id) = execution.filter(|_| self.session.has_seam()) {
+            let ended = grpc::CellEnded { execution_id, cell_id: cell_id.to_string() };
+            // It is two identifiers: it fits.
+            let _ = self.event(session_event::Event::CellblockCellEnded(ended)).await;
+        }
+    }
+
     /// Sends the client each cell that is closed.
     pub(super) async fn send_closings(
         self: Arc<Self>,
         mut closings: mpsc::UnboundedReceiver<Closing>,
     ) {
         while let Some(closing) = closings.recv().await {
-            let Closing::Closed(cell_id) = closing else { continue };
+            let cell_id = match closing {
+                Closing::Ended(cell_id) => {
+                    self.send_ended(cell_id).await;
+                    continue;
+                }
+                Closing::Closed(cell_id) => cell_id,
+            };
             let execution = lock(&self.executions).remove(&cell_id);
             if let Some(Execution { id: execution_id, calls }) = execution {
                 let closed = grpc::CellClosed {
