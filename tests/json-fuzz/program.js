@@ -96,8 +96,8 @@ globalThis.cases = (seed, count) => {
         line = `p ${JSON.stringify(JSON.parse(broken(text(4)), reviver))}`;
       }
     } catch (error) {
-      // Node 20 does not give line and column.
-      line = `! ${error?.name} ${String(error?.message).replace(/ \(line \d+ column \d+\)/, "")}`;
+      // Messages differ between versions of V8; tests/vectors has those that are compared.
+      line = `! ${error?.name}`;
     }
     lines.push(JSON.stringify(`${line} | ${trace.join(',')}`));
   }

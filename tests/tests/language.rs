@@ -312,6 +312,17 @@ async fn json_is_written_with_replacers_and_indentation() {
 }
 
 #[tokio::test]
+async fn json_may_have_lone_surrogates() {
+    prints(
+        "for (const s of ['\\ud83d', 'a\\ude00b', '\\ude00\\ud83d']) { \
+         text(JSON.parse(`\"${s}\"`) === s); text(JSON.parse(`{\"${s}\":[1]}`)[s][0]); \
+         text(JSON.parse(`[\"${s}\"]`, (k, v) => v)[0] === s) }",
+        &["true", "1", "true", "true", "1", "true", "true", "1", "true"],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn raw_json_is_written_as_it_is() {
     prints(
         "text(JSON.stringify({ a: JSON.rawJSON('1e1000'), b: [JSON.rawJSON('\"x\"')] })); \

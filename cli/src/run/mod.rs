@@ -42,6 +42,7 @@ const STUCK_POLL: Duration = Duration::from_millis(10);
 
 /// Arguments of `cellblock run`.
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Arguments {
     /// The script; `-` reads it from standard input.
     script: PathBuf,

@@ -110,12 +110,11 @@ pub(crate) fn parse_json<'js>(ctx: &Ctx<'js>, json: String) -> Returned<'js> {
 #[derive(Clone, Copy)]
 pub(crate) struct CText<'a>(&'a [u8]);
 
-/// Hands over a string as UTF-8, `""` where it has lone surrogates, and as the engine
-/// has it.
+/// Hands over a string as UTF-8, if it has no lone surrogates, and as the engine has it.
 pub(crate) fn with_utf8<'js, R>(
     ctx: &Ctx<'js>,
     string: &Value<'js>,
-    take: impl FnOnce(&str, CText<'_>) -> R,
+    take: impl FnOnce(Option<&str>, CText<'_>) -> R,
 ) -> Result<R, Thrown<'js>> {
     let mut length = 0;
     // SAFETY: the value is alive; the engine gives `length` bytes and a NUL, or null.
@@ -126,7 +125,7 @@ pub(crate) fn with_utf8<'js, R>(
             return Err(Thrown::caught(ctx));
         }
         let bytes = std::slice::from_raw_parts(start.cast::<u8>(), length as usize);
-        let taken = take(std::str::from_utf8(bytes).unwrap_or_default(), CText(bytes));
+        let taken = take(std::str::from_utf8(bytes).ok(), CText(bytes));
         qjs::JS_FreeCString(raw, start);
         Ok(taken)
     }

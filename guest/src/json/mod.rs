@@ -70,6 +70,10 @@ pub(crate) fn parse<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     let text = engine::to_string(ctx, args.first().unwrap_or(&undefined))?;
     let plain = args.get(1).is_none_or(|reviver| !reviver.is_function());
     let parsed = engine::with_utf8(ctx, &text, |utf8, value| {
+        // Lone surrogates are the engine's to read.
+        let Some(utf8) = utf8 else {
+            return plain.then(|| engine::parse_json_slowly(ctx, value));
+        };
         let parsed = if plain { parse_text(ctx, utf8) } else { None };
         parsed.or_else(|| match error::message(utf8) {
             Some(message) => Some(Err(engine::syntax_error(ctx, &message))),

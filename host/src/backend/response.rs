@@ -162,6 +162,7 @@ pub struct CellReport {
     pub calls: Vec<CallReport>,
     /// The value of a program that completed, when the request wanted it and it is not
     /// `undefined`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<ProgramValue>,
 }
 

@@ -76,6 +76,7 @@ struct Shared {
 }
 
 /// Where a request for a cell goes.
+#[allow(clippy::large_enum_variant, reason = "one is made for a request and taken apart at once")]
 pub(super) enum Found {
     Live(mpsc::Sender<Command>, Arc<CellStatus>),
     Answer(Answer),
