@@ -1,7 +1,7 @@
 //! What hosts and clients of this project add to the messages, once both have agreed on it:
 //! see [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY).
 
-use cellblock::{CellLimits, CellReport};
+use cellblock::{CellLimits, CellReport, ProgramValue};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -64,7 +64,11 @@ pub struct SeamResponse {
 impl SeamResponse {
     /// Bytes that came from a cell.
     pub(crate) fn carried_bytes(&self) -> usize {
-        self.stored.iter().map(|(key, json)| key.len() + json.len()).sum()
+        let value = match &self.report.value {
+            Some(ProgramValue::Json(text) | ProgramValue::Refused(text)) => text.len(),
+            Some(ProgramValue::Stored { .. }) | None => 0,
+        };
+        self.stored.iter().map(|(key, json)| key.len() + json.len()).sum::<usize>() + value
     }
 }
 
