@@ -8,6 +8,8 @@ use cellblock::{CodeModeError, CodeModeService, ContentItem, ExecuteRequest};
 use cellblock_remote::{ClientTls, HostAddress, HostProcess, ProcessBackend};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -169,9 +171,20 @@ async fn tokens_are_read_again_when_the_host_is_hung_up_on() {
 fn websockets_need_the_token_too() {
     let files = Files::new();
     let served = files.serve("ws://127.0.0.1:0", &["tokens"]);
-    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
-    let status = |header: &str| support::get(served.address(), "/", &format!("{upgrade}{header}"));
+    let status = |header: &str| {
+        let mut stream = TcpStream::connect(served.address()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            stream,
+            "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+             {header}\r\n"
+        )
+        .unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    };
     assert_eq!(status(""), "HTTP/1.1 401 Unauthorized");
     assert_eq!(
         status("Authorization: Bearer wrong-token-of-some-length\r\n"),
