@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use cellblock_remote::server::{Access, Listen};
 use clap::Args;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Bytes that a file of certificates, a key or tokens may have.
@@ -53,6 +54,16 @@ impl AccessArguments {
             );
         }
         Ok(access)
+    }
+
+    /// Refuses to serve figures to other machines, unless that is allowed.
+    pub fn check_metrics(&self, address: SocketAddr) -> Result<()> {
+        ensure!(
+            address.ip().is_loopback() || self.insecure,
+            "--metrics {address} can be reached from other machines, and what it serves is not \
+             encrypted: use 127.0.0.1, or allow it with --insecure"
+        );
+        Ok(())
     }
 
     /// Reads the tokens again at each SIGHUP. Returns only when signals cannot be received.

@@ -2,6 +2,7 @@
 
 mod access;
 mod limits;
+mod metrics;
 mod run;
 mod serve;
 mod terminal;

@@ -3,11 +3,13 @@
 use crate::Exit;
 use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
+use crate::metrics::Metrics;
 use anyhow::{Context, Result};
 use cellblock::model::PatientBackend;
 use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
 use clap::Args;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,9 @@ pub struct Arguments {
     /// After SIGTERM, how long cells that run may take to end; no new ones are admitted.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     drain_timeout: Duration,
+    /// Serve figures for Prometheus at /metrics, and /healthz and /readyz, on this port.
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     access: AccessArguments,
     #[command(flatten)]
@@ -85,11 +90,16 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let server = Server::new(open, ServerLimits { cells, cells_per_session });
     let listen = arguments.listen;
     let access = arguments.access.access(&listen)?;
+    let metrics = arguments.metrics.map(|address| {
+        arguments.access.check_metrics(address).and_then(|()| Metrics::install(address))
+    });
+    let metrics = metrics.transpose()?;
     let server = Arc::new(server.with_access(access.clone()));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
         tokio::select! {
             served = server.serve(&listen) => served.map(|()| Exit::Completed).map_err(Into::into),
+            failed = serve_metrics(metrics, &server) => failed.map(|()| Exit::Failed),
             failed = arguments.access.follow_tokens(&access) => failed.map(|()| Exit::Failed),
             drained = drain(&server, arguments.drain_timeout) => drained.map(|()| Exit::Interrupted),
         }
@@ -97,6 +107,14 @@ fn run(arguments: Arguments) -> Result<Exit> {
     // A read of standard input cannot be called off; it must not keep the process.
     runtime.shutdown_background();
     exit
+}
+
+/// Serves figures, if they are wanted. Returns only when they cannot be served.
+async fn serve_metrics(metrics: Option<Metrics>, server: &Arc<Server>) -> Result<()> {
+    match metrics {
+        Some(metrics) => metrics.serve(Arc::clone(server)).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns when the process is to end: at Ctrl-C or a second signal at once, and after SIGTERM

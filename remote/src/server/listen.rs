@@ -3,6 +3,7 @@
 use super::access::Guard;
 use super::admission::{Admission, Arrival};
 use super::error::ServeError;
+use super::metrics::OpenConnection;
 use super::standard_streams::standard_streams;
 use super::{Server, framed, grpc};
 use crate::protocol::{Protocol, frame};
@@ -273,6 +274,7 @@ where
 /// Serves one client of many, unless it opens nothing: what happens to it is logged and
 /// goes no further.
 async fn until_refused(serving: impl Future<Output = Result<()>>, arrival: Arc<Arrival>) {
+    let _open = OpenConnection::new();
     let served = tokio::select! {
         served = serving => served,
         why = arrival.not_admitted() => Err(why.into()),

@@ -10,6 +10,7 @@ mod error;
 mod framed;
 mod grpc;
 mod listen;
+mod metrics;
 mod outgoing;
 mod session;
 mod standard_streams;
@@ -112,6 +113,11 @@ impl Server {
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;
         self
+    }
+
+    /// Whether [`Server::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Admits no cell from now on, lets those that live end for at most `patience`, ends

@@ -4,6 +4,7 @@
 //! host's limit, and the session's, until its end was sent; then its client is sent that
 //! it is closed, after everything else of it.
 
+use super::metrics::{self, ActiveCell};
 use super::{AskedLimits, Permits, Server};
 use crate::protocol::{
     MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, SeamResponse, StoredDelta, TimedResponse,
@@ -97,6 +98,7 @@ struct Entry {
     pending: Option<Vec<String>>,
     /// Where the stored values are the client's.
     values: Option<CellValues>,
+    active: ActiveCell,
     _permits: Permits,
 }
 
@@ -173,6 +175,10 @@ impl Session {
         self: &Arc<Self>,
         request: &ExecuteRequest,
     ) -> Result<CellRequest, Refusal> {
+        self.try_admit(request).inspect_err(|_| metrics::refused())
+    }
+
+    fn try_admit(self: &Arc<Self>, request: &ExecuteRequest) -> Result<CellRequest, Refusal> {
         if self.stored.as_ref().is_some_and(|stored| lock(stored).refused) {
             return Err(Refusal::StoredValuesRefused);
         }
@@ -196,6 +202,7 @@ impl Session {
             unsent: None,
             pending: None,
             values: self.stored.as_ref().map(|stored| CellValues::new(lock(stored).values.clone())),
+            active: ActiveCell::admitted(),
             _permits: (of_host, of_session?),
         };
         lock(&self.cells).insert(cell_id.clone(), entry);
@@ -268,6 +275,7 @@ impl CellRequest {
                 .map(|response| (response, None)),
         };
         let (response, pending) = executed.inspect_err(|_| self.taken(true))?;
+        metrics::first_response(self.arrived.elapsed());
         let buffered = self.note(&response);
         let addition = self.addition(&response, pending);
         let timed = TimedResponse::new(response, self.arrived.elapsed(), buffered);
@@ -373,8 +381,16 @@ impl CellRequest {
 
     /// Notes a response that is to be sent; says how long it had waited to be asked for.
     fn note(&self, response: &RuntimeResponse) -> Duration {
-        self.taken(!matches!(response, RuntimeResponse::Yielded { .. }));
-        let ended = lock(&self.session.cells).get(&self.cell_id).and_then(|entry| entry.ended);
+        let last = !matches!(response, RuntimeResponse::Yielded { .. });
+        self.taken(last);
+        let mut cells = lock(&self.session.cells);
+        let entry = cells.get_mut(&self.cell_id);
+        let ended = entry.and_then(|entry| {
+            if last {
+                entry.active.ended(response);
+            }
+            entry.ended
+        });
         ended.map_or(Duration::ZERO, |ended| self.arrived.saturating_duration_since(ended))
     }
 

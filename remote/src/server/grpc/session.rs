@@ -2,6 +2,7 @@
 //! host of its programs.
 
 use super::super::REMEMBERED_IDS;
+use super::super::metrics::RunningCall;
 use super::super::outgoing::{Gone, Receiver, Sender, Slot};
 use super::super::session::{CellRequest, Closing, Session};
 use crate::in_flight::{InFlight, NotInserted};
@@ -263,6 +264,7 @@ impl CodeModeTurnHost for ClientTurnHost {
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
+        let _running = RunningCall::start();
         let cancelled = || CALL_CANCELLED.to_owned();
         let open = self.open.upgrade().ok_or_else(cancelled)?;
         let id = new_id();
