@@ -221,7 +221,8 @@ fn read_tokens(lines: &str) -> Result<Vec<Token>, AccessError> {
         }
         match line.split_once(char::is_whitespace) {
             Some((tenant, secret)) if secret.trim().len() >= TOKEN_BYTES => {
-                tokens.push(Token { tenant: tenant.to_owned(), secret: secret.trim().to_owned() })
+                let secret = secret.trim().to_owned();
+                tokens.push(Token { tenant: tenant.to_owned(), secret });
             }
             _ => return Err(AccessError::Token(number + 1)),
         }
