@@ -42,7 +42,7 @@ impl Metrics {
         let listener = TcpListener::bind(self.address)
             .await
             .with_context(|| format!("cannot listen on {} for metrics", self.address))?;
-        eprintln!("metrics: http://{}/metrics", listener.local_addr()?);
+        crate::complain(&format!("figures are at http://{}/metrics", listener.local_addr()?));
         let (render, upkeep) = (self.handle.clone(), self.handle);
         let ready = move || async move {
             if server.is_draining() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }

@@ -34,7 +34,7 @@ fn what_cells_did_is_counted() {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     line.clear();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("metrics: http://").unwrap();
+    let (_, address) = line.trim().split_once("http://").unwrap();
     let address = address.strip_suffix("/metrics").unwrap();
     let mut client = support::Client {
         stream: std::os::unix::net::UnixStream::connect(&socket).unwrap(),
