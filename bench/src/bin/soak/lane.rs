@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 const PROGRAMS: u64 = 25;
 
 /// How long a cell may take to its end, many times its limits: later, its answer is lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Problems that are kept in words.
 const KEPT_PROBLEMS: usize = 20;

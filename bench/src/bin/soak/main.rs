@@ -33,7 +33,7 @@ struct Arguments {
 }
 
 /// The time after which what has been filled by then may not grow.
-const WARM_UP: Duration = Duration::from_secs(60);
+const WARM_UP: Duration = Duration::from_mins(1);
 
 /// The time between two measurements. Sessions are opened anew for each.
 const ROUND: Duration = Duration::from_secs(20);

@@ -38,7 +38,7 @@ impl Honest {
                     "const r = await Promise.all([0, 1, 2, 3].map((i) => tools.echo({{ n: {number}, i }}))); \
                      for (const {{ n, i }} of r) text(`${{n}}/${{i}} `)"
                 ),
-                (0..4).map(|i| format!("{number}/{i} ")).collect(),
+                [0, 1, 2, 3].map(|i| format!("{number}/{i} ")).concat(),
             ),
             2 => silent(
                 format!(
@@ -54,7 +54,7 @@ impl Honest {
                         "for (let i = 0; i < 3; i++) {{ notify(`{number}-${{i}}`); \
                          text((await tools.nap(`{number}.${{i}} `))) }}"
                     ),
-                    (0..3).map(|i| format!("{number}.{i} ")).collect(),
+                    [0, 1, 2].map(|i| format!("{number}.{i} ")).concat(),
                 )
             },
             4 => silent(
