@@ -224,3 +224,20 @@ fn an_address_for_other_machines_needs_tls_and_a_way_to_know_clients() {
     let served = files.serve("grpcs://0.0.0.0:0", &["tls", "tokens"]);
     assert!(served.url.starts_with("grpcs://0.0.0.0:"), "{}", served.url);
 }
+
+#[test]
+fn listening_for_other_machines_is_refused_unless_it_is_allowed() {
+    for address in ["ws://0.0.0.0:0", "grpc://[::]:0"] {
+        let refused = Command::new(PROGRAM)
+            .args(["host", "--listen", address])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(1));
+        let why = String::from_utf8(refused.stderr).unwrap();
+        assert!(why.contains("can be reached from other machines"), "{why}");
+        assert!(why.contains("--insecure") && refused.stdout.is_empty(), "{why}");
+    }
+    let allowed = Served::start_at("ws://0.0.0.0:0", &["--insecure"]);
+    assert!(allowed.url.starts_with("ws://0.0.0.0:"), "{}", allowed.url);
+}

@@ -3,6 +3,8 @@
 //! Two tasks: one reads and dispatches, one writes. What breaks the protocol, or the
 //! stream, fails every request.
 
+mod delegates;
+
 use super::cell::CellHandle;
 use super::connection::{
     Answer, ConnectError, ConnectionError, Failure, HostConnection, HostResponse, Lifeline,
@@ -10,16 +12,14 @@ use super::connection::{
 };
 use super::session::RemoteSession;
 use crate::in_flight::InFlight;
-use crate::protocol::frame::{self, FrameError};
+use crate::protocol::frame;
 use crate::protocol::{
-    ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, LIMITS_CAPABILITY,
-    MAX_VALUE_DEPTH, OperationRequest, OperationValue, Outcome, Refusal, SEAM_CAPABILITY,
-    SeamExecute, SeamOpen, StoredDelta, TimedResponse, VERSION,
+    ClientMessage, ExecutionLimits, HostMessage, LIMITS_CAPABILITY, OperationRequest,
+    OperationValue, Outcome, Refusal, SEAM_CAPABILITY, SeamExecute, SeamOpen, StoredDelta,
+    TimedResponse, VERSION,
 };
-use cellblock::support::is_shallow_text;
-use cellblock::{BoxFuture, CellId, CellLimits, CodeModeError, ToolResult, WaitRequest};
+use cellblock::{CellId, CellLimits, CodeModeError, WaitRequest};
 use futures_util::StreamExt;
-use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -406,70 +406,6 @@ impl State {
         let _ = initial.send(result.map_err(|text: String| Failure::read(&text)));
         Ok(())
     }
-
-    fn delegate(
-        self: &Arc<Self>,
-        id: i64,
-        session: &RemoteSession,
-        request: DelegateRequest,
-    ) -> Result<(), ConnectionError> {
-        let key = match &request {
-            DelegateRequest::InvokeTool { invocation } => invocation.cell_id.to_string(),
-            DelegateRequest::Notify { cell_id, .. } => cell_id.to_string(),
-        };
-        let cancelled = match &request {
-            DelegateRequest::InvokeTool { .. } => session.call_token(&key),
-            DelegateRequest::Notify { .. } => session.notification_token(&key),
-        };
-        let Ok(in_flight) = self.delegates.insert(id, cancelled.clone()) else {
-            return Err(ConnectionError::Protocol(format!(
-                "the delegate request {id} was made twice"
-            )));
-        };
-        let state = Arc::clone(self);
-        match request {
-            DelegateRequest::InvokeTool { invocation } => {
-                let reply = move |result: Result<ToolResult, String>| -> BoxFuture<'static, ()> {
-                    Box::pin(async move {
-                        state.reply(id, result.and_then(tool_result)).await;
-                        drop(in_flight);
-                    })
-                };
-                session.invoke(&key, invocation, cancelled, Box::new(reply));
-            }
-            DelegateRequest::Notify { call_id, text, .. } => {
-                let reply = move |result: Result<(), String>| -> BoxFuture<'static, ()> {
-                    Box::pin(async move {
-                        let delivered = result.map(|()| DelegateValue::NotificationDelivered {});
-                        state.reply(id, delivered).await;
-                        drop(in_flight);
-                    })
-                };
-                session.notify(&key, call_id, text, cancelled, Box::new(reply));
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers the host, unless it has cancelled what it asked for.
-    async fn reply(&self, id: i64, result: Result<DelegateValue, String>) {
-        if self.delegates.complete(&id).is_none() {
-            return;
-        }
-        let respond = |result| ClientMessage::DelegateResponse { id, result };
-        let frame = match frame::encode(&respond(Outcome::from(result))) {
-            Err(error @ FrameError::TooLong) => frame::encode(&respond(Outcome::Error {
-                message: format!("tool result is too large: {error}"),
-            })),
-            frame => frame,
-        };
-        match frame {
-            Ok(frame) => {
-                let _ = self.outgoing.send(frame).await;
-            }
-            Err(error) => self.fail(ConnectionError::Protocol(error.to_string())),
-        }
-    }
 }
 
 impl Failure {
@@ -480,18 +416,6 @@ impl Failure {
             refusal => Self::Refused(refusal.into()),
         }
     }
-}
-
-/// A tool's result as an answer, unless it nests too deeply for the host to read.
-fn tool_result(result: ToolResult) -> Result<DelegateValue, String> {
-    let json =
-        result.into_json(frame::MAX_BYTES).map_err(|error| format!("tool result is {error}"))?;
-    if !is_shallow_text(&json, MAX_VALUE_DEPTH) {
-        return Err(format!("tool result is nested more than {MAX_VALUE_DEPTH} levels deep"));
-    }
-    // It is valid: the result was checked, or was made from a value.
-    let result = RawValue::from_string(json).map_err(|error| error.to_string())?;
-    Ok(DelegateValue::ToolResult { result })
 }
 
 /// Reads until the stream ends or breaks.
