@@ -162,7 +162,11 @@ async fn latest_answer() -> Result<f64> {
     let native = "Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)";
     for source in BUSY.into_iter().chain([native, "await new Promise(() => {})"]) {
         let started = Instant::now();
-        let response = bench.run(source).await?;
+        let mut response = bench.run(source).await?;
+        while let RuntimeResponse::Yielded { cell_id, .. } = response {
+            let wait = WaitRequest { cell_id, yield_time_ms: 600_000 };
+            response = bench.service.wait(wait).await?.into();
+        }
         ensure!(response.report().limit == Some(LimitKind::TotalTime), "{response:?}");
         worst = worst.max((started.elapsed().saturating_sub(deadline)).as_secs_f64() * 1e3);
     }
