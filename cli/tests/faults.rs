@@ -7,7 +7,7 @@ mod support;
 
 use cellblock::{
     CellId, CodeModeError, CodeModeService, ExecuteRequest, RuntimeResponse, StoredValues,
-    ToolDefinition, WaitRequest,
+    ToolDefinition, WaitOutcome, WaitRequest,
 };
 use cellblock_remote::protocol::Protocol;
 use cellblock_remote::{HostAddress, HostProcess, ProcessBackend};
@@ -157,6 +157,46 @@ async fn a_host_that_stalls_and_comes_back_loses_nothing() {
             assert_eq!(text[0]["text"], number.to_string(), "{response:?}");
         }
         assert_eq!(session.values.to_json().len(), 20);
+        session.service.shutdown().await;
+    }
+}
+
+/// The end of a cell, the fetching of its result and a termination may come at one time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_termination_that_meets_the_end_of_its_cell_loses_nothing() {
+    for (protocol, scheme) in KINDS {
+        let served = Served::start(scheme, &[]);
+        let host = HostProcess::new(HostAddress::unix(protocol, &served.socket));
+        let session = Arc::new(Session::open(&host));
+        for round in 0..30 {
+            let mut running = JoinSet::new();
+            for number in 0..16 {
+                let (session, key) = (Arc::clone(&session), round * 16 + number);
+                running.spawn(async move {
+                    let source = format!(
+                        "text('a'); yield_control(); await new Promise((r) => setTimeout(r, {}));                          text('b'); store('k{key}', 1)",
+                        number % 3
+                    );
+                    let yielded =
+                        session.service.execute(program(&source, 60_000)).await.unwrap();
+                    if number % 2 == 0 {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    let id = yielded.cell_id().clone();
+                    (key, session.service.terminate(id).await.unwrap())
+                });
+            }
+            while let Some(ran) = running.join_next().await {
+                let (key, outcome) = ran.unwrap();
+                let has_ended = match &outcome {
+                    WaitOutcome::LiveCell(RuntimeResponse::Result { error_text: None, .. }) => true,
+                    WaitOutcome::LiveCell(RuntimeResponse::Terminated { .. }) => false,
+                    other => panic!("{protocol:?}: {other:?}"),
+                };
+                let stored = session.values.to_json().contains_key(&format!("k{key}"));
+                assert_eq!(stored, has_ended, "{protocol:?}, k{key}");
+            }
+        }
         session.service.shutdown().await;
     }
 }

@@ -136,6 +136,8 @@ impl RemoteCell {
                 }
             }
             Ok(last) => self.last_response(last),
+            // The termination has taken its last response.
+            Err(Failure::Missing) if self.termination.is_some() => self.missing = true,
             Err(Failure::Cancelled) if cancelled => self.ask_anew(),
             Err(Failure::Cancelled) => {
                 self.refuse(CodeModeError::Host(Refusal::Cancelled.to_string()));
@@ -146,7 +148,12 @@ impl RemoteCell {
             }
             Err(failure) => self.failed(failure),
         }
-        if self.missing && self.answer.is_none() {
+        self.end_if_missing();
+    }
+
+    /// The host does not know the cell, and no answer is on its way any more.
+    fn end_if_missing(&mut self) {
+        if self.missing && self.answer.is_none() && self.termination.is_none() {
             self.ended(Outcome::Missing);
         }
     }
@@ -229,6 +236,7 @@ impl RemoteCell {
             }
             Err(failure) => self.failed(failure),
         }
+        self.end_if_missing();
     }
 
     /// A refusal that names the cell as the host does, with this side's name of it.

@@ -60,7 +60,7 @@ struct RemoteCell {
     answer: Option<OnItsWay>,
     /// The answer to a termination, and when it must have come.
     termination: Option<(Answer<HostResponse>, Instant)>,
-    /// The host has said that it does not know the cell, while its answer is on its way.
+    /// The host has said that it does not know the cell, while another answer is on its way.
     missing: bool,
     /// The host has said that the cell has ended.
     has_ended: bool,
