@@ -19,7 +19,7 @@ pub enum TimedResponse {
         /// From the request's arrival to this, in nanoseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code_mode_host_duration_ns: Option<u64>,
-        /// Only where [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
+        /// Only where [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY) was granted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seam: Option<Box<SeamResponse>>,
     },
@@ -32,7 +32,7 @@ pub enum TimedResponse {
         /// From the request's arrival to this, in nanoseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code_mode_host_duration_ns: Option<u64>,
-        /// Only where [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
+        /// Only where [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY) was granted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seam: Option<Box<SeamResponse>>,
     },
@@ -50,7 +50,7 @@ pub enum TimedResponse {
         /// From the request's arrival to this, in nanoseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code_mode_host_duration_ns: Option<u64>,
-        /// Only where [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
+        /// Only where [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY) was granted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seam: Option<Box<SeamResponse>>,
     },
