@@ -17,8 +17,8 @@ use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
 use cellblock::{
-    CellLimits, CellState, CodeModeService, Engine, EngineConfig, ExecuteRequest, RuntimeResponse,
-    SessionLimits, StoredValues, WaitRequest, WasmBackend,
+    CellLimits, CellState, CodeModeService, Engine, EngineConfig, ExecuteRequest, Language,
+    RuntimeResponse, SessionLimits, StoredValues, WaitRequest, WasmBackend,
 };
 use clap::Args;
 use host::Host;
@@ -67,12 +67,36 @@ pub struct Arguments {
     /// a `return` at its top.
     #[arg(long)]
     result: bool,
+    /// What the script is written in: `js`, `ts`, or `auto`, TypeScript where it is not
+    /// valid JavaScript. Without it, the ending of the file's name says.
+    #[arg(long, value_name = "LANGUAGE", value_parser = language)]
+    language: Option<Language>,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
     /// Print fuel, memory, calls and time to standard error.
     #[arg(long)]
     stats: bool,
+}
+
+fn language(text: &str) -> Result<Language, String> {
+    match text {
+        "auto" => Ok(Language::Auto),
+        "js" => Ok(Language::Js),
+        "ts" => Ok(Language::Ts),
+        _ => Err("it must be auto, js or ts".to_owned()),
+    }
+}
+
+impl Arguments {
+    /// What the script is written in.
+    fn language(&self) -> Language {
+        let ending = self.script.extension().and_then(|ending| ending.to_str());
+        self.language.unwrap_or(match ending {
+            Some("ts" | "mts") => Language::Ts,
+            _ => Language::Auto,
+        })
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -112,7 +136,8 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         let (printer, printing) = printer::start(style);
         let report = Report::new(printer.clone(), source.clone(), folder, arguments);
         let commands = arguments.max_commands;
-        let run = Run { limits, tools, values, store, commands, result: arguments.result };
+        let (result, language) = (arguments.result, arguments.language());
+        let run = Run { limits, tools, values, store, commands, result, language };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -150,6 +175,8 @@ struct Run {
     commands: usize,
     /// Whether the script's value is wanted.
     result: bool,
+    /// What the script is written in.
+    language: Language,
 }
 
 impl Run {
@@ -175,6 +202,7 @@ impl Run {
             // The value has no budget of its own here: what a report carries is printed.
             max_output_tokens: self.result.then_some(usize::MAX),
             wants_value: self.result,
+            language: self.language,
         };
         let ended = converse(&service, request, &mut report, signals).await;
         drop(worker);

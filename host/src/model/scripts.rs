@@ -10,7 +10,7 @@
 use super::names::code_mode_name;
 use crate::backend::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker,
-    ContentItem, ExecuteRequest, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
+    ContentItem, ExecuteRequest, Language, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
 };
 use crate::stored::StoredValues;
 use crate::support::lock;
@@ -41,7 +41,7 @@ pub struct SavedScript {
     /// JSON Schema of its result.
     #[serde(default)]
     pub output_schema: Option<Value>,
-    /// The program.
+    /// The program, in JavaScript or TypeScript.
     pub source: String,
 }
 
@@ -190,6 +190,7 @@ impl Library {
             yield_time_ms: Some(FETCH_MS),
             max_output_tokens: None,
             wants_value: false,
+            language: Language::Auto,
         };
         lock(&self.runs).insert(cell_id.clone(), caller);
         let mut run = Run { library: self, cell_id: Some(cell_id.clone()) };

@@ -1,7 +1,7 @@
 //! What hosts and clients of this project add to the messages, once both have agreed on it:
 //! see [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY).
 
-use cellblock::{CellLimits, CellReport, ProgramValue};
+use cellblock::{CellLimits, CellReport, Language, ProgramValue};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,6 +29,13 @@ pub struct SeamExecute {
     /// As [`ExecuteRequest::wants_value`](cellblock::ExecuteRequest::wants_value).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wants_value: bool,
+    /// As [`ExecuteRequest::language`](cellblock::ExecuteRequest::language).
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub language: Language,
+}
+
+fn is_auto(language: &Language) -> bool {
+    *language == Language::Auto
 }
 
 /// A change of stored values.
