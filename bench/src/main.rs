@@ -21,7 +21,8 @@ struct Arguments {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
-    /// Measure one thing only: cold, calls, throughput, parked, neighbours, workloads, start.
+    /// Measure one thing only: cold, typescript, calls, throughput, parked, neighbours,
+    /// workloads, start.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Measure this code-mode host, started with `--listen stdio`, and ours instead.
@@ -32,9 +33,10 @@ struct Arguments {
 /// Something to measure.
 type Measurement = fn(&mut Figures) -> Result<()>;
 
-const MEASUREMENTS: [(&str, Measurement); 7] = [
+const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("start", measure::start),
     ("cold", measure::cold),
+    ("typescript", measure::typescript),
     ("calls", measure::calls),
     ("throughput", measure::throughput),
     ("workloads", workloads::workloads),

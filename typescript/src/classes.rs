@@ -1,7 +1,10 @@
 //! Classes: modifiers, members without a body, and parameter properties.
 
 use crate::erase::Eraser;
-use oxc_ast::ast::*;
+use oxc_ast::ast::{
+    Class, ClassBody, ClassElement, Decorator, Expression, FormalParameter, Function,
+    MethodDefinitionKind, PropertyDefinition, PropertyDefinitionType, PropertyKey, Statement,
+};
 use oxc_ast_visit::{Visit, walk};
 use oxc_span::GetSpan;
 
@@ -23,22 +26,13 @@ impl Eraser<'_> {
         }
     }
 
-    pub(crate) fn erase_class<'a>(&mut self, it: &Class<'a>) {
+    pub(crate) fn erase_class(&mut self, it: &Class<'_>) {
         self.refuse_decorators(&it.decorators);
         let mut head = it.id.as_ref().map_or(it.span.start, |id| id.span.end);
-        for (at, word) in self.words(it.span.start, head) {
-            if word == "abstract" {
-                self.edits.blank(at, at + length(word));
-            }
-            if word == "class" {
-                break;
-            }
-        }
-        if it.id.is_none() && it.r#abstract {
-            let words = self.words(it.span.start, it.body.span.start);
-            if let Some((at, word)) = words.first().filter(|(_, word)| *word == "abstract") {
-                self.edits.blank(*at, at + length(word));
-            }
+        if it.r#abstract
+            && let Some((at, word)) = self.words(it.span.start, it.body.span.start).first()
+        {
+            self.edits.blank(*at, at + length(word));
         }
         if let Some(types) = &it.type_parameters {
             self.blank_span(types.span);
@@ -58,7 +52,7 @@ impl Eraser<'_> {
                 self.edits.blank(*at, last.span.end);
             }
         }
-        let fields = parameter_properties(&it.body).map(|(_, names)| names).unwrap_or_default();
+        let fields = parameter_properties(&it.body);
         if !fields.is_empty() {
             self.edits.insert(it.body.span.start + 1, format!("{};", fields.join(";")));
         }
@@ -69,7 +63,7 @@ impl Eraser<'_> {
         });
     }
 
-    fn erase_element<'a>(&mut self, it: &ClassElement<'a>, is_derived: bool) {
+    fn erase_element(&mut self, it: &ClassElement<'_>, is_derived: bool) {
         if let ClassElement::MethodDefinition(method) = it
             && method.kind == MethodDefinitionKind::Constructor
             && let Some(body) = &method.value.body
@@ -81,7 +75,8 @@ impl Eraser<'_> {
                     Some(call) => call.span().end,
                     None => body.span.start + 1,
                 };
-                let set: String = names.iter().map(|name| format!("this.{name}={name};")).collect();
+                let set: Vec<_> = names.iter().map(|name| format!("this.{name}={name};")).collect();
+                let set = set.concat();
                 // The call may end without a semicolon.
                 self.edits.insert(at, if called.is_some() { format!(";{set}") } else { set });
             }
@@ -89,7 +84,7 @@ impl Eraser<'_> {
         self.erase_class_element(it);
     }
 
-    pub(crate) fn erase_class_element<'a>(&mut self, it: &ClassElement<'a>) {
+    pub(crate) fn erase_class_element(&mut self, it: &ClassElement<'_>) {
         match it {
             ClassElement::StaticBlock(block) => walk::walk_static_block(self, block),
             ClassElement::TSIndexSignature(signature) => self.blank_whole(signature.span),
@@ -184,18 +179,17 @@ fn properties_of(function: &Function<'_>) -> Vec<String> {
         .collect()
 }
 
-/// The constructor of a class that has parameter properties, and their names.
-fn parameter_properties<'b>(body: &'b ClassBody<'_>) -> Option<(&'b Function<'b>, Vec<String>)> {
-    body.body.iter().find_map(|element| match element {
+/// Names of the parameters of a class's constructor that are properties.
+fn parameter_properties(body: &ClassBody<'_>) -> Vec<String> {
+    let constructor = body.body.iter().find_map(|element| match element {
         ClassElement::MethodDefinition(method)
             if method.kind == MethodDefinitionKind::Constructor && method.value.body.is_some() =>
         {
-            // The lifetime of the tree is longer than the borrow.
-            let names = properties_of(&method.value);
-            (!names.is_empty()).then_some((&*method.value, names))
+            Some(&method.value)
         }
         _ => None,
-    })
+    });
+    constructor.map(|function| properties_of(function)).unwrap_or_default()
 }
 
 fn is_super_call(statement: &Statement<'_>) -> bool {

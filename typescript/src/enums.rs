@@ -2,7 +2,7 @@
 
 use crate::erase::Eraser;
 use crate::names::{Container, member_name, path_in};
-use oxc_ast::ast::*;
+use oxc_ast::ast::{Expression, TSEnumDeclaration};
 use oxc_ast_visit::Visit;
 use oxc_span::GetSpan;
 use oxc_syntax::operator::{BinaryOperator, UnaryOperator};
@@ -45,7 +45,7 @@ impl Eraser<'_> {
     }
 
     /// Writes an enum; `owner` is the namespace that exports it.
-    pub(crate) fn write_enum<'a>(&mut self, it: &TSEnumDeclaration<'a>, owner: Option<&str>) {
+    pub(crate) fn write_enum(&mut self, it: &TSEnumDeclaration<'_>, owner: Option<&str>) {
         let name = it.id.name.as_str();
         let (head, tail) = self.container_texts(name, name, owner);
         let body = &it.body;
@@ -61,42 +61,36 @@ impl Eraser<'_> {
         let mut before: Option<(String, Known)> = None;
         for (index, (member, key)) in body.members.iter().zip(&members).enumerate() {
             let quoted = quote(key);
-            let known = match &member.initializer {
-                Some(value) => {
-                    let known = known(value, &texts);
-                    let start = if let Known::Text = known {
-                        format!("{name}[{quoted}]=")
-                    } else {
-                        format!("{name}[{name}[{quoted}]=")
-                    };
-                    self.edits.replace(member.span.start, value.span().start, start);
-                    self.ending(0, |own| own.visit_expression(value));
-                    let end = if let Known::Text = known {
-                        ";".to_owned()
-                    } else {
-                        format!("]={quoted};")
-                    };
-                    self.edits.insert(value.span().end, end);
-                    known
-                }
-                None => {
-                    let (value, known) = match &before {
-                        None => ("0".to_owned(), Known::Number(0.0)),
-                        Some((_, Known::Number(value))) => {
-                            ((value + 1.0).to_string(), Known::Number(value + 1.0))
-                        }
-                        Some((key, Known::Other)) => {
-                            (format!("{name}[{}]+1", quote(key)), Known::Other)
-                        }
-                        Some((_, Known::Text)) => {
-                            self.refuse(member.span.start, "Enum member must have initializer.");
-                            return;
-                        }
-                    };
-                    let text = format!("{name}[{name}[{quoted}]={value}]={quoted};");
-                    self.edits.replace(member.span.start, member.span.end, text);
-                    known
-                }
+            let known = if let Some(value) = &member.initializer {
+                let known = known(value, &texts);
+                let start = if let Known::Text = known {
+                    format!("{name}[{quoted}]=")
+                } else {
+                    format!("{name}[{name}[{quoted}]=")
+                };
+                self.edits.replace(member.span.start, value.span().start, start);
+                self.ending(0, |own| own.visit_expression(value));
+                let end =
+                    if let Known::Text = known { ";".to_owned() } else { format!("]={quoted};") };
+                self.edits.insert(value.span().end, end);
+                known
+            } else {
+                let (value, known) = match &before {
+                    None => ("0".to_owned(), Known::Number(0.0)),
+                    Some((_, Known::Number(value))) => {
+                        ((value + 1.0).to_string(), Known::Number(value + 1.0))
+                    }
+                    Some((key, Known::Other)) => {
+                        (format!("{name}[{}]+1", quote(key)), Known::Other)
+                    }
+                    Some((_, Known::Text)) => {
+                        self.refuse(member.span.start, "Enum member must have initializer.");
+                        return;
+                    }
+                };
+                let text = format!("{name}[{name}[{quoted}]={value}]={quoted};");
+                self.edits.replace(member.span.start, member.span.end, text);
+                known
             };
             let next = body.members.get(index + 1).map_or(body.span.end, |next| next.span.start);
             if let Some(comma) = self.find(member.span.end, next, b",") {

@@ -4,10 +4,17 @@ use crate::Problem;
 use crate::edits::Edits;
 use crate::names::{Container, Names};
 use crate::{classes, modules};
-use oxc_ast::ast::*;
+use oxc_ast::ast::{
+    ArrowFunctionBody, ArrowFunctionExpression, AssignmentTargetPropertyIdentifier, CallExpression,
+    CatchParameter, Class, ClassElement, Decorator, ExportDeclaration, ExportFromDeclaration,
+    ExportNamedDeclaration, Expression, ForStatementInit, FormalParameter, Function,
+    IdentifierReference, ImportDeclaration, ObjectProperty, Statement, TSAsExpression,
+    TSEnumDeclaration, TSExportAssignment, TSImportEqualsDeclaration, TSInstantiationExpression,
+    TSNamespaceDeclaration, TSNonNullExpression, TSSatisfiesExpression, TSTypeAnnotation,
+    TSTypeAssertion, TSTypeParameterDeclaration, TSTypeParameterInstantiation, VariableDeclarator,
+};
 use oxc_ast_visit::{Visit, walk};
 use oxc_span::{GetSpan, Span};
-use oxc_syntax::precedence::GetPrecedence;
 use oxc_syntax::scope::ScopeFlags;
 use std::collections::BTreeSet;
 
@@ -119,7 +126,7 @@ impl<'s> Eraser<'s> {
         Some(format!("{param}."))
     }
 
-    fn visit_cast<'a>(&mut self, inner: &Expression<'a>, end: u32) {
+    fn visit_cast(&mut self, inner: &Expression<'_>, end: u32) {
         self.visit_expression(inner);
         self.blank_tail(inner.span().end, end);
     }
@@ -170,26 +177,6 @@ impl<'a> Visit<'a> for Eraser<'_> {
             self.edits.blank(start, inner.start);
             self.visit_expression(&it.expression);
         }
-    }
-
-    fn visit_binary_expression(&mut self, it: &BinaryExpression<'a>) {
-        // `a + b as T * c` is `(a + b) * c`.
-        let mut left = &it.left;
-        while let Expression::TSAsExpression(cast) = left {
-            left = &cast.expression;
-        }
-        while let Expression::TSSatisfiesExpression(cast) = left {
-            left = &cast.expression;
-        }
-        let cast = left.span() != it.left.span();
-        if let Expression::BinaryExpression(inner) = left
-            && cast
-            && inner.operator.precedence() < it.operator.precedence()
-        {
-            self.edits.insert(inner.span.start, "(");
-            self.edits.insert(inner.span.end, ")");
-        }
-        walk::walk_binary_expression(self, it);
     }
 
     fn visit_statement(&mut self, it: &Statement<'a>) {

@@ -64,8 +64,7 @@ pub fn strip(source: &str) -> Result<Edited, Refusal> {
         })
         .parse();
     if let Some(error) = parsed.diagnostics.errors().next() {
-        let at = error.labels.first().map_or(0, |label| label.offset());
-        let at = u32::try_from(at).unwrap_or(u32::MAX);
+        let at = error.labels.first().map_or(0, oxc_span::LabeledSpan::offset);
         let message = if is_jsx(source) {
             "JSX is not supported; build text with template literals".to_owned()
         } else {

@@ -2,7 +2,11 @@
 
 use crate::erase::Eraser;
 use crate::namespaces::has_values;
-use oxc_ast::ast::*;
+use oxc_ast::ast::{
+    Declaration, ExportDeclaration, ExportDefaultDeclarationKind, ExportSpecifier,
+    ImportDeclaration, ImportDeclarationSpecifier, ModuleExportName, Statement,
+    TSImportEqualsDeclaration, TSModuleReference, TSTypeName,
+};
 use oxc_ast_visit::walk;
 use oxc_span::{GetSpan, Span};
 use std::collections::BTreeSet;
@@ -75,7 +79,7 @@ impl Eraser<'_> {
     }
 
     /// An export of a declaration.
-    pub(crate) fn write_export<'a>(&mut self, it: &ExportDeclaration<'a>) {
+    pub(crate) fn write_export(&mut self, it: &ExportDeclaration<'_>) {
         if let Some(owner) = self.containers.last() {
             let owner = owner.param.clone();
             return self.write_member(it, &owner);

@@ -2,7 +2,10 @@
 
 use crate::erase::Eraser;
 use crate::names::Container;
-use oxc_ast::ast::*;
+use oxc_ast::ast::{
+    BindingPattern, Declaration, ExportDeclaration, Statement, TSNamespaceDeclaration,
+    TSNamespaceDeclarationBody, VariableDeclaration,
+};
 use oxc_ast_visit::Visit;
 use oxc_span::GetSpan;
 use std::collections::BTreeSet;
@@ -19,28 +22,24 @@ pub(crate) fn has_values(it: &TSNamespaceDeclaration<'_>) -> bool {
 
 impl Eraser<'_> {
     /// Writes a namespace; `owner` is the namespace that exports it.
-    pub(crate) fn write_namespace<'a>(
-        &mut self,
-        it: &TSNamespaceDeclaration<'a>,
-        owner: Option<&str>,
-    ) {
-        self.write_part(it, owner, it.span.start, String::new(), String::new());
+    pub(crate) fn write_namespace(&mut self, it: &TSNamespaceDeclaration<'_>, owner: Option<&str>) {
+        self.write_part(it, owner, it.span.start, String::new(), "");
     }
 
-    fn write_part<'a>(
+    fn write_part(
         &mut self,
-        it: &TSNamespaceDeclaration<'a>,
+        it: &TSNamespaceDeclaration<'_>,
         owner: Option<&str>,
         start: u32,
         before: String,
-        after: String,
+        after: &str,
     ) {
         let name = it.id.name.as_str();
         let scope = it.scope_id.get();
         let param =
             if self.names.declares(scope, name) { format!("{name}_1") } else { name.to_owned() };
         let (head, tail) = self.container_texts(name, &param, owner);
-        let (head, tail) = (before + &head, tail + &after);
+        let (head, tail) = (before + &head, tail + after);
         let mut container = Container {
             param: param.clone(),
             path: self.path_here(name),
@@ -51,7 +50,7 @@ impl Eraser<'_> {
             TSNamespaceDeclarationBody::TSNamespaceDeclaration(inner) => {
                 self.containers.push(container);
                 self.declared.push(BTreeSet::new());
-                self.write_part(inner, Some(&param), start, head, tail);
+                self.write_part(inner, Some(&param), start, head, &tail);
                 self.declared.pop();
             }
             TSNamespaceDeclarationBody::TSModuleBlock(block) => {
@@ -66,13 +65,13 @@ impl Eraser<'_> {
     }
 
     /// Writes what a namespace exports: variables become members of its object.
-    pub(crate) fn write_member<'a>(&mut self, it: &ExportDeclaration<'a>, owner: &str) {
+    pub(crate) fn write_member(&mut self, it: &ExportDeclaration<'_>, owner: &str) {
         let declaration = &it.declaration;
         let start = declaration.span().start;
         let member = |name: &str| format!(";{owner}.{name}={name};");
         match declaration {
             Declaration::VariableDeclaration(variables) => {
-                self.write_variables(variables, it, owner)
+                self.write_variables(variables, it, owner);
             }
             Declaration::FunctionDeclaration(function) => {
                 self.edits.blank(it.span.start, start);
@@ -128,7 +127,7 @@ impl Eraser<'_> {
     }
 
     /// Makes members of an object of the names in a pattern.
-    fn write_pattern<'a>(&mut self, pattern: &BindingPattern<'a>, owner: &str) {
+    fn write_pattern(&mut self, pattern: &BindingPattern<'_>, owner: &str) {
         match pattern {
             BindingPattern::BindingIdentifier(id) => {
                 self.edits.insert(id.span.start, format!("{owner}."));
