@@ -42,7 +42,8 @@ pub fn cold(figures: &mut Figures) -> Result<()> {
     let runtime = runtime()?;
     for (tools, targets) in [(0, [40.0, 120.0]), (32, [50.0, 130.0]), (128, [80.0, 160.0])] {
         let bench = Bench::new(tools, SessionLimits::default())?;
-        let mut times = runtime.block_on(runtime.spawn(cold_cells(bench, "text(1+1)", SAMPLES)))??;
+        let mut times =
+            runtime.block_on(runtime.spawn(cold_cells(bench, "text(1+1)", SAMPLES)))??;
         figures.add_times(&format!("cold cell, {tools} tools"), &mut times, targets.map(Some));
     }
     Ok(())
@@ -56,7 +57,8 @@ pub fn typescript(figures: &mut Figures) -> Result<()> {
     for number in 0..10 {
         for (source, types) in sources.iter_mut().zip([true, false]) {
             let only = |text: &'static str| if types { text } else { "" };
-            let interface = format!("interface Row{number} {{ readonly id: number; name?: string }}\n");
+            let interface =
+                format!("interface Row{number} {{ readonly id: number; name?: string }}\n");
             let row = format!(": Row{number}[]");
             source.push_str(if types { &interface } else { "" });
             source.push_str(&format!(
@@ -73,8 +75,8 @@ pub fn typescript(figures: &mut Figures) -> Result<()> {
     ensure!((1_800..2_300).contains(&sources[0].len()), "{} bytes", sources[0].len());
     for (source, name) in sources.into_iter().zip(["TypeScript", "JavaScript"]) {
         let bench = Bench::new(0, SessionLimits::default())?;
-        let mut times =
-            runtime.block_on(runtime.spawn(async move { cold_cells(bench, &source, SAMPLES).await }))??;
+        let mut times = runtime
+            .block_on(runtime.spawn(async move { cold_cells(bench, &source, SAMPLES).await }))??;
         figures.add_times(&format!("cell of 2 KB, {name}"), &mut times, [None, None]);
         medians.push(times[times.len() / 2].as_secs_f64() * 1e6);
     }

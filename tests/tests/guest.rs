@@ -471,7 +471,9 @@ fn source_text_of_any_kind_is_compiled_or_refused() {
         let step = Guest::new().execute(source);
         match finished(step).outcome {
             Outcome::Completed => {}
-            Outcome::Failed(text) | Outcome::Unparsed(text) => assert!(!text.is_empty(), "{source:?}"),
+            Outcome::Failed(text) | Outcome::Unparsed(text) => {
+                assert!(!text.is_empty(), "{source:?}")
+            }
             Outcome::Limited(hit) => panic!("{source:?}: {hit:?}"),
         }
     }

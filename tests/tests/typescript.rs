@@ -206,5 +206,5 @@ fn the_reader_of_typescript_imports_nothing() {
     let imports: Vec<_> = component_type.imports(&engine).map(|(name, _)| name).collect();
     assert_eq!(imports, [""; 0]);
     let exports: Vec<_> = component_type.exports(&engine).map(|(name, _)| name).collect();
-    assert_eq!(exports, ["strip"]);
+    assert_eq!(exports, ["strip", "initialize"]);
 }

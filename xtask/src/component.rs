@@ -16,8 +16,7 @@ pub struct Part {
     pub sources: &'static [&'static str],
     /// Bytes of its shadow stack. Pages that are not touched cost nothing.
     pub stack_bytes: u32,
-    /// Whether it is built with the edited engine, and keeps the state that its export
-    /// `initialize` leaves.
+    /// Whether it is built with the edited engine.
     pub has_engine: bool,
 }
 
@@ -32,7 +31,6 @@ pub const GUEST: Part = Part {
         "guest/quickjs",
         "wit/code-mode.wit",
         "xtask/src/quickjs.rs",
-        "xtask/src/snapshot.rs",
     ],
     stack_bytes: (8 + 2) << 20,
     has_engine: true,
@@ -54,8 +52,7 @@ impl Part {
     }
 
     fn build(&self, toolchain: &Toolchain) -> Result<Vec<u8>> {
-        let component = toolchain.build(self)?;
-        if self.has_engine { snapshot(&component) } else { Ok(component) }
+        snapshot(&toolchain.build(self)?)
     }
 
     /// Builds and stores the component.

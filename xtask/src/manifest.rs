@@ -61,6 +61,7 @@ pub fn sources(part: &Part) -> Result<BTreeMap<String, String>> {
         own.join("Cargo.toml"),
         own.join("Cargo.lock"),
         root.join("xtask/src/component.rs"),
+        root.join("xtask/src/snapshot.rs"),
         root.join("xtask/src/toolchain.rs"),
     ];
     list(&own.join("src"), &mut files)?;

@@ -16,9 +16,10 @@ pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
 use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
+use cellblock::model::ArgumentChecks;
 use cellblock::{
-    CellLimits, CellState, CodeModeService, Engine, EngineConfig, ExecuteRequest, Language,
-    RuntimeResponse, SessionLimits, StoredValues, WaitRequest, WasmBackend,
+    CellLimits, CellState, CodeModeService, CodeModeTurnHost, Engine, EngineConfig, ExecuteRequest,
+    Language, RuntimeResponse, SessionLimits, StoredValues, WaitRequest, WasmBackend,
 };
 use clap::Args;
 use host::Host;
@@ -71,6 +72,9 @@ pub struct Arguments {
     /// valid JavaScript. Without it, the ending of the file's name says.
     #[arg(long, value_name = "LANGUAGE", value_parser = language)]
     language: Option<Language>,
+    /// Check the arguments of nested calls against the tools' input schemas.
+    #[arg(long)]
+    check_arguments: bool,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
@@ -137,7 +141,8 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         let report = Report::new(printer.clone(), source.clone(), folder, arguments);
         let commands = arguments.max_commands;
         let (result, language) = (arguments.result, arguments.language());
-        let run = Run { limits, tools, values, store, commands, result, language };
+        let check_arguments = arguments.check_arguments;
+        let run = Run { limits, tools, values, store, commands, result, language, check_arguments };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -177,6 +182,8 @@ struct Run {
     result: bool,
     /// What the script is written in.
     language: Language,
+    /// Whether arguments of nested calls are checked.
+    check_arguments: bool,
 }
 
 impl Run {
@@ -193,7 +200,11 @@ impl Run {
         let backend = WasmBackend::with_limits(engine, session);
         let service = CodeModeService::with_stored_values(Arc::new(backend), self.values.clone());
         let host = Arc::new(Host::new(&self.tools, self.commands, printer.clone()));
-        let worker = service.start_turn_worker(Arc::clone(&host) as _);
+        let mut served: Arc<dyn CodeModeTurnHost> = Arc::clone(&host) as _;
+        if self.check_arguments {
+            served = ArgumentChecks::new(self.tools.definitions()).serve(served);
+        }
+        let worker = service.start_turn_worker(served);
         let request = ExecuteRequest {
             tool_call_id: "run".to_owned(),
             enabled_tools: self.tools.definitions().into(),

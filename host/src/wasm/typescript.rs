@@ -37,11 +37,11 @@ const COMPONENT: &[u8] = include_bytes!("../../prebuilt/cellblock-typescript.was
 /// the cells.
 pub(super) const READERS: u32 = 16;
 
-/// Fuel for one text: a text of the longest length takes a twentieth of it.
+/// Fuel for one text. One of 2 KB takes a five-thousandth of it.
 const FUEL: u64 = 4_000_000_000;
 
 /// Bytes of memory for one text, its stack of eight mebibytes included.
-const MEMORY_BYTES: usize = 96 << 20;
+const MEMORY_BYTES: usize = 64 << 20;
 
 /// Elements that a table may have: the component's functions.
 const TABLE_ELEMENTS: usize = 20_000;

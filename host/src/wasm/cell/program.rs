@@ -6,8 +6,14 @@ use super::super::sandbox::{Finished, Sandbox, Step};
 use super::super::typescript::{Refusal, Unread};
 use crate::backend::Language;
 
-/// What the author of a program should know that is no TypeScript either.
+/// What the author should know of a syntax error in TypeScript.
 const READ_AS_TYPESCRIPT: &str = "The program was read as TypeScript.";
+
+/// What the author should know of a program that was too much.
+const TOO_MUCH: &str = "The program is too long, or nests too deeply, to be read as TypeScript.";
+
+/// How the guest's hint begins that TypeScript is not allowed.
+const ONLY_JAVASCRIPT: &str = "This looks like TypeScript.";
 
 /// A program that is to be started.
 pub(super) struct Program {
@@ -29,10 +35,11 @@ impl Program {
         }
         let step = sandbox.execute(&self.request).await;
         let Step::Finished(Finished::Unparsed { error_text, hint }) = step else { return step };
-        let as_javascript = |error_text| Step::Finished(Finished::Unparsed { error_text, hint });
-        if self.language == Language::Js || self.request.source.len() > self.typescript_bytes {
-            return as_javascript(error_text);
+        let unparsed = |error_text, hint| Step::Finished(Finished::Unparsed { error_text, hint });
+        if self.language == Language::Js {
+            return unparsed(error_text, hint);
         }
+        let is_allowed = |hint: &String| !hint.starts_with(ONLY_JAVASCRIPT);
         match self.translate(engine, sandbox).await {
             Ok(()) => sandbox.execute(&self.request).await,
             Err(Unread::OutOfFuel) => Step::Finished(sandbox.out_of_fuel()),
@@ -44,9 +51,12 @@ impl Program {
             }
             Err(Unread::Broken(why)) => {
                 tracing::error!("TypeScript cannot be read: {why}");
-                as_javascript(error_text)
+                unparsed(error_text, hint)
             }
-            Err(Unread::Refused(_) | Unread::TooMuch) => as_javascript(error_text),
+            Err(Unread::Refused(_)) => unparsed(error_text, hint.filter(is_allowed)),
+            Err(Unread::TooMuch) => {
+                unparsed(error_text, Some(hint.filter(is_allowed).unwrap_or(TOO_MUCH.to_owned())))
+            }
         }
     }
 
