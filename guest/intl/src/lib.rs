@@ -5,8 +5,10 @@
 //! the image as it is read, other locales are inflated when first asked for.
 //! Everything else is a module for each constructor of `Intl`.
 
+pub mod collation;
 pub mod data;
 pub mod decimal;
+mod icu;
 pub mod locale;
 pub mod number;
 pub mod part;

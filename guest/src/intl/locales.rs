@@ -52,29 +52,57 @@ pub(super) fn parse<'js>(ctx: &Ctx<'js>, text: &str) -> Js<'js, Tag> {
 }
 
 /// A keyword that decides something about a service.
-pub(super) struct Key<'a> {
+pub(super) struct Key<'a, Locale = Held> {
     /// Its two letters.
     pub(super) name: &'static str,
     /// The option that goes before the keyword.
     pub(super) option: Option<String>,
     /// Whether a value is known.
-    pub(super) known: &'a dyn Fn(Held, &str) -> bool,
+    pub(super) known: &'a dyn Fn(Locale, &str) -> bool,
+}
+
+/// A locale that can be resolved to.
+pub(super) trait Named {
+    /// Its language tag.
+    fn name(&self) -> &'static str;
+}
+
+impl Named for Held {
+    fn name(&self) -> &'static str {
+        self.tag
+    }
+}
+
+impl Named for &'static str {
+    fn name(&self) -> &'static str {
+        self
+    }
 }
 
 /// The locale that serves a request.
-pub(super) struct Resolved {
+pub(super) struct Resolved<Locale = Held> {
     /// Its name, with the keywords that were heeded.
     pub(super) locale: String,
     /// Its data.
-    pub(super) held: Held,
+    pub(super) held: Locale,
     /// The value of each key, `None` where the locale's default holds.
     pub(super) values: Vec<Option<String>>,
 }
 
-/// `ResolveLocale`
+/// `ResolveLocale` among the locales that are held.
 pub(super) fn resolve(requested: &[Tag], keys: &[Key<'_>]) -> Resolved {
-    let found = requested.iter().find_map(|tag| best_available(tag).map(|held| (tag, held)));
-    let (tag, held) = found.map_or((None, DEFAULT), |(tag, held)| (Some(tag), held));
+    resolve_among(requested, keys, &best_available, DEFAULT)
+}
+
+/// `ResolveLocale` among the locales that `available` knows.
+pub(super) fn resolve_among<Locale: Copy + Named>(
+    requested: &[Tag],
+    keys: &[Key<'_, Locale>],
+    available: &dyn Fn(&Tag) -> Option<Locale>,
+    default: Locale,
+) -> Resolved<Locale> {
+    let found = requested.iter().find_map(|tag| available(tag).map(|held| (tag, held)));
+    let (tag, held) = found.map_or((None, default), |(tag, held)| (Some(tag), held));
     let mut name = Tag::default();
     let mut values = Vec::new();
     for key in keys {
@@ -96,16 +124,48 @@ pub(super) fn resolve(requested: &[Tag], keys: &[Key<'_>]) -> Resolved {
         values.push(value);
     }
     let keywords = name.to_string();
-    Resolved { locale: format!("{}{}", held.tag, keywords.trim_start_matches("und")), held, values }
+    Resolved { locale: format!("{}{}", held.name(), keywords.trim_start_matches("und")), held, values }
 }
 
-/// `supportedLocalesOf`
-pub(super) fn supported_locales_of<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+/// `supportedLocalesOf` of a constructor, among the locales that `available` knows.
+fn supported_locales_of<'js>(
+    ctx: &Ctx<'js>,
+    args: Args<'_, 'js>,
+    who: &'static str,
+    available: impl Fn(&Tag) -> bool,
+) -> Returned<'js> {
     let requested = canonical_list(ctx, args.first())?;
-    let options = Options::coerced(ctx, args.get(1), "Intl")?;
+    let options = Options::coerced(ctx, args.get(1), who)?;
     options.matcher()?;
-    let supported = requested.iter().filter(|tag| best_available(tag).is_some());
+    let supported = requested.iter().filter(|tag| available(tag));
     strings(ctx, supported.map(ToString::to_string))
+}
+
+/// `supportedLocalesOf` of each constructor that has the locales that are held.
+macro_rules! supported {
+    ($($function:ident, $name:literal;)*) => {$(
+        pub(super) fn $function<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+            let who = concat!("Intl.", $name, ".supportedLocalesOf");
+            supported_locales_of(ctx, args, who, |tag| best_available(tag).is_some())
+        }
+    )*};
+}
+
+supported! {
+    of_number_format, "NumberFormat";
+    of_plural_rules, "PluralRules";
+    of_list_format, "ListFormat";
+    of_relative_time_format, "RelativeTimeFormat";
+    of_segmenter, "Segmenter";
+    of_display_names, "DisplayNames";
+    of_duration_format, "DurationFormat";
+}
+
+/// `Intl.Collator.supportedLocalesOf`
+pub(super) fn of_collator<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+    supported_locales_of(ctx, args, "Intl.Collator.supportedLocalesOf", |tag| {
+        cellblock_intl::collation::best_available(&tag.base_name()).is_some()
+    })
 }
 
 /// `Intl.getCanonicalLocales(locales)`

@@ -4,6 +4,7 @@
 //! [`FUNCTIONS`] lists every function; [`js`] has what they share, [`locales`] and
 //! [`options`] the reading, and each constructor has a file of its own.
 
+mod collator;
 mod js;
 mod locales;
 mod number;
@@ -55,18 +56,23 @@ use Kind::{Callable, Constructor, Getter, Method, Replacement, Static};
 const FUNCTIONS: &[Function] = &[
     (c"Intl", Kind::Function, c"getCanonicalLocales", 1, locales::get_canonical_locales),
     (c"NumberFormat", Callable, c"NumberFormat", 0, number::construct),
-    (c"NumberFormat", Static, c"supportedLocalesOf", 1, locales::supported_locales_of),
+    (c"NumberFormat", Static, c"supportedLocalesOf", 1, locales::of_number_format),
     (c"NumberFormat", Getter, c"format", 0, number::get_format),
     (c"NumberFormat", Method, c"formatToParts", 1, number::format_to_parts),
     (c"NumberFormat", Method, c"formatRange", 2, number::format_range),
     (c"NumberFormat", Method, c"formatRangeToParts", 2, number::format_range_to_parts),
     (c"NumberFormat", Method, c"resolvedOptions", 0, number::resolved_options),
+    (c"Collator", Callable, c"Collator", 0, collator::construct),
+    (c"Collator", Static, c"supportedLocalesOf", 1, locales::of_collator),
+    (c"Collator", Getter, c"compare", 0, collator::get_compare),
+    (c"Collator", Method, c"resolvedOptions", 0, collator::resolved_options),
     (c"PluralRules", Constructor, c"PluralRules", 0, plural::construct),
-    (c"PluralRules", Static, c"supportedLocalesOf", 1, locales::supported_locales_of),
+    (c"PluralRules", Static, c"supportedLocalesOf", 1, locales::of_plural_rules),
     (c"PluralRules", Method, c"select", 1, plural::select),
     (c"PluralRules", Method, c"selectRange", 2, plural::select_range),
     (c"PluralRules", Method, c"resolvedOptions", 0, plural::resolved_options),
     (c"Number", Replacement, c"toLocaleString", 0, number::number_to_locale_string),
+    (c"String", Replacement, c"localeCompare", 1, collator::locale_compare),
     (c"BigInt", Replacement, c"toLocaleString", 0, number::big_int_to_locale_string),
 ];
 

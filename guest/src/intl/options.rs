@@ -1,6 +1,6 @@
 //! Reading the options of a constructor, in the standard's way and with V8's messages.
 
-use super::js::{Js, range_error, to_object};
+use super::js::{Js, range_error, to_object, type_error};
 use crate::engine::{self, Thrown};
 use rquickjs::{Ctx, Object, Value};
 use std::ffi::CStr;
@@ -21,10 +21,25 @@ impl<'a, 'js> Options<'a, 'js> {
         service: &'static str,
     ) -> Js<'js, Self> {
         let object = match value {
+            Some(value) if value.is_null() => {
+                return Err(type_error(ctx, &format!("{service} called on null or undefined")));
+            }
             Some(value) if !value.is_undefined() => Some(to_object(ctx, value)?),
             _ => None,
         };
         Ok(Self { ctx, object, service })
+    }
+
+    /// `GetOptionsObject`: an object or `undefined`.
+    pub(super) fn strict(
+        ctx: &'a Ctx<'js>,
+        value: Option<&Value<'js>>,
+        service: &'static str,
+    ) -> Js<'js, Self> {
+        if value.is_some_and(|value| !value.is_undefined() && !value.is_object()) {
+            return Err(type_error(ctx, "invalid_argument"));
+        }
+        Self::coerced(ctx, value, service)
     }
 
     /// A member, `None` when undefined.
