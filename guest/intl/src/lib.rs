@@ -6,6 +6,7 @@
 //! Everything else is a module for each constructor of `Intl`.
 
 pub mod data;
+pub mod date;
 pub mod decimal;
 pub mod locale;
 pub mod number;

@@ -76,10 +76,8 @@ const LOCALES: [(&str, Option<&str>); 50] = [
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
-    /// Release of npm's CLDR packages.
-    cldr: String,
-    /// Release of the package with the eras of the Buddhist calendar.
-    buddhist: String,
+    /// Release of each of npm's CLDR packages.
+    cldr: BTreeMap<String, String>,
     /// Release of PyPI's `tzdata`.
     tzdata: String,
     /// Hash of each generated file.
@@ -91,8 +89,10 @@ pub fn intl(check: bool) -> Result<()> {
     let folder = root().join("guest/intl/data");
     let files = generate(&Source::fetch(&downloads()?)?)?;
     let manifest = Manifest {
-        cldr: source::CLDR.to_owned(),
-        buddhist: source::BUDDHIST.to_owned(),
+        cldr: source::PACKAGES
+            .iter()
+            .map(|(name, release)| (format!("cldr-{name}"), (*release).to_owned()))
+            .collect(),
         tzdata: source::TZDATA.to_owned(),
         files: files.iter().map(|(name, bytes)| (name.clone(), hash(bytes))).collect(),
     };

@@ -23,6 +23,8 @@ pub(super) struct Pieces {
     pub(super) category: Category,
     /// The number after rounding.
     pub(super) rounded: Decimal,
+    /// Whether a space was put between a currency's letters and the digits after them.
+    pub(super) spaced: bool,
 }
 
 impl Pieces {
@@ -98,6 +100,7 @@ impl NumberFormat {
             outer: self.long_name(category),
             category,
             rounded: number,
+            spaced: false,
         };
         pieces.rounded.shift(exponent);
         if self.options.style == Style::Currency {
@@ -260,6 +263,7 @@ fn space_currency(pieces: &mut Pieces) {
             .is_some_and(|part| part.kind == "currency" && meets(part.value.chars().last()))
     {
         before.push(space());
+        pieces.spaced = true;
     }
     let last = pieces.number.last();
     let ends = last
