@@ -45,7 +45,7 @@ pub fn against(figures: &mut Figures, ours: &Path, theirs: &Path) -> Result<()> 
         Ok(Candidate { name, command, path })
     };
     let candidates = [
-        candidate("ours", ours, &["host", "--listen", "stdio"])?,
+        candidate("ours", ours, &["host", "--listen", "stdio", "--max-cells-per-session", "128"])?,
         candidate("theirs", theirs, &["--listen", "stdio"])?,
     ];
     let runtime = tokio::runtime::Runtime::new()?;

@@ -49,9 +49,7 @@ impl LimitArguments {
         for limit in &self.limits {
             set_limit(&mut limits, limit)?;
         }
-        if let Err(why) = limits.check() {
-            bail!("{why}");
-        }
+        limits.check()?;
         Ok(limits)
     }
 }

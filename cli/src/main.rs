@@ -1,6 +1,8 @@
 //! The `cellblock` program: runs model-written JavaScript in a sandbox.
 
+mod access;
 mod limits;
+mod metrics;
 mod run;
 mod serve;
 mod terminal;

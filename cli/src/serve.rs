@@ -1,13 +1,15 @@
 //! `cellblock host`: serves code-mode sessions to a client in another process.
 
 use crate::Exit;
+use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
+use crate::metrics::Metrics;
 use anyhow::{Context, Result};
 use cellblock::model::PatientBackend;
 use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
-use cellblock_remote::protocol::ExecutionLimits;
-use cellblock_remote::server::{Listen, Server, ServerLimits};
+use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
 use clap::Args;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use std::time::Duration;
 #[derive(Args)]
 pub struct Arguments {
     /// Where clients come from: `stdio`, `grpc+stdio://`, `unix://PATH`, `grpc+unix://PATH`,
-    /// `grpc://IP:PORT` or `ws://IP:PORT`.
+    /// `grpc://IP:PORT` or `ws://IP:PORT`; with TLS `grpcs://IP:PORT` or `wss://IP:PORT`.
     #[arg(long, value_name = "URL", default_value = "stdio")]
     listen: Listen,
     /// Cells that may be active at one time, in all sessions.
@@ -28,11 +30,19 @@ pub struct Arguments {
     /// Cells that may be active at one time in one session; half of all unless it is given.
     #[arg(long, value_name = "N")]
     max_cells_per_session: Option<usize>,
+    /// After SIGTERM, how long cells that run may take to end; no new ones are admitted.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    drain_timeout: Duration,
+    /// Serve figures for Prometheus at /metrics, and /healthz and /readyz, on this port.
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    access: AccessArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
 
-/// The longest `--min-wait`: Codex gives up a connection when an answer comes a minute later
+/// The longest `--min-wait`: Codex closes a connection when an answer comes a minute later
 /// than it asked for.
 const LONGEST_MIN_WAIT: Duration = Duration::from_secs(55);
 
@@ -41,11 +51,11 @@ fn min_wait(text: &str) -> Result<Duration, String> {
     if time <= LONGEST_MIN_WAIT {
         return Ok(time);
     }
-    Err("at most 55s: clients such as Codex give up a connection when an answer is a minute late"
+    Err("at most 55s: clients such as Codex close a connection when an answer is a minute late"
         .to_owned())
 }
 
-/// Serves until there is no client to come, or a signal.
+/// Serves until no more clients can come, or until a signal.
 pub fn main(arguments: Arguments) -> Exit {
     match run(arguments) {
         Ok(exit) => exit,
@@ -77,19 +87,21 @@ fn run(arguments: Arguments) -> Result<Exit> {
     };
     let cells = arguments.max_cells;
     let cells_per_session = arguments.max_cells_per_session.unwrap_or(cells.div_ceil(2));
-    let server = Arc::new(Server::new(open, ServerLimits { cells, cells_per_session }));
+    let server = Server::new(open, ServerLimits { cells, cells_per_session });
     let listen = arguments.listen;
-    if listen.is_reachable_from_elsewhere() {
-        crate::complain(&format!(
-            "warning: everybody who reaches {listen} may run programs here: nothing is encrypted, and \
-             clients are not asked who they are"
-        ));
-    }
+    let access = arguments.access.access(&listen)?;
+    let metrics = arguments.metrics.map(|address| {
+        arguments.access.check_metrics(address).and_then(|()| Metrics::install(address))
+    });
+    let metrics = metrics.transpose()?;
+    let server = Arc::new(server.with_access(access.clone()));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
         tokio::select! {
             served = server.serve(&listen) => served.map(|()| Exit::Completed).map_err(Into::into),
-            signal = interrupted() => signal.map(|()| Exit::Interrupted),
+            failed = serve_metrics(metrics, &server) => failed.map(|()| Exit::Failed),
+            failed = arguments.access.follow_tokens(&access) => failed.map(|()| Exit::Failed),
+            drained = drain(&server, arguments.drain_timeout) => drained.map(|()| Exit::Interrupted),
         }
     });
     // A read of standard input cannot be called off; it must not keep the process.
@@ -97,19 +109,43 @@ fn run(arguments: Arguments) -> Result<Exit> {
     exit
 }
 
-/// Returns when the process is asked to end.
-async fn interrupted() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot listen for Ctrl-C"),
+/// Serves figures, if they are wanted. Returns only when they cannot be served.
+async fn serve_metrics(metrics: Option<Metrics>, server: &Arc<Server>) -> Result<()> {
+    match metrics {
+        Some(metrics) => metrics.serve(Arc::clone(server)).await,
+        None => std::future::pending().await,
     }
 }
 
+/// Returns when the process is to end: at Ctrl-C or a second signal at once, and after SIGTERM
+/// when its cells have ended, or their time is over.
+async fn drain(server: &Server, patience: Duration) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
+    let terminated = tokio::select! {
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => false,
+    };
+    if terminated {
+        tokio::select! {
+            drained = server.drain(patience) => if !drained {
+                crate::complain("cells were still running when the time to drain was over");
+            },
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+    Ok(())
+}
+
 /// The host's limits, or narrower ones that a client asked for.
-fn narrowed(own: &SessionLimits, asked: ExecutionLimits) -> Result<SessionLimits, CodeModeError> {
+fn narrowed(own: &SessionLimits, asked: AskedLimits) -> Result<SessionLimits, CodeModeError> {
+    let AskedLimits { execution: asked, cell } = asked;
     let mut limits = own.clone();
+    if let Some(cell) = cell {
+        limits.cell = limits.cell.narrowed_by(&cell);
+    }
     if let Some(max) = asked.max_yield_time_ms {
         limits.max_yield_time_ms = Some(limits.max_yield_time_ms.map_or(max, |own| own.min(max)));
     }
@@ -117,6 +153,6 @@ fn narrowed(own: &SessionLimits, asked: ExecutionLimits) -> Result<SessionLimits
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         limits.cell.memory_bytes = limits.cell.memory_bytes.min(bytes);
     }
-    limits.cell.check().map_err(CodeModeError::InvalidRequest)?;
+    limits.cell.check()?;
     Ok(limits)
 }

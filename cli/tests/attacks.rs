@@ -34,7 +34,8 @@ impl Session {
         let mut events =
             client.open_session(grpc::OpenSessionRequest::default()).await.unwrap().into_inner();
         let opened = events.message().await.unwrap().unwrap().event;
-        let Some(session_event::Event::Opened(grpc::SessionOpened { session_id })) = opened else {
+        let Some(session_event::Event::Opened(grpc::SessionOpened { session_id, .. })) = opened
+        else {
             panic!("not opened: {opened:?}");
         };
         Self { client, id: session_id, events, executions: 0 }
@@ -70,6 +71,7 @@ impl Session {
             cell_id: cell_id.to_owned(),
             wait_id: wait_id.to_owned(),
             yield_time_ms,
+            cellblock_until_frontier: None,
         }
     }
 }
@@ -116,7 +118,7 @@ async fn a_grpc_wait_that_is_given_up_loses_no_output() {
     assert!(matches!(ended.state, Some(execution_outcome::State::Completed(_))));
 }
 
-/// A wait whose caller is gone is no observer any more, in whatever moment it goes.
+/// A wait whose caller has gone away does not observe the cell any more, whenever it went.
 #[tokio::test]
 async fn grpc_waits_given_up_at_any_moment_leave_the_cell_to_others() {
     let served = Served::start("grpc", &[]);
@@ -137,7 +139,7 @@ async fn grpc_waits_given_up_at_any_moment_leave_the_cell_to_others() {
     assert_eq!(texts(&ended.content_items), all);
 }
 
-/// A response that is under way when its caller gives up goes back to its cell.
+/// A response that is under way when its caller goes away goes back to its cell.
 #[tokio::test]
 async fn a_grpc_response_that_was_not_taken_goes_back() {
     let served = Served::start("grpc", &[]);
@@ -409,7 +411,7 @@ fn one_session_leaves_cells_to_others() {
     assert_eq!(other.execute("text(1)", 60_000)["status"], "ok");
 }
 
-/// What waits for a client that does not read is bounded, and the client is given up.
+/// What waits for a client that does not read is bounded, and the client is disconnected.
 #[test]
 fn a_client_that_does_not_read_is_given_up_without_growth() {
     let served = Served::start("unix", &["--memory", "64MiB"]);
@@ -452,16 +454,6 @@ fn a_browser_and_other_callers_are_refused_by_a_grpc_port() {
     assert_eq!(post("Content-Type: text/plain\r\n"), "HTTP/1.1 415");
     assert_eq!(post(""), "HTTP/1.1 415");
     assert_eq!(post(grpc), "HTTP/1.1 200");
-}
-
-#[test]
-fn listening_for_other_machines_is_warned_of() {
-    let (open, warning) = Served::with_complaints("ws", "0.0.0.0:0");
-    drop(open);
-    assert!(
-        warning.contains("everybody who reaches ws://0.0.0.0:0 may run programs here"),
-        "{warning}"
-    );
 }
 
 /// Programs that always have something to do at once keep neither other sessions from being

@@ -46,6 +46,38 @@ async fn every_address_reaches_a_host() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_closed_leaves_the_others_of_its_connection_alone() {
+    for (protocol, listen) in [(Protocol::Framed, "stdio"), (Protocol::Grpc, "grpc+stdio://")] {
+        let command = HostCommand::new(PROGRAM).args(["host", "--listen", listen]);
+        let host = HostProcess::new(HostAddress::child(protocol, command));
+        let session = || CodeModeService::new(Arc::new(ProcessBackend::new(&host)));
+        let kept = session();
+        kept.execute(ExecuteRequest::new("store('kept', 1)")).await.unwrap();
+        let source = "text('first'); yield_control(); await new Promise((r) => setTimeout(r, 1e9))";
+        let first = kept.execute(ExecuteRequest::new(source)).await.unwrap();
+        assert_eq!(text(&first), "first");
+        for _ in 0..20 {
+            let mut closing = tokio::task::JoinSet::new();
+            for _ in 0..8 {
+                let service = session();
+                closing.spawn(async move {
+                    let ran = service.execute(ExecuteRequest::new("text(1)")).await;
+                    service.shutdown().await;
+                    ran
+                });
+            }
+            while let Some(ran) = closing.join_next().await {
+                assert_eq!(text(&ran.unwrap().unwrap()), "1");
+            }
+        }
+        let program = ExecuteRequest::new("text(load('kept'))");
+        assert_eq!(text(&kept.execute(program).await.unwrap()), "1", "{protocol:?}");
+        assert_eq!(kept.cells().len(), 1);
+        kept.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn a_host_that_is_not_there_is_unavailable() {
     let (service, _host) =
@@ -59,7 +91,7 @@ async fn a_host_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_no_host_is_unavailable() {
+async fn a_program_that_is_not_a_host_is_unavailable() {
     let (service, _host) =
         service(HostAddress::child(Protocol::Framed, HostCommand::new("/bin/true")));
     let refused = service.execute(ExecuteRequest::new("")).await.unwrap_err();
@@ -104,7 +136,8 @@ fn killed(protocol: Protocol, listen: &str) {
         let [child] = started_by(&link)[..] else { panic!("one host") };
         let pid = rustix::process::Pid::from_raw(i32::try_from(child).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        // Whoever waits hears of it, every cell closes once, and its calls are cancelled.
+        // Every caller that waits receives the reason, every cell closes once, and its calls are
+        // cancelled.
         let lost = waiting.await.unwrap().unwrap_err();
         assert!(matches!(lost, CodeModeError::Host(_)), "{lost:?}");
         let began = Instant::now();

@@ -22,7 +22,7 @@ fn stdio(input: &[u8]) -> (Vec<Value>, ExitStatus, String) {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // A host that has given up reads no further.
+    // A host that has closed the connection reads no further.
     let _ = stdin.write_all(input);
     drop(stdin);
     let output = child.wait_with_output().unwrap();
@@ -284,7 +284,7 @@ async fn websockets_carry_frames_and_browsers_are_refused() {
         }
     }
     assert_eq!(kinds[3..], ["execute/initialResponse", "cell/closed"]);
-    // A text is no frame, and ends this connection; the next one is served.
+    // A text message is not a frame, and ends this connection; the next one is served.
     socket.send(Message::Text("{}".into())).await.unwrap();
     while let Some(Ok(_)) = socket.next().await {}
     assert!(tokio_tungstenite::connect_async(&served.url).await.is_ok());

@@ -14,3 +14,17 @@ bool cellblock_awaiting(JSContext *ctx, int *line, int *column)
     *line = find_line_num(ctx, code, frame->cur_pc - code->byte_code_buf - 1, column);
     return true;
 }
+
+/* Asks for the value of the program, before it is compiled. */
+void cellblock_want_value(void)
+{
+    cellblock_main.is_value_wanted = true;
+}
+
+/* The value of the program, once it has ended; given away. */
+JSValue cellblock_take_value(void)
+{
+    JSValue value = cellblock_main.value;
+    cellblock_main.value = JS_UNDEFINED;
+    return value;
+}

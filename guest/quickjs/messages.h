@@ -87,7 +87,7 @@ static const uint8_t *cellblock_find_note(JSContext *ctx, int kind, int *length)
 }
 
 /* Throws for a value that cannot be called or constructed. */
-static JSValue cellblock_not_callable(JSContext *ctx, JSValueConst value, bool is_new)
+static no_inline JSValue cellblock_not_callable(JSContext *ctx, JSValueConst value, bool is_new)
 {
     DynBuf text;
     int length;
@@ -102,7 +102,7 @@ static JSValue cellblock_not_callable(JSContext *ctx, JSValueConst value, bool i
 }
 
 /* Throws for a value that cannot be iterated. */
-static JSValue cellblock_not_iterable(JSContext *ctx, JSValueConst value, bool is_async)
+static no_inline JSValue cellblock_not_iterable(JSContext *ctx, JSValueConst value, bool is_async)
 {
     DynBuf text;
     int length;
@@ -132,7 +132,7 @@ static JSValue cellblock_not_iterable(JSContext *ctx, JSValueConst value, bool i
 
 /* Throws for a value that cannot be destructured; false when it can be. A note is the
  * property, a NUL, and the name of the value if it has one. */
-static bool cellblock_not_destructurable(JSContext *ctx, JSValueConst value)
+static no_inline bool cellblock_not_destructurable(JSContext *ctx, JSValueConst value)
 {
     DynBuf text;
     int length;

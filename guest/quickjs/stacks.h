@@ -7,8 +7,8 @@
 /* Longest name or message that is put into a stack, in UTF-16 units. */
 #define CELLBLOCK_TEXT_LENGTH 65536
 
-/* Marks the property that is made when it is first read. */
-static char cellblock_lazy_stack;
+/* Mark the property that is made when it is first read, and that which then throws. */
+static char cellblock_lazy_stack, cellblock_failed_stack;
 
 static int JS_DefineAutoInitProperty(JSContext *ctx, JSValueConst this_obj, JSAtom prop,
                                      JSAutoInitIDEnum id, void *opaque, int flags);
@@ -52,6 +52,23 @@ static void cellblock_lazy_own_stack(JSContext *ctx, JSValueConst error)
 {
     JS_DefineAutoInitProperty(ctx, error, JS_ATOM_stack, JS_AUTOINIT_ID_BYTECODE,
                               &cellblock_lazy_stack, JS_PROP_WRITABLE | JS_PROP_CONFIGURABLE);
+}
+
+/* Keeps what the program's Error.prepareStackTrace threw, for the first that reads the
+ * stack; false when the error has no lazy stack. */
+static bool cellblock_keep_failure(JSContext *ctx, JSValueConst error)
+{
+    JSProperty *property;
+    JSValue thrown = JS_GetException(ctx);
+    JSObject *p = JS_IsObject(error) ? JS_VALUE_GET_OBJ(error) : NULL;
+    JSShapeProperty *shape = p ? find_own_property(&property, p, JS_ATOM_stack) : NULL;
+    if (!shape || p->class_id != JS_CLASS_ERROR || (shape->flags & JS_PROP_TMASK) != JS_PROP_AUTOINIT) {
+        JS_FreeValue(ctx, thrown);
+        return false;
+    }
+    property->u.init.opaque = &cellblock_failed_stack;
+    set_value(ctx, &p->u.object_data, thrown);
+    return true;
 }
 
 /* Gives an object a stack that is there already; takes the value over. */
@@ -140,6 +157,16 @@ static void cellblock_eval_file(JSContext *ctx, char *file)
              name && name[0] ? name : "<anonymous>", outer ? outer : "", line, column);
     JS_FreeCString(ctx, name);
     JS_FreeCString(ctx, outer);
+}
+
+/* Evaluates a piece of text. Not inlined: every call of the interpreter, which evaluates
+ * text as well, would have the name on its stack. */
+static no_inline JSValue cellblock_eval(JSContext *ctx, JSValueConst this_obj, const char *text,
+                                        size_t length, int flags, int scope)
+{
+    char file[CELLBLOCK_EVAL_LENGTH];
+    cellblock_eval_file(ctx, file);
+    return JS_EvalInternal(ctx, this_obj, text, length, file, 1, flags, scope);
 }
 
 /* Puts a string into a buffer, cut to the length of a name; false when there is none. */

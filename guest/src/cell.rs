@@ -5,7 +5,7 @@
 //! drained before the end is looked for, so what was already queued still runs.
 
 use crate::bindings::cellblock::code_mode::types::{
-    Event, ExecuteRequest, Finished, Limit, LimitHit, Outcome, Step,
+    Event, ExecuteRequest, Finished, Limit, LimitHit, Outcome, ProgramValue, Step, ValueRequest,
 };
 use crate::calls;
 use crate::engine::{self, Thrown};
@@ -13,6 +13,7 @@ use crate::error_text::exception_text;
 use crate::globals;
 use crate::hint;
 use crate::state::{self, Stop};
+use crate::value;
 use crate::wasi;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Persistent, Promise, Runtime, Type, Value};
@@ -21,7 +22,12 @@ use std::cell::RefCell;
 struct Program {
     runtime: Runtime,
     context: Context,
+    /// Of the main module; then of the program's value, if that is waited for.
     main: Option<Persistent<Promise<'static>>>,
+    /// What the host wants of the program's value, until that is known.
+    value: Option<ValueRequest>,
+    /// Whether `main` is the promise of the program's value.
+    is_value: bool,
 }
 
 thread_local! {
@@ -37,7 +43,7 @@ pub(crate) fn initialize() {
         }
         ctx.run_gc();
     });
-    PROGRAM.set(Some(Program { runtime, context, main: None }));
+    PROGRAM.set(Some(Program { runtime, context, main: None, value: None, is_value: false }));
 }
 
 /// Starts the program.
@@ -49,8 +55,12 @@ pub(crate) fn execute(request: ExecuteRequest) -> Step {
         state.random = request.random_seed.max(1);
         state.source.clone_from(&request.source);
     });
-    let context = PROGRAM.with_borrow(|program| {
-        let program = program.as_ref().expect("the component was pre-initialised");
+    if request.value.is_some() {
+        engine::want_value();
+    }
+    let context = PROGRAM.with_borrow_mut(|program| {
+        let program = program.as_mut().expect("the component was pre-initialised");
+        program.value = request.value;
         program
             .runtime
             .set_memory_limit(usize::try_from(request.limits.memory_bytes).unwrap_or(usize::MAX));
@@ -146,9 +156,43 @@ fn settle(ctx: &Ctx<'_>) -> Step {
     }
     match main.state() {
         PromiseState::Pending => Step::Pending(state::with(|state| state.timers.next())),
-        PromiseState::Resolved => finished(ctx, Outcome::Completed),
+        PromiseState::Resolved => completed(ctx, &main),
         PromiseState::Rejected => finished(ctx, failure_of(ctx, &reason_of(ctx, &main))),
     }
+}
+
+/// The program has completed; its value may have to be waited for.
+fn completed<'js>(ctx: &Ctx<'js>, main: &Promise<'js>) -> Step {
+    let (wanted, is_value) = PROGRAM.with_borrow(|program| {
+        program.as_ref().map_or((false, false), |own| (own.value.is_some(), own.is_value))
+    });
+    if !wanted {
+        return finished(ctx, Outcome::Completed);
+    }
+    let value = if is_value {
+        reason_of(ctx, main)
+    } else {
+        let value = match engine::take_value(ctx) {
+            Ok(value) => value,
+            Err(thrown) => return finished(ctx, failure(ctx, thrown)),
+        };
+        if let Some(promise) = value.as_promise().cloned() {
+            PROGRAM.with_borrow_mut(|program| {
+                if let Some(program) = program {
+                    program.main = Some(Persistent::save(ctx, promise));
+                    program.is_value = true;
+                }
+            });
+            return settle(ctx);
+        }
+        value
+    };
+    let request = PROGRAM.with_borrow_mut(|program| program.as_mut().and_then(|p| p.value.take()));
+    let value = request.and_then(|request| value::taken(ctx, &value, request));
+    if engine::must_stop() {
+        return finished(ctx, stopped());
+    }
+    finished_with(ctx, Outcome::Completed, value)
 }
 
 fn reason_of<'js>(ctx: &Ctx<'js>, promise: &Promise<'js>) -> Value<'js> {
@@ -206,7 +250,11 @@ fn stopped() -> Outcome {
 }
 
 fn finished(ctx: &Ctx<'_>, outcome: Outcome) -> Step {
+    finished_with(ctx, outcome, None)
+}
+
+fn finished_with(ctx: &Ctx<'_>, outcome: Outcome, value: Option<ProgramValue>) -> Step {
     let hint = hint::of(&outcome, &engine::unawaited(ctx));
     let stored = state::with(|state| state.stored.take());
-    Step::Finished(Finished { outcome, hint, stored })
+    Step::Finished(Finished { outcome, hint, value, stored })
 }

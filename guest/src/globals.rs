@@ -231,6 +231,7 @@ fn prepare_tools<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
 /// Adds `tools` for the tools of this cell.
 pub(crate) fn install_tools<'js>(ctx: &Ctx<'js>, names: Vec<String>) -> Result<(), Thrown<'js>> {
     let object = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
+    let mut scripts = None;
     for (at, name) in names.iter().enumerate() {
         let prepared = TOOLS.with_borrow(|tools| tools.get(at).cloned());
         let function = match prepared.map(|function| function.restore(ctx)) {
@@ -238,10 +239,25 @@ pub(crate) fn install_tools<'js>(ctx: &Ctx<'js>, names: Vec<String>) -> Result<(
             _ => engine::new_function(ctx, tool, at as i16)?,
         };
         engine::define(ctx, &object, name, &function, Property::Plain)?;
+        if let Some(script) = name.strip_prefix(SCRIPT_PREFIX) {
+            if scripts.is_none() {
+                scripts = Some(Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?);
+            }
+            if let Some(scripts) = &scripts {
+                engine::define(ctx, scripts, script, &function, Property::Plain)?;
+            }
+        }
     }
     state::with(|state| state.tool_names = names);
+    if let Some(scripts) = scripts {
+        engine::define(ctx, &ctx.globals(), "scripts", scripts.as_value(), Property::Plain)?;
+    }
     engine::define(ctx, &ctx.globals(), "tools", object.as_value(), Property::Plain)
 }
+
+/// How the names of tools begin that run saved scripts. `scripts.NAME` calls the tool
+/// `scripts__NAME`; without such tools there is no `scripts`.
+const SCRIPT_PREFIX: &str = "scripts__";
 
 /// The engine's way into every helper but the tools.
 unsafe extern "C" fn helper(

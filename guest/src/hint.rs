@@ -108,6 +108,18 @@ fn failed(source: &str, error: &str, state: &state::State) -> Option<String> {
     {
         return Some(no_tool(name, &state.tool_names));
     }
+    if first.contains("Converting circular structure to JSON") {
+        return Some(
+            "An object that contains itself has no JSON: it cannot be printed, stored or passed. \
+             Pick the fields."
+                .to_owned(),
+        );
+    }
+    if first.contains("Do not know how to serialize a BigInt") {
+        return Some(
+            "JSON has no BigInt. Convert it with `String(value)` or `Number(value)`.".to_owned(),
+        );
+    }
     let error = first.strip_prefix("SyntaxError: ")?;
     if error == "Illegal return statement" {
         return Some(

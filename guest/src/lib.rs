@@ -22,6 +22,7 @@ mod state;
 mod stored;
 mod text;
 mod timers;
+mod value;
 mod wasi;
 
 #[allow(

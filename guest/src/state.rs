@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) source: String,
     /// The program has printed, notified or stored something.
     pub(crate) said: bool,
+    /// Bytes of text that it has printed.
+    pub(crate) printed: u64,
     /// The main module is being linked: an import now is a static one.
     pub(crate) linking: bool,
 }

@@ -35,7 +35,7 @@ impl Stored {
         self.writes.get(at).map(|write| write.value.as_str())
     }
 
-    fn set(&mut self, key: String, value: String) -> Result<(), Limit> {
+    pub(crate) fn set(&mut self, key: String, value: String) -> Result<(), Limit> {
         let known = self.index.get(&key).copied();
         let replaced = known.map_or(0, |at| self.writes[at].value.len());
         let added = value.len() + if known.is_some() { 0 } else { key.len() };

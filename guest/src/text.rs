@@ -10,8 +10,10 @@ use rquickjs::{Ctx, Type, Value};
 /// `text(value)`
 pub(crate) fn text<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     let text = display(ctx, args.first())?;
+    let bytes = text.len() as u64;
     output::emit(&ContentItem::Text(text)).map_err(Thrown::Limit)?;
     state::note_said();
+    state::with(|state| state.printed += bytes);
     Ok(Value::new_undefined(ctx.clone()))
 }
 

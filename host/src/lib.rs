@@ -86,6 +86,7 @@
 #![warn(unreachable_pub)]
 
 mod backend;
+pub mod cells;
 mod clock;
 mod json;
 mod limits;
@@ -102,7 +103,7 @@ mod wasm;
 pub use backend::*;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use json::JsonError;
-pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, SessionLimits};
+pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, LimitsError, SessionLimits};
 pub use service::CodeModeService;
 pub use stored::StoredValues;
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};

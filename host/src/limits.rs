@@ -1,5 +1,6 @@
 //! Every limit there is, each with a default that a real program does not meet.
 
+use crate::backend::CodeModeError;
 #[cfg(feature = "wasm")]
 use crate::backend::LimitKind;
 use serde::{Deserialize, Serialize};
@@ -42,10 +43,11 @@ pub struct CellLimits {
     #[serde(with = "milliseconds")]
     pub total_time: Duration,
     /// Bytes that the JavaScript engine may hold. The sandbox as a whole is
-    /// stopped a tenth above it, or 4 MiB where that is more.
+    /// stopped a tenth above it, or 4 MiB where that is more, its stack aside.
     pub memory_bytes: usize,
     /// Bytes of stack for JavaScript: about 3 000 calls deep for each MiB. At
-    /// most [`CellLimits::MAX_STACK_BYTES`].
+    /// most [`CellLimits::MAX_STACK_BYTES`], which is the default: depth costs memory
+    /// only where a program goes there.
     pub stack_bytes: usize,
     /// Bytes that the host may hold for the cell at one time, outside the sandbox: the
     /// source and the tools, inputs and results of nested calls in flight, output and
@@ -80,30 +82,94 @@ pub struct CellLimits {
     pub cancel_grace: Duration,
 }
 
+/// Why limits cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// [`CellLimits::memory_bytes`] is out of its range.
+    #[error(
+        "the memory limit must be between {} and {} bytes",
+        CellLimits::MIN_MEMORY_BYTES,
+        CellLimits::MAX_MEMORY_BYTES
+    )]
+    Memory,
+    /// [`CellLimits::stack_bytes`] is out of its range.
+    #[error(
+        "the stack limit must be between {} and {} bytes",
+        CellLimits::MIN_STACK_BYTES,
+        CellLimits::MAX_STACK_BYTES
+    )]
+    Stack,
+}
+
+impl From<LimitsError> for CodeModeError {
+    fn from(error: LimitsError) -> Self {
+        Self::InvalidRequest(error.to_string())
+    }
+}
+
 impl CellLimits {
-    /// The most that [`CellLimits::stack_bytes`] may be: the guest's own stack is
-    /// twice that, and the native one fourteen times.
-    pub const MAX_STACK_BYTES: usize = MIB;
+    /// The most that [`CellLimits::stack_bytes`] may be: the guest's own stack is two
+    /// mebibytes more.
+    pub const MAX_STACK_BYTES: usize = 8 * MIB;
     /// The most that [`CellLimits::memory_bytes`] may be.
     pub const MAX_MEMORY_BYTES: usize = 1024 * MIB;
+
+    /// The least that [`CellLimits::stack_bytes`] may be.
+    pub const MIN_STACK_BYTES: usize = 16 << 10;
+    /// The least that [`CellLimits::memory_bytes`] may be.
+    pub const MIN_MEMORY_BYTES: usize = MIB;
 
     /// Whether the limits can be kept.
     ///
     /// # Errors
-    /// A text that names the field and its bound.
-    pub fn check(&self) -> Result<(), String> {
-        let (memory, stack) = (Self::MAX_MEMORY_BYTES, Self::MAX_STACK_BYTES);
-        if self.memory_bytes > memory || self.memory_bytes < MIB {
-            return Err(format!("the memory limit must be between {MIB} and {memory} bytes"));
+    /// The first limit that cannot.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        if !(Self::MIN_MEMORY_BYTES..=Self::MAX_MEMORY_BYTES).contains(&self.memory_bytes) {
+            return Err(LimitsError::Memory);
         }
-        if self.stack_bytes > stack || self.stack_bytes < 16 << 10 {
-            return Err(format!("the stack limit must be between {} and {stack} bytes", 16 << 10));
+        if !(Self::MIN_STACK_BYTES..=Self::MAX_STACK_BYTES).contains(&self.stack_bytes) {
+            return Err(LimitsError::Stack);
         }
         Ok(())
     }
 
+    /// These limits, each as narrow as the narrower of it and the other's.
+    ///
+    /// ```
+    /// use cellblock::CellLimits;
+    ///
+    /// let own = CellLimits { calls: 100, timers: 5, ..CellLimits::default() };
+    /// let asked = CellLimits { calls: 10, timers: 50, ..CellLimits::default() };
+    /// let narrowed = own.narrowed_by(&asked);
+    /// assert_eq!((narrowed.calls, narrowed.timers), (10, 5));
+    /// ```
+    #[must_use]
+    pub fn narrowed_by(&self, asked: &Self) -> Self {
+        Self {
+            fuel: self.fuel.min(asked.fuel),
+            step_fuel: self.step_fuel.min(asked.step_fuel),
+            running_time: self.running_time.min(asked.running_time),
+            total_time: self.total_time.min(asked.total_time),
+            memory_bytes: self.memory_bytes.min(asked.memory_bytes),
+            stack_bytes: self.stack_bytes.min(asked.stack_bytes),
+            host_bytes: self.host_bytes.into_iter().chain(asked.host_bytes).min(),
+            output_bytes: self.output_bytes.min(asked.output_bytes),
+            output_items: self.output_items.min(asked.output_items),
+            calls: self.calls.min(asked.calls),
+            calls_in_flight: self.calls_in_flight.min(asked.calls_in_flight),
+            input_bytes: self.input_bytes.min(asked.input_bytes),
+            result_bytes: self.result_bytes.min(asked.result_bytes),
+            timers: self.timers.min(asked.timers),
+            stored_bytes: self.stored_bytes.min(asked.stored_bytes),
+            stored_keys: self.stored_keys.min(asked.stored_keys),
+            source_bytes: self.source_bytes.min(asked.source_bytes),
+            cancel_grace: self.cancel_grace.min(asked.cancel_grace),
+        }
+    }
+
     /// Size at which the sandbox's memory stops growing: room above what
-    /// JavaScript may hold for the guest itself and for strings on their way.
+    /// JavaScript may hold for the guest itself and for strings on their way. The guest's
+    /// stack, which is the first part of its memory, is not counted.
     #[cfg(feature = "wasm")]
     pub(crate) fn sandbox_bytes(&self) -> usize {
         self.memory_bytes + (self.memory_bytes / 10).max(4 * MIB)
@@ -164,7 +230,7 @@ impl Default for CellLimits {
             running_time: Duration::from_mins(1),
             total_time: Duration::from_hours(24),
             memory_bytes: 128 * MIB,
-            stack_bytes: MIB,
+            stack_bytes: Self::MAX_STACK_BYTES,
             host_bytes: None,
             output_bytes: 32 * MIB,
             output_items: 20_000,

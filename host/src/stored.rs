@@ -25,6 +25,29 @@ impl StoredValues {
         Self::default()
     }
 
+    /// Values given as JSON text, which are kept as they are. Each must be valid JSON.
+    pub fn from_json(values: HashMap<String, Arc<str>>) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(values))))
+    }
+
+    /// Takes over keys that a cell wrote elsewhere, in one go. Values are JSON text.
+    ///
+    /// # Errors
+    /// [`JsonError::Invalid`], and nothing is changed.
+    pub fn extend_json(
+        &self,
+        writes: impl IntoIterator<Item = (String, Arc<str>)>,
+    ) -> Result<(), JsonError> {
+        let writes: Vec<_> = writes.into_iter().collect();
+        for (_, json) in &writes {
+            serde_json::from_str::<IgnoredAny>(json)?;
+        }
+        if !writes.is_empty() {
+            Arc::make_mut(&mut *self.lock()).extend(writes);
+        }
+        Ok(())
+    }
+
     /// All values as they are now. A value that nests deeper than 127 levels is left
     /// out, as a [`Value`] cannot hold it; [`to_json`](Self::to_json) has them all.
     pub fn to_map(&self) -> HashMap<String, Value> {

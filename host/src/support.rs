@@ -1,5 +1,5 @@
-//! For those who write a backend of their own: the parts that every backend needs, and
-//! that the one in this crate is made of.
+//! For those who write a backend of their own, beside [`cells`](crate::cells): the small parts
+//! that every backend needs, and that the one in this crate is made of.
 
 pub use crate::json::{MAX_DEPTH, dismantle, is_shallow, is_shallow_text};
 pub use crate::limits::yield_timeout;
@@ -10,6 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The contract's text for a nested call that was cancelled.
 pub const CALL_CANCELLED: &str = "code mode nested tool call cancelled";
+
+/// The contract's text for a notification that was cancelled.
+pub const NOTIFICATION_CANCELLED: &str = "code mode notification cancelled";
 
 /// Locks, ignoring poisoning: for locks that nothing panics under.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

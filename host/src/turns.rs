@@ -12,6 +12,7 @@ type Worker = (u64, Arc<dyn CodeModeTurnHost>);
 pub struct TurnWorkers(watch::Sender<Vec<Worker>>);
 
 /// A cell's view of the session's turn workers.
+#[derive(Clone)]
 pub struct CurrentTurn(watch::Receiver<Vec<Worker>>);
 
 impl TurnWorkers {

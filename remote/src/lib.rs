@@ -8,4 +8,4 @@ mod in_flight;
 pub mod protocol;
 pub mod server;
 
-pub use client::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
+pub use client::{ClientTls, HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};

@@ -55,6 +55,9 @@ fn child(address: HostAddress, limits: &SessionLimits) -> Arc<dyn CodeModeBacken
     let limits = ProcessLimits {
         max_yield_time_ms: limits.max_yield_time_ms,
         cancel_grace: limits.cell.cancel_grace,
+        cells: Some(limits.cells),
+        unread_results: limits.unread_results,
+        unread_bytes: limits.unread_bytes,
         ..ProcessLimits::default()
     };
     Arc::new(ProcessBackend::with_limits(&HostProcess::new(address), limits))
@@ -63,8 +66,9 @@ fn child(address: HostAddress, limits: &SessionLimits) -> Arc<dyn CodeModeBacken
 /// Our host, with the limits that a client cannot set as its arguments.
 fn host(program: &Path, listen: &str, limits: &SessionLimits) -> HostCommand {
     let cells = limits.cells.to_string();
-    let mut command =
-        HostCommand::new(program).args(["host", "--listen", listen, "--max-cells", &cells]);
+    let mut command = HostCommand::new(program)
+        .args(["host", "--listen", listen, "--max-cells", &cells])
+        .args(["--max-cells-per-session", &cells]);
     let cell = serde_json::to_value(&limits.cell).expect("limits are JSON");
     for (name, value) in
         cell.as_object().into_iter().flatten().filter(|(_, limit)| !limit.is_null())

@@ -78,7 +78,7 @@ pub fn differing(
 /// rules and the reasons. Rules of the parts in `without` are not asked.
 ///
 /// # Panics
-/// When it differs in more or in less, or the list names what is no rule.
+/// When it differs in more or in less, or the list names something that is not a rule.
 pub fn assert_differs(backends: Backends, list: &str, without: &[&str]) {
     let mut rules = rules();
     rules.retain(|rule| !without.contains(&rule.part));

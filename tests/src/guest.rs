@@ -9,7 +9,8 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, Store};
 
 pub use cellblock::code_mode::types::{
-    CallEnd, Event, ExecuteRequest, Finished, GuestLimits, Limit, Outcome, Step,
+    CallEnd, Event, ExecuteRequest, Finished, GuestLimits, Limit, Outcome, ProgramValue, Step,
+    ValueRequest,
 };
 
 #[allow(
@@ -56,6 +57,8 @@ pub struct Script {
     pub limit: Option<Limit>,
     /// What the next import that can refuse answers.
     pub refusal: Option<Limit>,
+    /// What is asked for of the program's value.
+    pub value: Option<ValueRequest>,
 }
 
 impl Script {
@@ -131,7 +134,7 @@ impl Guest {
     /// A fresh instance of the prebuilt component.
     ///
     /// # Panics
-    /// When there is no such component, or it does not fit the WIT world.
+    /// If the component is missing, or it does not fit the WIT world.
     pub fn new() -> Self {
         Self::with(Script { now: START, ..Script::default() })
     }
@@ -175,6 +178,7 @@ impl Guest {
                 stored_bytes: 1 << 20,
                 stored_keys: 100,
             },
+            value: self.store.data().value.clone(),
         };
         self.cell.call_execute(&mut self.store, &request).expect("no trap")
     }

@@ -68,6 +68,7 @@ impl Vector {
                 source: source.to_owned(),
                 yield_time_ms: Some(self.yield_ms.unwrap_or(YIELD_MS)),
                 max_output_tokens: None,
+                wants_value: false,
             };
             let mut response = service.execute(request).await.map_err(|e| e.to_string())?;
             steps.push(json!({ "execute": { "value": response } }));

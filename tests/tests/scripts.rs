@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Answers with who called, and waits where it is told to.
+/// Answers with who called, and waits where its input says so.
 #[derive(Default)]
 struct Tools {
     notifications: Mutex<Vec<String>>,

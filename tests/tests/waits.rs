@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 /// What a model asks `wait` for, again and again.
 const ASKED_MS: u64 = 10_000;
 
-/// A tool that takes as many seconds as it is told.
+/// A tool that takes as many seconds as its input says.
 struct Slow {
     activity: CellActivity,
 }

@@ -37,6 +37,15 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Compare `JSON` with that of Node, which must be installed, on values made from seeds.
+    JsonFuzz {
+        /// Seconds to run.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
     /// List the tools of published MCP servers again, from npm, into tests/fixtures.
     McpListing,
     /// Measure how cost grows, and draw the pictures of docs/plots.
@@ -47,11 +56,20 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
-    /// Run mixed hostile and honest cells, and fail when anything grows.
+    /// Run hostile and honest programs on two host processes, and fail when an answer is
+    /// wrong or a process grows.
     Soak {
         /// Seconds to run.
         #[arg(long, default_value_t = 600)]
         seconds: u64,
+    },
+    /// Run test262, the tests of the language's standard, and print a table; fail when other
+    /// tests fail than tests/test262/known-failures.toml lists.
+    Test262 {
+        /// A checkout of tc39/test262.
+        path: PathBuf,
+        /// Folders of its `test`; `language` and `built-ins` when none is given.
+        folders: Vec<String>,
     },
     /// Ask a code-mode host the recorded vectors again, and report what differs.
     Vectors {
@@ -75,7 +93,21 @@ fn main() -> Result<()> {
         Chore::Proto { check } => proto::proto(check),
         Chore::McpListing => mcp_listing::record(),
         Chore::Plots => bench("curves", &[]),
-        Chore::Soak { seconds } => bench("soak", &["--seconds", &seconds.to_string()]),
+        Chore::Soak { seconds } => {
+            cargo(&["build", "--release", "--quiet", "-p", "cellblock-cli"])?;
+            bench("soak", &["--seconds", &seconds.to_string()])
+        }
+        Chore::JsonFuzz { seconds, seed } => {
+            tests("json_fuzz", &[seconds.to_string(), seed.to_string()])
+        }
+        Chore::Test262 { path, folders } => {
+            let path = path
+                .canonicalize()
+                .with_context(|| format!("no checkout at {}", path.display()))?;
+            let mut arguments = vec![path.display().to_string()];
+            arguments.extend(folders);
+            tests("test262", &arguments)
+        }
         Chore::Vectors { against, record, arguments } => {
             vectors::vectors(&against, &arguments, record)
         }
@@ -84,13 +116,29 @@ fn main() -> Result<()> {
 
 /// Runs a program of the bench: what measures is there, so that chores stay small to build.
 fn bench(program: &str, arguments: &[&str]) -> Result<()> {
+    let run = ["run", "--release", "--quiet", "-p", "cellblock-bench", "--bin", program, "--"];
+    cargo(&[&run, arguments].concat())
+}
+
+/// Runs cargo in the workspace.
+fn cargo(arguments: &[&str]) -> Result<()> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["run", "--release", "--quiet", "-p", "cellblock-bench", "--bin", program, "--"])
         .args(arguments)
         .current_dir(root())
         .status()
         .context("cannot run cargo")?;
-    if status.success() { Ok(()) } else { bail!("{program} failed") }
+    if status.success() { Ok(()) } else { bail!("cargo {} failed", arguments.join(" ")) }
+}
+
+/// Runs a program of the tests' package, which has the backends.
+fn tests(program: &str, arguments: &[String]) -> Result<()> {
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["run", "--release", "--quiet", "-p", "cellblock-tests", "--bin", program, "--"])
+        .args(arguments)
+        .current_dir(root())
+        .status()
+        .context("cannot run cargo")?;
+    if status.success() { Ok(()) } else { bail!("{program} found differences") }
 }
 
 /// The root of the workspace.

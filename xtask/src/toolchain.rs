@@ -12,8 +12,10 @@ const TARGET: &str = "wasm32-wasip1";
 /// Where Debian's rustc looks for the target.
 const DEBIAN_LIB: &str = "/usr/lib/rustlib/wasm32-wasip1/lib";
 
-/// Shadow stack of the guest: twice what JavaScript may use of it by default.
-const SHADOW_STACK_BYTES: u32 = 2 << 20;
+/// Shadow stack of the guest: the most that JavaScript may use of it, and two mebibytes
+/// for C and Rust below that, which do not look at every step how deep they are. Pages
+/// that are not touched cost nothing.
+const SHADOW_STACK_BYTES: u32 = (8 + 2) << 20;
 
 /// A Rust toolchain that has the target, and the flags that go with it.
 pub struct Toolchain {

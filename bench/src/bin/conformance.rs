@@ -1,4 +1,4 @@
-//! Runs test programs in the sandbox, in native QuickJS and in Node, and tells
+//! Runs test programs in the sandbox, in native QuickJS and in Node, and prints
 //! what passes where.
 //!
 //! The programs are the engine's own, which ship inside the rquickjs-sys package,

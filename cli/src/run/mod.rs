@@ -42,6 +42,7 @@ const STUCK_POLL: Duration = Duration::from_millis(10);
 
 /// Arguments of `cellblock run`.
 #[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Arguments {
     /// The script; `-` reads it from standard input.
     script: PathBuf,
@@ -62,6 +63,10 @@ pub struct Arguments {
     /// Print one JSON object instead of the output; see docs/cli.md.
     #[arg(long)]
     json: bool,
+    /// Print the value of the script as JSON: that of its last expression statement, or of
+    /// a `return` at its top.
+    #[arg(long)]
+    result: bool,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
@@ -106,7 +111,8 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         let style = Style { raw: arguments.raw, status: !arguments.json };
         let (printer, printing) = printer::start(style);
         let report = Report::new(printer.clone(), source.clone(), folder, arguments);
-        let run = Run { limits, tools, values, store, commands: arguments.max_commands };
+        let commands = arguments.max_commands;
+        let run = Run { limits, tools, values, store, commands, result: arguments.result };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -142,6 +148,8 @@ struct Run {
     store: Option<StoreFile>,
     /// Commands that run at one time.
     commands: usize,
+    /// Whether the script's value is wanted.
+    result: bool,
 }
 
 impl Run {
@@ -164,7 +172,9 @@ impl Run {
             enabled_tools: self.tools.definitions().into(),
             source,
             yield_time_ms: Some(POLL_MS),
-            max_output_tokens: None,
+            // The value has no budget of its own here: what a report carries is printed.
+            max_output_tokens: self.result.then_some(usize::MAX),
+            wants_value: self.result,
         };
         let ended = converse(&service, request, &mut report, signals).await;
         drop(worker);

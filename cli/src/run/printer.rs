@@ -273,7 +273,7 @@ impl Stream {
         self.bytes(text.into_owned().into_bytes()).await;
     }
 
-    /// Writes all bytes on another thread, unless the stream is given up meanwhile.
+    /// Writes all bytes on another thread, unless the stream is abandoned meanwhile.
     async fn bytes(&mut self, bytes: Vec<u8>) {
         if !matches!(self.state, State::Open) {
             return;

@@ -5,7 +5,7 @@ use super::media::{Folder, Media};
 use super::printer::Printer;
 use crate::Exit;
 use crate::terminal::escape_controls;
-use cellblock::{CellReport, ContentItem, RuntimeResponse};
+use cellblock::{CellReport, ContentItem, ProgramValue, RuntimeResponse};
 use serde_json::json;
 use std::time::Instant;
 
@@ -99,6 +99,9 @@ impl Report {
             _ => (Exit::Terminated, Some("terminated".to_owned())),
         };
         self.content(response.into_content());
+        if !self.json {
+            self.value(report.value.as_ref());
+        }
         if self.json {
             self.print_json(exit, error.as_deref(), &report, notifications);
         } else if let Some(error) = error {
@@ -114,6 +117,20 @@ impl Report {
             Some(signal) => signal,
             None if exit == Exit::Completed && self.lost_media => Exit::Failed,
             None => exit,
+        }
+    }
+
+    /// The value of the script, where it was asked for.
+    fn value(&self, value: Option<&ProgramValue>) {
+        match value {
+            Some(ProgramValue::Json(json)) => self.printer.output(json.clone()),
+            Some(ProgramValue::Stored { key, bytes }) => self.printer.error(format!(
+                "cellblock: the result is {bytes} bytes of JSON, and is stored as {key:?}"
+            )),
+            Some(ProgramValue::Refused(why)) => {
+                self.printer.error(format!("cellblock: the result cannot be shown: {why}"));
+            }
+            None => {}
         }
     }
 
@@ -154,6 +171,12 @@ impl Report {
         notifications: &[String],
     ) {
         let usage = &report.usage;
+        let result = match &report.value {
+            Some(ProgramValue::Json(text)) => json!({ "json": text }),
+            Some(ProgramValue::Stored { key, bytes }) => json!({ "stored": key, "bytes": bytes }),
+            Some(ProgramValue::Refused(why)) => json!({ "refused": why }),
+            None => serde_json::Value::Null,
+        };
         let status = match exit {
             Exit::Completed => "completed",
             Exit::Limit => "limit",
@@ -165,6 +188,7 @@ impl Report {
             "content_items": self.content,
             "error_text": error,
             "hint": report.hint,
+            "result": result,
             "limit": report.limit,
             "notifications": notifications,
             "files": self.folder.as_ref().map(Folder::files).unwrap_or_default(),

@@ -252,6 +252,20 @@ fn deep_recursion_can_be_caught() {
 }
 
 #[test]
+fn the_value_of_a_script_is_printed_when_it_is_asked_for() {
+    let output = Run::new().script("text('seen'); return { a: [1] }", &["--result"]);
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "seen\n{\"a\":[1]}\n"));
+    let output = Run::new().script("1 + 1", &["--result", "--json"]);
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["result"], serde_json::json!({ "json": "2" }));
+    let output = Run::new().script("() => 1", &["--result"]);
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), ""));
+    assert!(err(&output).contains("the result cannot be shown: JSON has no functions"));
+    let output = Run::new().script("return 1", &[]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn json_is_one_object() {
     let output = Run::new().script("text('a'); notify('n'); throw new Error('x')", &["--json"]);
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -275,7 +289,7 @@ fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether a process exists and is no zombie.
+/// Whether a process exists and is not a zombie.
 fn is_alive(pid: i32) -> bool {
     let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"));
     status.is_ok_and(|status| !status.contains("State:\tZ"))

@@ -24,7 +24,7 @@ impl Running {
     fn start(wrapper: &[&str]) -> Self {
         let run = Run::new();
         let path = |name: &str| run.folder.path().join(name).display().to_string();
-        // Each process tells its number, then sleeps far longer than the test.
+        // Each process prints its number, then sleeps far longer than the test.
         let tell = |name: &str| format!("echo $$ > {0}.part && mv {0}.part {0}", path(name));
         let shell = format!(
             "setsid sh -c '{}; exec sleep 600' & sh -c '{}; exec sleep 600' & {}; sleep 600",

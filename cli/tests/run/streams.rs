@@ -238,7 +238,7 @@ fn streams_that_are_closed_or_full_lose_no_stored_value_and_panic_nowhere() {
         run.stdout(stdout).stderr(stderr);
         run
     };
-    // A reader that has enough closes the pipe, which is no error.
+    // A reader that has enough closes the pipe, which is not an error.
     stores(run_with(closed(), Stdio::piped()), 0);
     let error = stores(run_with(full(), Stdio::piped()), 1);
     assert!(error.contains("standard output is incomplete: No space left"), "{error}");

@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Served {
     pub child: Child,
     pub url: String,
-    _dir: TempDir,
+    dir: TempDir,
     pub socket: PathBuf,
 }
 
@@ -33,16 +33,21 @@ impl Served {
             "unix" | "grpc+unix" => socket.display().to_string(),
             _ => "127.0.0.1:0".to_owned(),
         };
-        let mut child = Command::new(PROGRAM)
-            .args(["host", "--listen", &format!("{scheme}://{place}")])
+        let mut served = Self::start_at(&format!("{scheme}://{place}"), arguments);
+        (served.dir, served.socket) = (dir, socket);
+        served
+    }
+
+    /// A host at an address.
+    pub fn start_at(address: &str, arguments: &[&str]) -> Self {
+        let child = Command::new(PROGRAM)
+            .args(["host", "--listen", address])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        Self { child, url: url.trim().to_owned(), _dir: dir, socket }
+        Self::announced(child)
     }
 
     /// A host on a port, started by a shell after a command.
@@ -52,25 +57,11 @@ impl Served {
         Self::announced(child)
     }
 
-    /// A host at an address, and what it wrote to standard error by the time it listened.
-    pub fn with_complaints(scheme: &str, address: &str) -> (Self, String) {
-        let child = Command::new(PROGRAM)
-            .args(["host", "--listen", &format!("{scheme}://{address}")])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut served = Self::announced(child);
-        let mut line = String::new();
-        BufReader::new(served.child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        (served, line)
-    }
-
     fn announced(mut child: Child) -> Self {
         let mut url = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { child, url: url.trim().to_owned(), socket: dir.path().join("host"), _dir: dir }
+        Self { child, url: url.trim().to_owned(), socket: dir.path().join("host"), dir }
     }
 
     pub fn connect(&self) -> Client<UnixStream> {

@@ -189,6 +189,39 @@ unsafe extern "C" {
     /// The place of the await at which the main module is suspended, see
     /// `quickjs/main-await.h`.
     fn cellblock_awaiting(raw: *mut qjs::JSContext, line: *mut c_int, column: *mut c_int) -> bool;
+
+    /// Asks for the value of the program, see `quickjs/main-await.h`.
+    fn cellblock_want_value();
+
+    /// The value of the program, see `quickjs/main-await.h`.
+    fn cellblock_take_value() -> qjs::JSValue;
+}
+
+/// Asks for the value of the program, before it is compiled.
+pub(crate) fn want_value() {
+    // SAFETY: sets a flag; there is one thread.
+    unsafe { cellblock_want_value() }
+}
+
+/// The value of the program once it has ended; of anything that may be a promise, a
+/// promise of that.
+pub(crate) fn take_value<'js>(ctx: &Ctx<'js>) -> Result<Value<'js>, Thrown<'js>> {
+    let raw = ctx.as_raw().as_ptr();
+    // SAFETY: the engine gives its reference away.
+    let value = owned(ctx, unsafe { cellblock_take_value() })?;
+    if !value.is_object() {
+        return Ok(value);
+    }
+    let mut settle = [qjs::JS_UNDEFINED; 2];
+    // SAFETY: the engine writes two functions, which are owned from then on.
+    let promise = owned(ctx, unsafe { qjs::JS_NewPromiseCapability(raw, settle.as_mut_ptr()) })?;
+    let [resolve, reject] = settle;
+    // SAFETY: each function is one reference.
+    let (resolve, _reject) =
+        unsafe { (Value::from_raw(ctx.clone(), resolve), Value::from_raw(ctx.clone(), reject)) };
+    let resolve = resolve.into_function().ok_or_else(|| Thrown::text("no function"))?;
+    call_with(ctx, &resolve, &Value::new_undefined(ctx.clone()), &[value])?;
+    Ok(promise)
 }
 
 /// Promises that are pending and that nothing waits for.

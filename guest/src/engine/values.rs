@@ -65,25 +65,6 @@ pub(crate) fn number_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<f64, 
     if failed { Err(Thrown::caught(ctx)) } else { Ok(number) }
 }
 
-/// `JSON.stringify(value, replacer, space)`, by the engine.
-pub(crate) fn stringify_json_slowly<'js>(
-    ctx: &Ctx<'js>,
-    value: &Value<'js>,
-    replacer: &Value<'js>,
-    space: &Value<'js>,
-) -> Returned<'js> {
-    // SAFETY: the values are alive.
-    let json = unsafe {
-        qjs::JS_JSONStringify(
-            ctx.as_raw().as_ptr(),
-            value.as_raw(),
-            replacer.as_raw(),
-            space.as_raw(),
-        )
-    };
-    owned(ctx, json)
-}
-
 /// Evaluates a piece of JavaScript of the guest's own, whose frames no stack shows.
 pub(crate) fn eval_built_in<'js>(ctx: &Ctx<'js>, source: String) -> Returned<'js> {
     let length = source.len();
@@ -129,12 +110,11 @@ pub(crate) fn parse_json<'js>(ctx: &Ctx<'js>, json: String) -> Returned<'js> {
 #[derive(Clone, Copy)]
 pub(crate) struct CText<'a>(&'a [u8]);
 
-/// Hands over a string as UTF-8, `""` where it has lone surrogates, and as the engine
-/// has it.
+/// Hands over a string as UTF-8, if it has no lone surrogates, and as the engine has it.
 pub(crate) fn with_utf8<'js, R>(
     ctx: &Ctx<'js>,
     string: &Value<'js>,
-    take: impl FnOnce(&str, CText<'_>) -> R,
+    take: impl FnOnce(Option<&str>, CText<'_>) -> R,
 ) -> Result<R, Thrown<'js>> {
     let mut length = 0;
     // SAFETY: the value is alive; the engine gives `length` bytes and a NUL, or null.
@@ -145,7 +125,7 @@ pub(crate) fn with_utf8<'js, R>(
             return Err(Thrown::caught(ctx));
         }
         let bytes = std::slice::from_raw_parts(start.cast::<u8>(), length as usize);
-        let taken = take(std::str::from_utf8(bytes).unwrap_or_default(), CText(bytes));
+        let taken = take(std::str::from_utf8(bytes).ok(), CText(bytes));
         qjs::JS_FreeCString(raw, start);
         Ok(taken)
     }

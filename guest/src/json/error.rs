@@ -6,16 +6,12 @@ const CONTEXT: usize = 10;
 /// Texts that something made which is not a string.
 const SPECIAL: [&str; 4] = ["NaN", "Infinity", "undefined", "[object Object]"];
 
-/// Nesting that is followed; a text that is deeper is the engine's to judge.
-const MAX_DEPTH: usize = 10_000;
-
-/// The message for a text; `None` when it is valid, or nested too deep to tell.
+/// The message for a text; `None` when it is valid.
 pub(super) fn message(text: &str) -> Option<String> {
     let mut check = Check { text, at: 0, open: Vec::new() };
     let fault = check.document().err()?;
     let at = check.at.min(text.len());
     match fault {
-        Fault::Deep => None,
         Fault::End => Some("Unexpected end of JSON input".to_owned()),
         Fault::Place(what) => Some(placed(text, at, what)),
         Fault::Token if SPECIAL.contains(&text) => Some(format!("\"{text}\" is not valid JSON")),
@@ -30,8 +26,6 @@ enum Fault {
     Token,
     /// A fault with a name and a place.
     Place(&'static str),
-    /// Nested deeper than this code follows.
-    Deep,
 }
 
 /// A fault with its place: position in UTF-16 units, line and column.
@@ -94,9 +88,6 @@ impl Check<'_> {
                 bracket @ (b'{' | b'[') => {
                     self.at += 1;
                     self.open.push(bracket);
-                    if self.open.len() > MAX_DEPTH {
-                        return Err(Fault::Deep);
-                    }
                     self.skip_space();
                     let empty = self.peek() == Some(bracket + 2);
                     if bracket == b'{' && !empty {

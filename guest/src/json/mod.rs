@@ -3,12 +3,13 @@
 //! The engine's own build a string for every key and a token for every value. Here
 //! text becomes values and values become text in one pass, with keys looked up by
 //! what they were the last time. What is rare is left to the engine, which then
-//! decides: revivers, replacers, indentation, and texts nested beyond [`MAX_DEPTH`].
+//! decides: revivers, and texts nested beyond [`MAX_DEPTH`].
 
 mod error;
 mod open;
 mod parse;
 mod runs;
+mod style;
 mod write;
 
 use crate::engine::{self, Thrown};
@@ -16,6 +17,7 @@ use crate::globals::{Args, Returned};
 use parse::Parser;
 use rquickjs::{Array, Ctx, Function, Persistent, Value, qjs};
 use std::cell::RefCell;
+use style::Style;
 use write::Writer;
 
 /// Nesting of a text that is parsed here, so that no input can exhaust this code's stack.
@@ -35,6 +37,7 @@ const NUMBER: qjs::JSClassID = 4;
 const STRING: qjs::JSClassID = 5;
 const BOOLEAN: qjs::JSClassID = 6;
 const BIG_INT: qjs::JSClassID = 35;
+const RAW_JSON: qjs::JSClassID = 66;
 
 thread_local! {
     /// The engine's own `JSON.parse`, for revivers.
@@ -43,9 +46,9 @@ thread_local! {
 
 /// Panics unless the engine numbers its classes as this code expects.
 pub(crate) fn check_classes<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
-    let expected = [OBJECT, ARRAY, NUMBER, STRING, BOOLEAN, BIG_INT];
+    let expected = [OBJECT, ARRAY, NUMBER, STRING, BOOLEAN, BIG_INT, RAW_JSON];
     let values: Array = ctx
-        .eval("[{}, [], Object(1), Object(''), Object(true), Object(1n)]")
+        .eval("[{}, [], Object(1), Object(''), Object(true), Object(1n), JSON.rawJSON('1')]")
         .map_err(|_| Thrown::caught(ctx))?;
     for (at, class) in expected.into_iter().enumerate() {
         let value: Value = values.get(at).map_err(|_| Thrown::caught(ctx))?;
@@ -67,6 +70,10 @@ pub(crate) fn parse<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     let text = engine::to_string(ctx, args.first().unwrap_or(&undefined))?;
     let plain = args.get(1).is_none_or(|reviver| !reviver.is_function());
     let parsed = engine::with_utf8(ctx, &text, |utf8, value| {
+        // Lone surrogates are the engine's to read.
+        let Some(utf8) = utf8 else {
+            return plain.then(|| engine::parse_json_slowly(ctx, value));
+        };
         let parsed = if plain { parse_text(ctx, utf8) } else { None };
         parsed.or_else(|| match error::message(utf8) {
             Some(message) => Some(Err(engine::syntax_error(ctx, &message))),
@@ -88,11 +95,9 @@ pub(crate) fn stringify<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'j
     let undefined = Value::new_undefined(ctx.clone());
     let given = |at: usize| args.get(at).filter(|value| !value.is_undefined());
     let value = args.first().unwrap_or(&undefined);
-    if given(1).is_some() || given(2).is_some() {
-        let or_undefined = |at| given(at).unwrap_or(&undefined);
-        return engine::stringify_json_slowly(ctx, value, or_undefined(1), or_undefined(2));
-    }
-    match to_text(ctx, value)? {
+    let style =
+        Style::new(ctx.as_raw().as_ptr(), given(1).map(Value::as_raw), given(2).map(Value::as_raw));
+    match write(ctx, value, style.map_err(|_| Thrown::caught(ctx))?)? {
         Some(text) => engine::new_string(ctx, &text),
         None => Ok(undefined),
     }
@@ -117,7 +122,15 @@ pub(crate) fn to_text<'js>(
     ctx: &Ctx<'js>,
     value: &Value<'js>,
 ) -> Result<Option<String>, Thrown<'js>> {
-    let mut writer = Writer::new(ctx.as_raw().as_ptr());
+    write(ctx, value, Style::default())
+}
+
+fn write<'js>(
+    ctx: &Ctx<'js>,
+    value: &Value<'js>,
+    style: Style,
+) -> Result<Option<String>, Thrown<'js>> {
+    let mut writer = Writer::new(ctx.as_raw().as_ptr(), style);
     let written = writer.value(value.as_raw());
     let out = writer.take();
     drop(writer);
@@ -168,7 +181,7 @@ impl Drop for Owned {
         unsafe { qjs::JS_FreeValue(self.raw, self.value) }
     }
 }
-fn free_keys(raw: *mut qjs::JSContext, keys: &[Key; KEYS]) {
+fn free_keys(raw: *mut qjs::JSContext, keys: &[Key]) {
     for key in keys.iter().filter(|key| key.atom != 0) {
         // SAFETY: the table's own reference.
         unsafe { qjs::JS_FreeAtom(raw, key.atom) }

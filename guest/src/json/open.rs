@@ -23,8 +23,9 @@ pub(super) struct Open {
 pub(super) enum Members {
     /// Of an array: how many.
     Elements(i64),
-    /// Of an object: their keys, and the length of the output before the first.
-    Named { table: *mut qjs::JSPropertyEnum, count: u32, empty: usize },
+    /// Of an object: their keys, the length of the output before the first, and whether
+    /// the table is the object's own and not one for all.
+    Named { table: *mut qjs::JSPropertyEnum, count: u32, empty: usize, is_own: bool },
 }
 
 impl Open {
@@ -36,7 +37,7 @@ impl Open {
 
 impl Members {
     pub(super) fn free(&self, raw: *mut qjs::JSContext) {
-        if let Self::Named { table, count, .. } = *self {
+        if let Self::Named { table, count, is_own: true, .. } = *self {
             // SAFETY: the table came from the engine, and is not used again.
             unsafe { qjs::JS_FreePropertyEnum(raw, table, count) };
         }

@@ -2,16 +2,14 @@
 
 use super::open::{Members, Open, circle};
 use super::runs::quotable_run;
+use super::style::Style;
 use super::{
-    ARRAY, BIG_INT, BOOLEAN, Fail, KEY_BYTES, KEYS, Key, NUMBER, OBJECT, Owned, STRING, free_keys,
+    ARRAY, BIG_INT, BOOLEAN, Fail, KEY_BYTES, KEYS, Key, NUMBER, OBJECT, Owned, RAW_JSON, STRING,
+    free_keys,
 };
 use rquickjs::qjs;
 use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int};
-
-/// Nesting that is written. V8 gives up at some depth as well; a structure that makes
-/// itself as it is read is refused well before it takes a tenth of a second.
-const MAX_DEPTH: usize = 50_000;
 
 unsafe extern "C" {
     /// What is in an object that wraps a primitive, see `quickjs/stacks.h`.
@@ -31,9 +29,16 @@ enum Holder {
 pub(super) struct Writer {
     raw: *mut qjs::JSContext,
     to_json: qjs::JSAtom,
+    style: Style,
+    /// Whether there is indentation.
+    is_spaced: bool,
+    /// Nesting that is written.
+    max_depth: usize,
+    /// What the outermost value is a member of, for a replacer.
+    root: Option<Owned>,
     out: Vec<u8>,
     /// Quoted keys, by their atoms; the texts are in `key_bytes`.
-    keys: [Key; KEYS],
+    keys: Box<[Key; KEYS]>,
     key_bytes: Vec<u8>,
     /// Objects that are being written, outermost first.
     path: Vec<Open>,
@@ -56,13 +61,17 @@ enum Begun {
 }
 
 impl Writer {
-    pub(super) fn new(raw: *mut qjs::JSContext) -> Self {
+    pub(super) fn new(raw: *mut qjs::JSContext, style: Style) -> Self {
         Self {
             raw,
             // SAFETY: the context is alive; the atom is given back with the writer.
             to_json: unsafe { qjs::JS_NewAtomLen(raw, c"toJSON".as_ptr(), 6) },
+            max_depth: style.max_depth(),
+            is_spaced: !style.gap.is_empty(),
+            style,
+            root: None,
             out: Vec::new(),
-            keys: [Key::default(); KEYS],
+            keys: Box::new([Key::default(); KEYS]),
             key_bytes: Vec::new(),
             path: Vec::new(),
             deep: BTreeSet::new(),
@@ -76,6 +85,19 @@ impl Writer {
 
     /// Writes a value; false when JSON cannot express it.
     pub(super) fn value(&mut self, value: qjs::JSValue) -> Result<bool, Fail> {
+        if self.style.replacer.is_some() {
+            // SAFETY: the value is alive; the definition takes one reference of it.
+            unsafe {
+                let root = Owned::new(self.raw, qjs::JS_NewObject(self.raw))?;
+                let value = qjs::JS_DupValue(self.raw, value);
+                let flags = qjs::JS_PROP_C_W_E as c_int;
+                let name = c"".as_ptr();
+                if qjs::JS_DefinePropertyValueStr(self.raw, root.value, name, value, flags) < 0 {
+                    return Err(Fail::Thrown);
+                }
+                self.root = Some(root);
+            }
+        }
         let begun = self.begin(value, Holder::Root)?;
         while !self.path.is_empty() {
             self.step()?;
@@ -95,6 +117,9 @@ impl Writer {
                     if at > 0 {
                         self.put(b",")?;
                     }
+                    if self.is_spaced {
+                        self.line(level + 1)?;
+                    }
                     // SAFETY: the array is alive.
                     let element = unsafe { qjs::JS_GetPropertyInt64(self.raw, object, at) };
                     let element = Owned::new(self.raw, element)?;
@@ -104,9 +129,9 @@ impl Writer {
                         Begun::Opened => return Ok(()),
                     }
                 }
-                self.close(b"]")
+                self.close(b"]", length > 0)
             }
-            Members::Named { table, count, empty } => {
+            Members::Named { table, count, empty, .. } => {
                 for at in self.path[level].at..i64::from(count) {
                     self.path[level].at = at + 1;
                     // SAFETY: the table has `count` entries, and the object is alive.
@@ -119,49 +144,102 @@ impl Writer {
                     if before > empty {
                         self.put(b",")?;
                     }
+                    if self.is_spaced {
+                        self.line(level + 1)?;
+                    }
                     self.key(key)?;
+                    if self.is_spaced {
+                        self.put(b" ")?;
+                    }
                     match self.begin(member.value, Holder::Member(key))? {
                         Begun::Written => {}
                         Begun::Absent => self.out.truncate(before),
                         Begun::Opened => return Ok(()),
                     }
                 }
-                self.close(b"}")
+                let has_members = self.out.len() > empty;
+                self.close(b"}", has_members)
             }
         }
     }
 
-    fn close(&mut self, bracket: &[u8]) -> Result<(), Fail> {
+    /// Begins a line at a depth.
+    fn line(&mut self, depth: usize) -> Result<(), Fail> {
+        self.reserve(1 + depth * self.style.gap.len())?;
+        self.out.push(b'\n');
+        for _ in 0..depth {
+            self.out.extend_from_slice(self.style.gap.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, bracket: &[u8], has_members: bool) -> Result<(), Fail> {
         if let Some(open) = self.path.pop() {
             if self.path.len() >= SCANNED {
                 self.deep.remove(&open.address());
             }
             open.members.free(self.raw);
         }
+        if has_members && self.is_spaced {
+            self.line(self.path.len())?;
+        }
         self.put(bracket)
     }
 
-    /// Writes a value, or opens it. `toJSON` is asked once, here.
+    /// Writes a value, or opens it. `toJSON` is asked once, here, and then the replacer.
     fn begin(&mut self, value: qjs::JSValue, holder: Holder) -> Result<Begun, Fail> {
+        if let Some(replacer) = &self.style.replacer {
+            let replacer = replacer.value;
+            let own = self.ask_to_json(value, holder)?;
+            let value = own.as_ref().map_or(value, |own| own.value);
+            let replaced = self.replace(replacer, value, holder)?;
+            return self.object(replaced.value);
+        }
         // SAFETY: only looks at the tag.
-        let (is_object, is_big) = unsafe { (qjs::JS_IsObject(value), qjs::JS_IsBigInt(value)) };
-        if !is_object && !is_big {
+        if unsafe { !qjs::JS_IsObject(value) && !qjs::JS_IsBigInt(value) } {
             return self.primitive(value);
+        }
+        match self.ask_to_json(value, holder)? {
+            Some(own) => self.object(own.value),
+            None => self.object(value),
+        }
+    }
+
+    /// What `toJSON` gives for a value, if it has that.
+    fn ask_to_json(&self, value: qjs::JSValue, holder: Holder) -> Result<Option<Owned>, Fail> {
+        // SAFETY: only looks at the tag.
+        if unsafe { !qjs::JS_IsObject(value) && !qjs::JS_IsBigInt(value) } {
+            return Ok(None);
         }
         // SAFETY: the value is alive.
         let method = unsafe { qjs::JS_GetProperty(self.raw, value, self.to_json) };
         let method = Owned::new(self.raw, method)?;
         // SAFETY: the method is alive.
         if !unsafe { qjs::JS_IsFunction(self.raw, method.value) } {
-            return self.object(value);
+            return Ok(None);
         }
         let key = Owned::new(self.raw, self.key_value(holder))?;
         let mut arguments = [key.value];
         // SAFETY: all values are alive for the length of the call.
+        let own = unsafe { qjs::JS_Call(self.raw, method.value, value, 1, arguments.as_mut_ptr()) };
+        Owned::new(self.raw, own).map(Some)
+    }
+
+    /// What a replacer gives for a member of the innermost object.
+    fn replace(
+        &self,
+        replacer: qjs::JSValue,
+        value: qjs::JSValue,
+        holder: Holder,
+    ) -> Result<Owned, Fail> {
+        let object = self.path.last().map(|open| &open.object).or(self.root.as_ref());
+        let object = object.map_or(qjs::JS_UNDEFINED, |object| object.value);
+        let key = Owned::new(self.raw, self.key_value(holder))?;
+        let mut arguments = [key.value, value];
+        // SAFETY: all values are alive for the length of the call.
         let replaced =
-            unsafe { qjs::JS_Call(self.raw, method.value, value, 1, arguments.as_mut_ptr()) };
-        let replaced = Owned::new(self.raw, replaced)?;
-        self.object(replaced.value)
+            unsafe { qjs::JS_Call(self.raw, replacer, object, 2, arguments.as_mut_ptr()) };
+        Owned::new(self.raw, replaced)
     }
 
     /// Writes or opens a value whose `toJSON` has been asked.
@@ -180,7 +258,14 @@ impl Writer {
         if !plain && matches!(class, NUMBER | STRING | BOOLEAN | BIG_INT) {
             return self.boxed(value, class);
         }
-        if self.path.len() >= MAX_DEPTH {
+        if class == RAW_JSON {
+            // SAFETY: the value is alive, and has the text as a member that cannot change.
+            let raw = unsafe { qjs::JS_GetPropertyStr(self.raw, value, c"rawJSON".as_ptr()) };
+            let raw = Owned::new(self.raw, raw)?;
+            self.with_text(raw.value, Self::put)?;
+            return Ok(Begun::Written);
+        }
+        if self.path.len() >= self.max_depth {
             // SAFETY: the format has no directives.
             unsafe {
                 qjs::JS_ThrowRangeError(self.raw, c"Maximum call stack size exceeded".as_ptr())
@@ -188,7 +273,7 @@ impl Writer {
             return Err(Fail::Thrown);
         }
         self.refuse_circle(value)?;
-        let is_array = class == ARRAY || (!plain && self.is_array(value)?);
+        let is_array = class == ARRAY || (!plain && is_array(self.raw, value)?);
         let members = if is_array { self.elements(value)? } else { self.named(value)? };
         // SAFETY: the object is alive; the reference is the path's.
         let object = Owned { raw: self.raw, value: unsafe { qjs::JS_DupValue(self.raw, value) } };
@@ -198,22 +283,6 @@ impl Writer {
         }
         self.path.push(open);
         Ok(Begun::Opened)
-    }
-
-    /// `Array.isArray`: of a proxy, whether its target is an array.
-    fn is_array(&self, value: qjs::JSValue) -> Result<bool, Fail> {
-        // SAFETY: the value is alive, and each target is held while it is looked at.
-        unsafe {
-            let mut object = Owned { raw: self.raw, value: qjs::JS_DupValue(self.raw, value) };
-            while qjs::JS_IsProxy(object.value) {
-                let target = qjs::JS_GetProxyTarget(self.raw, object.value);
-                if qjs::JS_IsException(target) {
-                    return Err(Fail::Thrown);
-                }
-                object = Owned { raw: self.raw, value: target };
-            }
-            Ok(qjs::JS_IsArray(object.value))
-        }
     }
 
     fn elements(&mut self, array: qjs::JSValue) -> Result<Members, Fail> {
@@ -227,6 +296,11 @@ impl Writer {
     }
 
     fn named(&mut self, object: qjs::JSValue) -> Result<Members, Fail> {
+        if let Some(names) = &mut self.style.names {
+            let (table, count) = (names.table.as_mut_ptr(), names.table.len() as u32);
+            self.put(b"{")?;
+            return Ok(Members::Named { table, count, empty: self.out.len(), is_own: false });
+        }
         let (mut table, mut count) = (std::ptr::null_mut(), 0);
         let flags = (qjs::JS_GPN_STRING_MASK | qjs::JS_GPN_ENUM_ONLY) as c_int;
         // SAFETY: the object is alive; the engine gives a table, or none and an exception.
@@ -236,7 +310,7 @@ impl Writer {
         if listed < 0 {
             return Err(Fail::Thrown);
         }
-        let members = Members::Named { table, count, empty: self.out.len() + 1 };
+        let members = Members::Named { table, count, empty: self.out.len() + 1, is_own: true };
         if self.put(b"{").is_err() {
             members.free(self.raw);
             return Err(Fail::Thrown);
@@ -441,8 +515,24 @@ impl Drop for Writer {
         for open in std::mem::take(&mut self.path) {
             open.members.free(self.raw);
         }
-        free_keys(self.raw, &self.keys);
+        free_keys(self.raw, self.keys.as_slice());
         // SAFETY: the writer's own reference.
         unsafe { qjs::JS_FreeAtom(self.raw, self.to_json) };
+    }
+}
+
+/// `Array.isArray`: of a proxy, whether its target is an array.
+pub(super) fn is_array(raw: *mut qjs::JSContext, value: qjs::JSValue) -> Result<bool, Fail> {
+    // SAFETY: the value is alive, and each target is held while it is looked at.
+    unsafe {
+        let mut object = Owned { raw, value: qjs::JS_DupValue(raw, value) };
+        while qjs::JS_IsProxy(object.value) {
+            let target = qjs::JS_GetProxyTarget(raw, object.value);
+            if qjs::JS_IsException(target) {
+                return Err(Fail::Thrown);
+            }
+            object = Owned { raw, value: target };
+        }
+        Ok(qjs::JS_IsArray(object.value))
     }
 }

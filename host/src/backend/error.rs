@@ -42,9 +42,6 @@ pub enum CodeModeError {
     /// The cell ran in a host process that has ended since.
     #[error("cell {0} belongs to a stale code-mode host generation")]
     StaleGeneration(CellId),
-    /// The host process did not answer in time, and its connection was given up.
-    #[error("code-mode host timed out waiting for {0} response")]
-    TimedOut(&'static str),
     /// What a host process answered to the request, or why it could not be asked.
     #[error("{0}")]
     Host(String),

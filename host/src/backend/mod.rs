@@ -13,7 +13,7 @@ pub use error::CodeModeError;
 pub use request::{CellId, ExecuteRequest, WaitRequest};
 pub use response::{
     CallEnd, CallReport, CellInfo, CellReport, CellState, CellUsage, ContentItem,
-    ExecuteToPendingOutcome, ImageDetail, LimitKind, RuntimeResponse, WaitOutcome,
+    ExecuteToPendingOutcome, ImageDetail, LimitKind, ProgramValue, RuntimeResponse, WaitOutcome,
     WaitToPendingOutcome,
 };
 pub use turn::{
@@ -21,11 +21,12 @@ pub use turn::{
 };
 
 use crate::stored::StoredValues;
+use async_trait::async_trait;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// A boxed future, so that the seam can be used as `dyn`.
+/// A boxed future, for what is kept and called later.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A way to run cells: in this process, in a child process or elsewhere.
@@ -33,6 +34,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A backend is one session: cell ids are unique in it, and its cells share the
 /// stored values that each is started with. All methods are cheap to call; the
 /// futures do the work, and dropping one never loses a cell or its output.
+#[async_trait]
 pub trait CodeModeBackend: Send + Sync {
     /// Whether programs can be run at all. Starts nothing.
     ///
@@ -56,12 +58,12 @@ pub trait CodeModeBackend: Send + Sync {
     /// A cell that was not admitted: the id is in use, the session is shutting
     /// down or full, or the request is over a limit. What the program does wrong
     /// is not an error of this call but part of the response.
-    fn execute(
+    async fn execute(
         &self,
         cell_id: CellId,
         request: ExecuteRequest,
         stored_values: StoredValues,
-    ) -> BoxFuture<'_, Result<RuntimeResponse, CodeModeError>>;
+    ) -> Result<RuntimeResponse, CodeModeError>;
 
     /// Waits for the next response of a cell: new output since the last one, or its end.
     ///
@@ -69,35 +71,33 @@ pub trait CodeModeBackend: Send + Sync {
     /// [`CodeModeError::AlreadyObserved`] when somebody else waits; they are not
     /// disturbed. A cell that is unknown or has ended is not an error but
     /// [`WaitOutcome::MissingCell`].
-    fn wait(&self, request: WaitRequest) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>>;
+    async fn wait(&self, request: WaitRequest) -> Result<WaitOutcome, CodeModeError>;
 
     /// Ends a cell and answers with what it still had to say. A cell that has
     /// already ended by itself answers with its result instead.
     ///
     /// # Errors
     /// [`CodeModeError::AlreadyTerminating`] for the second of two terminations.
-    fn terminate(&self, cell_id: CellId) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>>;
+    async fn terminate(&self, cell_id: CellId) -> Result<WaitOutcome, CodeModeError>;
 
     /// Like [`execute`](Self::execute), but answers when the program waits for
     /// something outside, and freezes it there until it is observed again.
     ///
     /// # Errors
     /// As for [`execute`](Self::execute), and [`CodeModeError::Unsupported`].
-    fn execute_to_pending(
+    async fn execute_to_pending(
         &self,
         cell_id: CellId,
         request: ExecuteRequest,
         stored_values: StoredValues,
-    ) -> BoxFuture<'_, Result<ExecuteToPendingOutcome, CodeModeError>>;
+    ) -> Result<ExecuteToPendingOutcome, CodeModeError>;
 
     /// Lets a frozen cell run on to its next pending frontier or its end.
     ///
     /// # Errors
     /// As for [`wait`](Self::wait), and [`CodeModeError::Unsupported`].
-    fn wait_to_pending(
-        &self,
-        cell_id: CellId,
-    ) -> BoxFuture<'_, Result<WaitToPendingOutcome, CodeModeError>>;
+    async fn wait_to_pending(&self, cell_id: CellId)
+    -> Result<WaitToPendingOutcome, CodeModeError>;
 
     /// The cells that are alive or whose result nobody has fetched, oldest first.
     fn cells(&self) -> Vec<CellInfo>;
@@ -108,5 +108,5 @@ pub trait CodeModeBackend: Send + Sync {
     fn start_turn_worker(&self, host: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker;
 
     /// Refuses new cells, terminates those that run, and returns when they have ended.
-    fn shutdown(&self) -> BoxFuture<'_, ()>;
+    async fn shutdown(&self);
 }

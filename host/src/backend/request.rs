@@ -62,6 +62,12 @@ pub struct ExecuteRequest {
     pub yield_time_ms: Option<u64>,
     /// The budget for truncating the output; backends carry it and ignore it.
     pub max_output_tokens: Option<usize>,
+    /// Whether the program's value is wanted: that of its last expression statement, or of
+    /// a `return`, which then works at its top. [`CellReport::value`](super::CellReport::value)
+    /// has it. Not part of the contract: it is not in its JSON, and hosts of other
+    /// projects send no value.
+    #[serde(skip)]
+    pub wants_value: bool,
 }
 
 impl ExecuteRequest {

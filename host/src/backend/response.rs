@@ -136,7 +136,7 @@ pub struct CellUsage {
     /// on the same inputs uses the same fuel on every machine; the figure may
     /// change with every version of Cellblock.
     pub fuel: u64,
-    /// Largest size of the sandbox's memory in bytes.
+    /// Largest size of the sandbox's memory in bytes, its stack aside.
     pub peak_memory_bytes: u64,
     /// Wall-clock time spent running, without time spent waiting.
     pub running_time: Duration,
@@ -147,7 +147,7 @@ pub struct CellUsage {
 }
 
 /// What a response says beyond the contract. Never part of the contract's JSON.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CellReport {
     /// What the cell has used so far.
     pub usage: CellUsage,
@@ -160,6 +160,35 @@ pub struct CellReport {
     /// The newest nested calls, oldest first, when the cell has ended; at most
     /// [`CellReport::MAX_CALLS`].
     pub calls: Vec<CallReport>,
+    /// The value of a program that completed, when the request wanted it and it is not
+    /// `undefined`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<ProgramValue>,
+}
+
+/// The value of a program: that of its last expression statement, or of a `return` at its
+/// top; of a promise, what that resolves to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgramValue {
+    /// As JSON text.
+    Json(String),
+    /// It is longer than the output may be, and was stored: a later program of the session
+    /// gets it with `load(key)`.
+    Stored {
+        /// The key, which the host made.
+        key: String,
+        /// Bytes of its JSON.
+        bytes: u64,
+    },
+    /// There is a value that cannot be had; the text says why.
+    Refused(String),
+}
+
+impl ProgramValue {
+    /// Bytes of JSON that a response carries at most, whatever the budget of its output. A
+    /// longer value is stored.
+    pub const MAX_BYTES: usize = 256 << 10;
 }
 
 impl CellReport {
@@ -168,7 +197,7 @@ impl CellReport {
 }
 
 /// A nested call, in the report of the cell that made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallReport {
     /// `tool-1`, `tool-2`, ... in the order of the calls.
     pub runtime_tool_call_id: String,
@@ -179,7 +208,8 @@ pub struct CallReport {
 }
 
 /// How a nested call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CallEnd {
     /// The tool returned a value.
     Succeeded,
@@ -258,6 +288,15 @@ impl RuntimeResponse {
 
     /// What the cell has used, and the limit it met.
     pub fn report(&self) -> &CellReport {
+        match self {
+            Self::Yielded { report, .. }
+            | Self::Terminated { report, .. }
+            | Self::Result { report, .. } => report,
+        }
+    }
+
+    /// The report, to be changed.
+    pub fn report_mut(&mut self) -> &mut CellReport {
         match self {
             Self::Yielded { report, .. }
             | Self::Terminated { report, .. }

@@ -71,8 +71,8 @@ enum Waiting {
     },
     Approval {
         question: String,
-        /// An answer to the model has said so.
-        told: bool,
+        /// An answer to the model has named it.
+        named: bool,
     },
 }
 
@@ -82,10 +82,10 @@ impl CellActivity {
         Arc::new(Watched { host, activity: self.clone() })
     }
 
-    /// Somebody is asked to approve what a cell does, until the guard is dropped. Whoever
+    /// A person is asked to approve what a cell does, until the guard is dropped. A caller that
     /// waits for the cell by a [`WaitPolicy`](super::WaitPolicy) is answered at once.
     pub fn ask_approval(&self, cell_id: &CellId, question: impl Into<String>) -> ApprovalAsked {
-        let approval = Waiting::Approval { question: question.into(), told: false };
+        let approval = Waiting::Approval { question: question.into(), named: false };
         let entry = self.begin(cell_id, approval);
         self.0.asked.notify_waiters();
         ApprovalAsked(entry)
@@ -124,25 +124,25 @@ impl CellActivity {
             tokio::pin!(asked);
             // From here on no question is missed.
             asked.as_mut().enable();
-            if self.has_untold(cell_id) {
+            if self.has_unnamed(cell_id) {
                 return;
             }
             asked.await;
         }
     }
 
-    fn has_untold(&self, cell_id: &CellId) -> bool {
+    fn has_unnamed(&self, cell_id: &CellId) -> bool {
         let cells = self.lock();
-        let untold = |each: &Waiting| matches!(each, Waiting::Approval { told: false, .. });
-        cells.waiting.get(cell_id).is_some_and(|waiting| waiting.values().any(untold))
+        let unnamed = |each: &Waiting| matches!(each, Waiting::Approval { named: false, .. });
+        cells.waiting.get(cell_id).is_some_and(|waiting| waiting.values().any(unnamed))
     }
 
     /// An answer names what is to be approved.
-    pub(super) fn told(&self, cell_id: &CellId) {
+    pub(super) fn approvals_named(&self, cell_id: &CellId) {
         let mut cells = self.lock();
         for each in cells.waiting.get_mut(cell_id).into_iter().flat_map(BTreeMap::values_mut) {
-            if let Waiting::Approval { told, .. } = each {
-                *told = true;
+            if let Waiting::Approval { named, .. } = each {
+                *named = true;
             }
         }
     }

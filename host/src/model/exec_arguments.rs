@@ -21,6 +21,9 @@ pub struct ExecArguments {
     pub yield_time_ms: Option<u64>,
     /// Tokens that the output may have.
     pub max_output_tokens: Option<usize>,
+    /// Whether the program's value is wanted; the program's options may say so as well.
+    #[serde(default)]
+    pub result: bool,
 }
 
 /// What is wrong with the arguments of `exec`.
@@ -63,6 +66,7 @@ impl ExecArguments {
         Ok(ParsedExecSource {
             yield_time_ms: arguments.yield_time_ms.or(parsed.yield_time_ms),
             max_output_tokens: arguments.max_output_tokens.or(parsed.max_output_tokens),
+            result: arguments.result || parsed.result,
             code: parsed.code,
         })
     }

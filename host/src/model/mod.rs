@@ -13,7 +13,6 @@ mod declaration_file;
 mod description;
 mod exec_arguments;
 mod exec_spec;
-mod hints;
 mod mcp;
 mod names;
 mod observed;

@@ -1,9 +1,10 @@
 //! What a model reads about a response of a cell: a line that says how the cell stands,
 //! its output within a budget, and why it failed.
 
-use super::hints::hint;
 use super::tokens::{BYTES_PER_TOKEN, approximate_tokens, truncate_middle};
-use crate::backend::{CallEnd, CallReport, ContentItem, ImageDetail, RuntimeResponse};
+use crate::backend::{
+    CallEnd, CallReport, ContentItem, ImageDetail, ProgramValue, RuntimeResponse,
+};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -106,19 +107,29 @@ pub fn show(
     let report = response.report().clone();
     let mut items = response.into_content();
     let text = |text: String| ContentItem::InputText { text };
-    let silent = completed && items.is_empty();
+    let value = report.value.clone().filter(|_| completed);
+    let silent = completed && items.is_empty() && value.is_none();
+    let mut notes = Vec::new();
+    match value {
+        Some(ProgramValue::Json(json)) => items.push(text(format!("Result:\n{json}"))),
+        Some(ProgramValue::Stored { key, bytes }) => notes.push(format!(
+            "The result is {bytes} bytes of JSON, more than the output may have. It is stored: \
+             a later program gets it with load({key:?})."
+        )),
+        Some(ProgramValue::Refused(why)) => {
+            notes.push(format!("The program has a result that cannot be shown: {why}."));
+        }
+        None => {}
+    }
     if let Some(error) = &error {
         items.push(text(format!("Script error:\n{error}")));
     }
-    let mut notes = Vec::new();
     if options.notes == Notes::Helpful {
         // The text of a limit lists the calls itself.
         if error.is_some() && report.limit.is_none() && !report.calls.is_empty() {
             notes.push(calls(&report.calls));
         }
-        // The program's own hint knows most; one by the error's text is for backends without.
-        let known = report.hint.or_else(|| error.as_deref().and_then(hint).map(str::to_owned));
-        match known {
+        match report.hint {
             Some(hint) => notes.push(format!("Hint: {hint}")),
             None if silent => notes.push(SILENT.to_owned()),
             None => {}

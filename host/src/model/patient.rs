@@ -3,12 +3,13 @@
 use super::activity::CellActivity;
 use super::wait_policy::{CellWaiter, NewOutput, WaitPolicy};
 use crate::backend::{
-    BoxFuture, CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost,
-    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
-    WaitRequest, WaitToPendingOutcome,
+    CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost, CodeModeTurnWorker,
+    ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome, WaitRequest,
+    WaitToPendingOutcome,
 };
 use crate::service::CodeModeService;
 use crate::stored::StoredValues;
+use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ impl PatientBackend {
     }
 }
 
+#[async_trait]
 impl CodeModeBackend for PatientBackend {
     fn availability(&self) -> Result<(), CodeModeError> {
         self.inner.availability()
@@ -59,40 +61,38 @@ impl CodeModeBackend for PatientBackend {
         self.inner.allocate_cell_id()
     }
 
-    fn execute(
+    async fn execute(
         &self,
         cell_id: CellId,
         request: ExecuteRequest,
         stored_values: StoredValues,
-    ) -> BoxFuture<'_, Result<RuntimeResponse, CodeModeError>> {
-        self.inner.execute(cell_id, request, stored_values)
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        self.inner.execute(cell_id, request, stored_values).await
     }
 
-    fn wait(&self, request: WaitRequest) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>> {
-        Box::pin(async move {
-            let waited = self.waiter.wait(request.cell_id, Some(request.yield_time_ms)).await?;
-            Ok(waited.outcome)
-        })
+    async fn wait(&self, request: WaitRequest) -> Result<WaitOutcome, CodeModeError> {
+        let waited = self.waiter.wait(request.cell_id, Some(request.yield_time_ms)).await?;
+        Ok(waited.outcome)
     }
 
-    fn terminate(&self, cell_id: CellId) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>> {
-        Box::pin(self.waiter.terminate(cell_id))
+    async fn terminate(&self, cell_id: CellId) -> Result<WaitOutcome, CodeModeError> {
+        self.waiter.terminate(cell_id).await
     }
 
-    fn execute_to_pending(
+    async fn execute_to_pending(
         &self,
         cell_id: CellId,
         request: ExecuteRequest,
         stored_values: StoredValues,
-    ) -> BoxFuture<'_, Result<ExecuteToPendingOutcome, CodeModeError>> {
-        self.inner.execute_to_pending(cell_id, request, stored_values)
+    ) -> Result<ExecuteToPendingOutcome, CodeModeError> {
+        self.inner.execute_to_pending(cell_id, request, stored_values).await
     }
 
-    fn wait_to_pending(
+    async fn wait_to_pending(
         &self,
         cell_id: CellId,
-    ) -> BoxFuture<'_, Result<WaitToPendingOutcome, CodeModeError>> {
-        self.inner.wait_to_pending(cell_id)
+    ) -> Result<WaitToPendingOutcome, CodeModeError> {
+        self.inner.wait_to_pending(cell_id).await
     }
 
     fn cells(&self) -> Vec<CellInfo> {
@@ -103,7 +103,7 @@ impl CodeModeBackend for PatientBackend {
         self.inner.start_turn_worker(host)
     }
 
-    fn shutdown(&self) -> BoxFuture<'_, ()> {
-        self.inner.shutdown()
+    async fn shutdown(&self) {
+        self.inner.shutdown().await;
     }
 }

@@ -21,6 +21,9 @@ pub struct ParsedExecSource {
     pub yield_time_ms: Option<u64>,
     /// Tokens that the output may have, see [`approximate_tokens`](super::approximate_tokens).
     pub max_output_tokens: Option<usize>,
+    /// Whether the program's value is wanted, see
+    /// [`ExecuteRequest::wants_value`](crate::ExecuteRequest::wants_value).
+    pub result: bool,
 }
 
 /// What is wrong with the input of `exec`. The texts are for the model.
@@ -59,6 +62,8 @@ pub enum ExecSourceError {
 struct Options {
     yield_time_ms: Option<u64>,
     max_output_tokens: Option<u64>,
+    #[serde(default)]
+    result: bool,
 }
 
 /// Takes the input of `exec` apart. The program is taken as it is: fences and quotes
@@ -69,6 +74,9 @@ struct Options {
 ///
 /// let parsed = parse_exec_source("// @exec: {\"yield_time_ms\": 500}\ntext(1)").unwrap();
 /// assert_eq!((parsed.code.as_str(), parsed.yield_time_ms), ("text(1)", Some(500)));
+///
+/// let parsed = parse_exec_source("// @exec: {\"result\": true}\nreturn 1 + 1").unwrap();
+/// assert!(parsed.result);
 ///
 /// let error = parse_exec_source("// @exec: {\"timeout\": 5}\ntext(1)").unwrap_err();
 /// assert_eq!(
@@ -97,7 +105,7 @@ pub fn parse_exec_source(input: &str) -> Result<ParsedExecSource, ExecSourceErro
     let value: Value = serde_json::from_str(directive)
         .map_err(|error| ExecSourceError::NotJson(error.to_string()))?;
     let Value::Object(fields) = &value else { return Err(ExecSourceError::NotAnObject) };
-    let known = ["yield_time_ms", "max_output_tokens"];
+    let known = ["yield_time_ms", "max_output_tokens", "result"];
     if let Some(unknown) = fields.keys().find(|field| !known.contains(&field.as_str())) {
         return Err(ExecSourceError::UnknownField(unknown.clone()));
     }
@@ -108,6 +116,7 @@ pub fn parse_exec_source(input: &str) -> Result<ParsedExecSource, ExecSourceErro
         yield_time_ms: safe("yield_time_ms", options.yield_time_ms)?,
         max_output_tokens: safe("max_output_tokens", options.max_output_tokens)?
             .map(|tokens| usize::try_from(tokens).unwrap_or(usize::MAX)),
+        result: options.result,
     })
 }
 
@@ -188,8 +197,12 @@ mod tests {
             ),
         ] {
             let parsed = parse_exec_source(input).expect(input);
-            let expected =
-                ParsedExecSource { code: code.to_owned(), yield_time_ms, max_output_tokens };
+            let expected = ParsedExecSource {
+                code: code.to_owned(),
+                yield_time_ms,
+                max_output_tokens,
+                result: false,
+            };
             assert_eq!(parsed, expected, "{input}");
         }
     }

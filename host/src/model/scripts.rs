@@ -189,6 +189,7 @@ impl Library {
             source: script.source.clone(),
             yield_time_ms: Some(FETCH_MS),
             max_output_tokens: None,
+            wants_value: false,
         };
         lock(&self.runs).insert(cell_id.clone(), caller);
         let mut run = Run { library: self, cell_id: Some(cell_id.clone()) };

@@ -3,7 +3,7 @@
 //! The first rule that matches decides; what no rule covers is `unknown`. References
 //! are followed as [`MAX_EXPANSIONS`] and [`MAX_EXPANSIONS_ON_PATH`] allow, and a
 //! schema whose type would be too long is `unknown` as a whole: a tool's schema comes
-//! from whoever made the tool, and must not be able to fill a model's context.
+//! from the author of the tool, and must not be able to fill a model's context.
 
 use super::names::is_identifier;
 use crate::json;

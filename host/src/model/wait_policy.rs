@@ -233,7 +233,7 @@ impl CellWaiter {
         else {
             return Waited { outcome, activity: None };
         };
-        self.activity.told(cell_id);
+        self.activity.approvals_named(cell_id);
         let waiting = self
             .activity
             .describe(cell_id)

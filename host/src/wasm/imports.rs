@@ -4,9 +4,9 @@
 //! where the cell's task takes them between two slices of the guest's time.
 //! They count as they go, and refuse what is over a limit.
 
-use super::account::{Account, Charge};
 use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
 use crate::backend::{ContentItem, ImageDetail};
+use crate::cells::{Account, CellStatus, Charge};
 use crate::clock::Clock;
 use crate::json::escaped_len;
 use crate::limits::CellLimits;
@@ -41,8 +41,8 @@ pub(super) struct Outbox {
     overdrawn: AtomicBool,
     /// Set by the task when the guest should end by itself, at this limit.
     asked_to_end: OnceLock<types::Limit>,
-    /// Calls that have not ended, as the task sees it.
-    calls_in_flight: AtomicUsize,
+    /// What others see of the cell: the guest's calls are counted there.
+    pub(super) status: Arc<CellStatus>,
     // Totals, which outlive the sandbox.
     peak_memory: AtomicUsize,
     calls: AtomicUsize,
@@ -61,13 +61,13 @@ pub(super) struct Totals {
 }
 
 impl Outbox {
-    pub(super) fn new(account: Arc<Account>) -> Self {
+    pub(super) fn new(account: Arc<Account>, status: Arc<CellStatus>) -> Self {
         Self {
             sent: Mutex::default(),
             account,
             overdrawn: AtomicBool::new(false),
             asked_to_end: OnceLock::new(),
-            calls_in_flight: AtomicUsize::new(0),
+            status,
             peak_memory: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
@@ -83,7 +83,7 @@ impl Outbox {
         lock(&self.sent).push(output);
     }
 
-    /// Charges the cell for bytes that the host is to hold. The guest is told `limit` when
+    /// Charges the cell for bytes that the host is to hold. The guest receives `limit` when
     /// they do not fit; what ended the cell is then [`Outbox::is_overdrawn`].
     fn charge(&self, bytes: usize, limit: types::Limit) -> Result<Charge, types::Limit> {
         self.account.charge(bytes).ok_or_else(|| {
@@ -108,11 +108,6 @@ impl Outbox {
         self.asked_to_end.get().copied()
     }
 
-    /// A call has ended.
-    pub(super) fn call_ended(&self) {
-        self.calls_in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-
     /// What the guest has used so far.
     pub(super) fn totals(&self) -> Totals {
         Totals {
@@ -120,11 +115,6 @@ impl Outbox {
             calls: self.calls.load(Ordering::Relaxed),
             output_bytes: self.output_bytes.load(Ordering::Relaxed),
         }
-    }
-
-    /// Calls that have not ended.
-    pub(super) fn calls_in_flight(&self) -> usize {
-        self.calls_in_flight.load(Ordering::Relaxed)
     }
 }
 
@@ -181,7 +171,7 @@ impl tools::Host for Imports {
         if self.outbox.totals().calls as u64 >= self.limits.calls {
             return Err(types::Limit::Calls);
         }
-        if self.outbox.calls_in_flight() >= self.limits.calls_in_flight {
+        if self.outbox.status.calls_in_flight() >= self.limits.calls_in_flight {
             return Err(types::Limit::CallsInFlight);
         }
         if input.as_ref().is_some_and(|input| input.len() > self.limits.input_bytes) {
@@ -190,7 +180,7 @@ impl tools::Host for Imports {
         let bytes = input.as_ref().map_or(0, String::len);
         let charge = self.outbox.charge(bytes, types::Limit::InputBytes)?;
         self.outbox.calls.fetch_add(1, Ordering::Relaxed);
-        self.outbox.calls_in_flight.fetch_add(1, Ordering::Relaxed);
+        self.outbox.status.call_started();
         self.outbox.push(GuestOutput::Call { id, tool: tool as usize, input, charge });
         Ok(())
     }
@@ -254,11 +244,12 @@ impl wasmtime::ResourceLimiter for Imports {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.limits.sandbox_bytes() {
+        let without_stack = desired.saturating_sub(CellLimits::MAX_STACK_BYTES);
+        if without_stack > self.limits.sandbox_bytes() {
             self.memory_refused = true;
             return Ok(false);
         }
-        self.outbox.peak_memory.fetch_max(desired, Ordering::Relaxed);
+        self.outbox.peak_memory.fetch_max(without_stack, Ordering::Relaxed);
         Ok(true)
     }
 

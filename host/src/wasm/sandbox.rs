@@ -43,6 +43,7 @@ pub(super) enum Finished {
     Completed {
         stored: Vec<(String, Arc<str>)>,
         hint: Option<String>,
+        value: Option<types::ProgramValue>,
     },
     Failed {
         error_text: String,
@@ -135,7 +136,9 @@ impl Sandbox {
             .collect();
         let hint = finished.hint;
         match finished.outcome {
-            types::Outcome::Completed => Finished::Completed { stored, hint },
+            types::Outcome::Completed => {
+                Finished::Completed { stored, hint, value: finished.value }
+            }
             types::Outcome::Failed(error_text) => Finished::Failed { error_text, stored, hint },
             types::Outcome::Limited(hit) => {
                 Finished::Limited { limit: self.which(limit_kind(hit.limit)), stack: hit.stack }

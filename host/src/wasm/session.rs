@@ -1,10 +1,7 @@
 //! What the cells of one session share.
 
-use super::account::Charge;
-use super::answer::Reply;
 use super::engine::Engine;
-use super::registry::{Conclusion, Registry};
-use crate::backend::{CellId, CellReport, CodeModeError, RuntimeResponse};
+use crate::cells::Registry;
 use crate::clock::{Clock, Random};
 use crate::limits::{CellLimits, SessionLimits};
 use crate::support::lock;
@@ -38,42 +35,6 @@ pub(super) struct ToolSet {
     pub(super) bytes: usize,
 }
 
-/// A living cell's place in the registry. Dropped before its end, which is when the cell's
-/// task died or its runtime was shut down, it ends the cell for those who ask.
-pub(super) struct LiveEntry {
-    session: Arc<Session>,
-    id: CellId,
-    ended: bool,
-}
-
-impl LiveEntry {
-    pub(super) fn new(session: Arc<Session>, id: CellId) -> Self {
-        Self { session, id, ended: false }
-    }
-
-    /// Ends the cell; see [`Registry::end`].
-    pub(super) fn end(mut self, replies: Vec<Reply>, conclude: impl FnOnce() -> Conclusion) {
-        self.ended = true;
-        self.session.registry.end(&self.id, replies, conclude, &self.session.limits);
-    }
-}
-
-impl Drop for LiveEntry {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let response = RuntimeResponse::Result {
-            cell_id: self.id.clone(),
-            content_items: Vec::new(),
-            error_text: Some(CodeModeError::EndedUnexpectedly.to_string()),
-            report: CellReport::default(),
-        };
-        let conclude = || Conclusion { response, charge: Charge::default() };
-        self.session.registry.end(&self.id, Vec::new(), conclude, &self.session.limits);
-    }
-}
-
 impl Session {
     pub(super) fn new(
         engine: Engine,
@@ -84,10 +45,10 @@ impl Session {
         Self {
             engine,
             cell_limits: Arc::new(limits.cell.clone()),
+            registry: Registry::new(&limits),
             limits,
             clock,
             random,
-            registry: Registry::new(),
             turns: TurnWorkers::new(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -4,6 +4,7 @@ use super::child::{self, HostCommand, RunningChild};
 use super::connection::{ConnectError, Failure, HostConnection};
 use super::framed::FramedConnection;
 use super::grpc::GrpcConnection;
+use super::security::{Bearer, ClientTls, Secret};
 use crate::protocol::Protocol;
 use cellblock::support::lock;
 use std::fmt;
@@ -24,6 +25,10 @@ const HANDSHAKE: Duration = Duration::from_secs(30);
 pub struct HostAddress {
     transport: Transport,
     protocol: Protocol,
+    /// Encryption, over a network.
+    tls: Option<ClientTls>,
+    /// What proves who this side is, over a network.
+    token: Option<Secret>,
 }
 
 /// What carries bytes to and from a host.
@@ -38,17 +43,36 @@ enum Transport {
 impl HostAddress {
     /// A child of this process, reached on its standard streams.
     pub fn child(protocol: Protocol, command: HostCommand) -> Self {
-        Self { transport: Transport::Child(command), protocol }
+        Self::new(Transport::Child(command), protocol)
     }
 
     /// A Unix socket.
     pub fn unix(protocol: Protocol, path: impl Into<PathBuf>) -> Self {
-        Self { transport: Transport::Unix(path.into()), protocol }
+        Self::new(Transport::Unix(path.into()), protocol)
     }
 
-    /// A TCP port that speaks gRPC, without TLS: for this machine and trusted networks.
+    /// A TCP port that speaks gRPC. Without [`HostAddress::with_tls`] it is for this machine
+    /// and trusted networks.
     pub fn grpc(address: SocketAddr) -> Self {
-        Self { transport: Transport::Tcp(address), protocol: Protocol::Grpc }
+        Self::new(Transport::Tcp(address), Protocol::Grpc)
+    }
+
+    /// Encrypts the connection to a port.
+    #[must_use]
+    pub fn with_tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Sends this bearer token with every request to a port.
+    #[must_use]
+    pub fn with_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Secret(token.into()));
+        self
+    }
+
+    fn new(transport: Transport, protocol: Protocol) -> Self {
+        Self { transport, protocol, tls: None, token: None }
     }
 }
 
@@ -89,7 +113,7 @@ impl HostProcess {
         Self(Arc::new(Host { address, slot: Mutex::default() }))
     }
 
-    /// Whether the host could be started, as far as can be told without doing so.
+    /// Whether the host could be started, as far as is known without doing so.
     pub(super) fn availability(&self) -> Result<(), ConnectError> {
         match &self.0.address.transport {
             Transport::Child(command) => command.check(),
@@ -140,14 +164,15 @@ async fn connect(address: &HostAddress) -> Result<Arc<dyn HostConnection>, Conne
     match &address.transport {
         Transport::Child(command) => {
             let RunningChild { child, input, output } = command.spawn()?;
-            let connection = shake_hands(address.protocol, output, input).await?;
+            let connection =
+                shake_hands(address.protocol, output, input, Bearer::new(None)?).await?;
             watch(child, &connection);
             Ok(connection)
         }
         Transport::Unix(path) => {
             let socket = reached(path.display(), UnixStream::connect(path)).await?;
             let (input, output) = socket.into_split();
-            shake_hands(address.protocol, input, output).await
+            shake_hands(address.protocol, input, output, Bearer::new(None)?).await
         }
         Transport::Tcp(place) => {
             let connecting = async {
@@ -155,8 +180,16 @@ async fn connect(address: &HostAddress) -> Result<Arc<dyn HostConnection>, Conne
                 socket.set_nodelay(true)?;
                 Ok(socket)
             };
-            let (input, output) = reached(place, connecting).await?.into_split();
-            shake_hands(address.protocol, input, output).await
+            let socket = reached(place, connecting).await?;
+            let bearer = Bearer::new(address.token.as_ref())?;
+            let Some(tls) = &address.tls else {
+                let (input, output) = socket.into_split();
+                return shake_hands(address.protocol, input, output, bearer).await;
+            };
+            let late = || ConnectError::Handshake("TLS: no answer".to_owned());
+            let stream = timeout(HANDSHAKE, tls.connect(socket)).await.map_err(|_| late())??;
+            let (input, output) = tokio::io::split(stream);
+            shake_hands(address.protocol, input, output, bearer).await
         }
     }
 }
@@ -177,11 +210,13 @@ async fn shake_hands(
     protocol: Protocol,
     input: impl AsyncRead + Send + Unpin + 'static,
     output: impl AsyncWrite + Send + Unpin + 'static,
+    bearer: Bearer,
 ) -> Result<Arc<dyn HostConnection>, ConnectError> {
     Ok(match protocol {
         Protocol::Framed => Arc::new(FramedConnection::start(input, output, HANDSHAKE).await?),
         Protocol::Grpc => {
-            Arc::new(GrpcConnection::start(tokio::io::join(input, output), HANDSHAKE).await?)
+            let stream = tokio::io::join(input, output);
+            Arc::new(GrpcConnection::start(stream, bearer, HANDSHAKE).await?)
         }
     })
 }

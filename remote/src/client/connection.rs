@@ -1,10 +1,13 @@
 //! What the backend needs of a connection to a host, whatever it speaks.
 
-use super::cell::{RemoteCell, RemoteSession};
-use crate::protocol::ExecutionLimits;
+use super::cell::CellHandle;
+use super::session::RemoteSession;
+use crate::protocol::{ExecutionLimits, SeamResponse, TimedResponse, TimedWaitOutcome};
 use cellblock::support::lock;
-use cellblock::{BoxFuture, CellId, CodeModeError, ExecuteRequest, RuntimeResponse, WaitOutcome};
-use std::collections::HashMap;
+use cellblock::{
+    BoxFuture, CellId, CellLimits, CodeModeError, ExecuteRequest, RuntimeResponse, StoredValues,
+};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 use tokio_util::sync::CancellationToken;
 
@@ -56,9 +59,6 @@ pub(super) enum ConnectionError {
     /// The host said that a cell has ended, and never that it is closed.
     #[error("code-mode host did not close a cell that has ended")]
     NotClosed,
-    /// What waited for an answer has ended without one: a bug.
-    #[error("{}", CodeModeError::EndedUnexpectedly)]
-    Bug,
 }
 
 /// Why there is no connection.
@@ -94,7 +94,72 @@ pub(super) struct Waiting {
     /// Names the wait when it is to be cancelled.
     pub(super) id: WaitId,
     /// Its answer.
-    pub(super) answer: Answer<WaitOutcome>,
+    pub(super) answer: Answer<HostResponse>,
+}
+
+/// A program to be started.
+pub(super) struct Program {
+    pub(super) request: ExecuteRequest,
+    /// The caller's values: the program sees them.
+    pub(super) stored: StoredValues,
+    /// Whether it is to be frozen where it waits.
+    pub(super) until_frontier: bool,
+}
+
+/// What a caller waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wait {
+    /// A response, for at most this many milliseconds.
+    Yield(u64),
+    /// The program is frozen, or has ended.
+    Frontier,
+}
+
+/// A response of a cell, with what only hosts of this project's send.
+#[derive(Debug)]
+pub(super) struct HostResponse {
+    pub(super) response: RuntimeResponse,
+    /// Keys that the program stored, with its last response.
+    pub(super) stored: BTreeMap<String, Arc<str>>,
+    /// The program is frozen, and has made these nested calls since it was before.
+    pub(super) pending: Option<Vec<u64>>,
+}
+
+impl From<RuntimeResponse> for HostResponse {
+    fn from(response: RuntimeResponse) -> Self {
+        Self { response, stored: BTreeMap::new(), pending: None }
+    }
+}
+
+impl From<TimedResponse> for HostResponse {
+    fn from(mut timed: TimedResponse) -> Self {
+        match timed.take_seam() {
+            Some(seam) => Self::with_seam(timed.into(), seam),
+            None => RuntimeResponse::from(timed).into(),
+        }
+    }
+}
+
+impl HostResponse {
+    /// A response with its addition.
+    pub(super) fn with_seam(mut response: RuntimeResponse, seam: SeamResponse) -> Self {
+        let number = |id: &String| id.strip_prefix("tool-")?.parse().ok();
+        let pending = seam.pending_tool_call_ids.map(|ids| ids.iter().filter_map(number).collect());
+        let stored = seam.stored;
+        *response.report_mut() = seam.report;
+        Self { response, stored, pending }
+    }
+}
+
+impl TryFrom<TimedWaitOutcome> for HostResponse {
+    type Error = Failure;
+
+    fn try_from(outcome: TimedWaitOutcome) -> Result<Self, Failure> {
+        match outcome {
+            TimedWaitOutcome::LiveCell(response) => Ok(response.into()),
+            TimedWaitOutcome::MissingCell(_) => Err(Failure::Missing),
+        }
+    }
 }
 
 /// A wait's name on its connection.
@@ -116,28 +181,47 @@ pub(super) trait HostConnection: Send + Sync {
     fn fail(&self, reason: ConnectionError);
 
     /// Opens a session.
-    fn open(&self, session: Arc<RemoteSession>, limits: ExecutionLimits) -> Answer<()>;
+    fn open(
+        &self,
+        session: Arc<RemoteSession>,
+        limits: ExecutionLimits,
+        cell: Option<CellLimits>,
+    ) -> Answer<()>;
 
     /// Starts a program; answers with its first response. The cell has its id on the
     /// host before anything else of it arrives.
     fn execute(
         &self,
         session: Arc<RemoteSession>,
-        cell: Arc<RemoteCell>,
-        request: ExecuteRequest,
-    ) -> Answer<RuntimeResponse>;
+        cell: CellHandle,
+        program: Program,
+    ) -> Answer<HostResponse>;
 
     /// Waits for a cell, by its id on the host.
-    fn wait(&self, session: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting;
+    fn wait(&self, session: &RemoteSession, cell_id: CellId, wait: Wait) -> Waiting;
 
     /// Asks the host to cancel a wait.
     fn cancel_wait(&self, session: &RemoteSession, wait: WaitId);
 
     /// Ends a cell, by its id on the host.
-    fn terminate(&self, session: &RemoteSession, cell_id: CellId) -> Answer<WaitOutcome>;
+    fn terminate(&self, session: &RemoteSession, cell_id: CellId) -> Answer<HostResponse>;
 
     /// Ends the session and its cells.
     fn close(&self, session: &RemoteSession) -> Answer<()>;
+}
+
+impl Program {
+    /// Refuses what a host without additions of this project's cannot do.
+    pub(super) fn plain(self) -> Result<ExecuteRequest, Failure> {
+        let unsupported = |what| Err(Failure::Refused(CodeModeError::Unsupported(what)));
+        if self.until_frontier {
+            return unsupported("frozen cells");
+        }
+        if !self.stored.is_empty() {
+            return unsupported("stored values from outside its session");
+        }
+        Ok(self.request)
+    }
 }
 
 /// The life of a connection, and the sessions that end with it.

@@ -1,9 +1,9 @@
 //! The backend whose cells run in another process, reached over a connection.
 //!
 //! [`HostProcess`] (`address`) is where the host is, and keeps one connection to it;
-//! [`ProcessBackend`] is a session there (`session`). `cell` is what the cells ask of this
-//! side, `observation` what their callers wait for, `connection` what is needed of a
-//! connection, `framed` and `grpc` the two kinds, `child` a host that is started here.
+//! [`ProcessBackend`] is a session there (`session`). `cell` is the task that owns a cell,
+//! `connection` what is needed of a connection, `framed` and `grpc` the two kinds, `child` a
+//! host that is started here.
 
 mod address;
 mod cell;
@@ -11,57 +11,74 @@ mod child;
 mod connection;
 mod framed;
 mod grpc;
-mod observation;
+mod security;
 mod session;
 
 pub use address::{HostAddress, HostProcess};
 pub use child::HostCommand;
+pub use security::ClientTls;
 
-use crate::protocol::Refusal;
-use cell::{Asked, Observed, Observer, RemoteCell};
-use cellblock::support::{TurnWorkers, lock, yield_timeout};
+use async_trait::async_trait;
+use cell::Start;
+use cellblock::cells::{Answer, CellStatus, Until};
+use cellblock::support::{lock, yield_timeout};
 use cellblock::{
-    BoxFuture, CellId, CellInfo, CellLimits, CodeModeBackend, CodeModeError, CodeModeTurnHost,
-    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, StoredValues,
-    WaitOutcome, WaitRequest, WaitToPendingOutcome,
+    CellId, CellInfo, CellLimits, CodeModeBackend, CodeModeError, CodeModeTurnHost,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, SessionLimits,
+    StoredValues, WaitOutcome, WaitRequest, WaitToPendingOutcome,
 };
-use connection::{ConnectError, ConnectionError, Failure};
-use observation::{Observation, ended, live, nothing_yet, observe, sent_first, terminated};
-use session::{Connected, PlacedCell, Session};
-use std::collections::HashMap;
+use connection::ConnectError;
+use session::Session;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
-
-/// How long an answer may take to travel, beyond the time it was asked to take.
-const TRANSPORT: Duration = Duration::from_mins(1);
+use tokio::sync::oneshot;
 
 /// Limits of a session on a host process. All others are the host's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessLimits {
     /// As [`SessionLimits::max_yield_time_ms`](cellblock::SessionLimits::max_yield_time_ms).
     pub max_yield_time_ms: Option<u64>,
     /// Bytes of memory for JavaScript; `None` for what the host allows. Hosts other
     /// than this project's may take it and not keep it.
     pub max_heap_size_bytes: Option<u64>,
+    /// Limits of the session's cells, each where it is narrower than the host's; `None` for
+    /// what the host allows. Only hosts of this project take them.
+    pub cell: Option<CellLimits>,
     /// As [`CellLimits::cancel_grace`](cellblock::CellLimits::cancel_grace): kept on this side.
     pub cancel_grace: Duration,
+    /// As [`SessionLimits::cells`], kept on this side, where a cell of a host that does not
+    /// say that it has ended counts until its result was fetched. The host's own limits come
+    /// on top. `None` for those alone.
+    pub cells: Option<usize>,
+    /// As [`SessionLimits::unread_results`]: kept on this side.
+    pub unread_results: usize,
+    /// As [`SessionLimits::unread_bytes`]: kept on this side.
+    pub unread_bytes: usize,
 }
 
 impl Default for ProcessLimits {
     fn default() -> Self {
-        let cancel_grace = CellLimits::default().cancel_grace;
-        Self { max_yield_time_ms: None, max_heap_size_bytes: None, cancel_grace }
+        let SessionLimits { unread_results, unread_bytes, cell, .. } = SessionLimits::default();
+        Self {
+            max_yield_time_ms: None,
+            max_heap_size_bytes: None,
+            cell: None,
+            cancel_grace: cell.cancel_grace,
+            cells: None,
+            unread_results,
+            unread_bytes,
+        }
     }
 }
 
 /// Runs cells in a host process: one session there.
 ///
-/// What cells store stays there too, and is lost with the
-/// host: the [`StoredValues`] that [`execute`](CodeModeBackend::execute) is given must
-/// be empty. Reports are empty, for the protocols carry none. Cells cannot be frozen.
+/// A host of this project does all that the seam offers: the [`StoredValues`] are the
+/// caller's, of which only changes travel, cells can be frozen, and responses have reports.
+/// With another host what cells store stays there and is lost with it: the values that
+/// [`execute`](CodeModeBackend::execute) is given must be empty. Reports are empty then, and
+/// cells cannot be frozen.
 ///
 /// It must be used within a tokio runtime with its timer and its input and output
 /// enabled. Dropping it ends its cells without waiting for them.
@@ -82,19 +99,14 @@ impl Default for ProcessLimits {
 /// ```
 pub struct ProcessBackend {
     session: Arc<Session>,
-    cells: Mutex<Cells>,
-    closed: AtomicBool,
+    ids: Mutex<Ids>,
 }
 
-/// The session's cells, oldest first, and the last id of the newest generation.
+/// The last id of the newest generation.
 #[derive(Default)]
-struct Cells {
-    live: HashMap<CellId, (u64, PlacedCell)>,
-    admitted: u64,
+struct Ids {
     generation: u64,
-    last_id: u64,
-    /// The newest generation that cells of lost ones were looked for in.
-    swept: u64,
+    last: u64,
 }
 
 impl ProcessBackend {
@@ -106,107 +118,55 @@ impl ProcessBackend {
     /// A session on a host, with limits of its own. A host that takes none refuses
     /// its programs.
     pub fn with_limits(host: &HostProcess, limits: ProcessLimits) -> Self {
-        let (host, turns) = (host.clone(), Arc::new(TurnWorkers::new()));
-        let session = Arc::new(Session::new(host, limits, turns));
-        Self { session, cells: Mutex::default(), closed: AtomicBool::new(false) }
+        Self { session: Arc::new(Session::new(host.clone(), limits)), ids: Mutex::default() }
     }
 
-    /// When a cell that is asked answers at the latest. A century is as good as never.
-    fn yield_time(&self, asked_ms: Option<u64>) -> Duration {
-        let max = self.session.limits.max_yield_time_ms;
-        yield_timeout(asked_ms, max).min(Duration::from_hours(100 * 365 * 24))
+    /// How long a caller waits.
+    fn until(&self, asked_ms: Option<u64>) -> Until {
+        Until::Yield(yield_timeout(asked_ms, self.session.limits.max_yield_time_ms))
     }
 
-    fn find(&self, id: &CellId) -> Option<PlacedCell> {
-        self.sweep();
-        lock(&self.cells).live.get(id).map(|(_, place)| place.clone())
-    }
-
-    /// Takes cells of lost generations off the list, unless something of them was not
-    /// fetched yet.
-    fn sweep(&self) {
-        let generation = self.session.host.generation();
-        let mut cells = lock(&self.cells);
-        if cells.swept < generation {
-            cells.swept = generation;
-            cells.live.retain(|_, (_, place)| {
-                let lost = place.connected.get().is_some_and(|connected| {
-                    connected.connection.lifeline().closed().is_cancelled()
-                });
-                !lost || !matches!(*place.cell.observer(), Observer::None)
-            });
-        }
-    }
-
-    /// What is said of a cell that is not on the list.
-    fn missing(&self, id: &CellId) -> Result<RuntimeResponse, CodeModeError> {
+    /// Whether this session has handed out an id, in the newest generation.
+    fn was_allocated(&self, id: &CellId) -> bool {
+        let ids = lock(&self.ids);
         let (generation, number) = parse(id);
-        if generation < self.session.host.generation() {
+        generation == ids.generation && number.is_some_and(|id| (1..=ids.last).contains(&id))
+    }
+
+    /// A cell that is missing because its host is gone is an error, not an outcome.
+    fn check_stale(&self, id: &CellId, is_missing: bool) -> Result<(), CodeModeError> {
+        if is_missing && parse(id).0 < self.session.host.generation() {
             return Err(CodeModeError::StaleGeneration(id.clone()));
         }
-        let cells = lock(&self.cells);
-        let was_allocated = generation == cells.generation
-            && number.is_some_and(|number| (1..=cells.last_id).contains(&number));
-        let why =
-            if was_allocated { ": it already finished and its result was delivered" } else { "" };
-        Ok(RuntimeResponse::missing(id.clone(), why))
+        Ok(())
     }
 
-    /// Takes a cell off the list: it has ended, and its end is being delivered.
-    fn forget(&self, id: &CellId) {
-        lock(&self.cells).live.remove(id);
-    }
-
-    /// Hears what a cell answers. With its last answer it leaves the list.
-    async fn on_response(
+    /// Starts a cell and waits for its first answer.
+    async fn start(
         &self,
-        place: &PlacedCell,
-        observed: Observed,
-    ) -> Result<WaitOutcome, CodeModeError> {
-        let cell = &place.cell;
-        match observed {
-            Ok(mut response) => {
-                if observation::is_last(&response) {
-                    self.forget(&cell.id);
-                }
-                rename(&mut response, &cell.id);
-                Ok(WaitOutcome::LiveCell(response))
-            }
-            Err(Failure::Missing) => {
-                if let Some(connected) = place.connected.get() {
-                    connected.remote.forgotten(cell);
-                }
-                self.forget(&cell.id);
-                self.missing(&cell.id).map(WaitOutcome::MissingCell)
-            }
-            Err(Failure::Cancelled) => Err(CodeModeError::Host(Refusal::Cancelled.to_string())),
-            Err(Failure::Refused(error)) => Err(cell.named_here(error)),
-            Err(Failure::Lost(reason)) => {
-                ended(place).await;
-                self.forget(&cell.id);
-                Err(CodeModeError::Host(reason.to_string()))
-            }
-            Err(Failure::Unavailable(reason)) => {
-                self.forget(&cell.id);
-                Err(CodeModeError::Unavailable(reason.to_string()))
-            }
-        }
-    }
-
-    /// Hears what an execution comes to: refused, it has no cell.
-    async fn on_first_response(
-        &self,
-        place: &PlacedCell,
-        observed: Observed,
-    ) -> Result<WaitOutcome, CodeModeError> {
-        let outcome = self.on_response(place, observed).await;
-        if outcome.is_err() {
-            self.forget(&place.cell.id);
-        }
-        outcome
+        cell_id: CellId,
+        request: ExecuteRequest,
+        stored: StoredValues,
+        until: Until,
+    ) -> Result<Answer, CodeModeError> {
+        let status = Arc::new(CellStatus::default());
+        let (entry, commands) = self.session.registry.admit(&cell_id, &status)?;
+        let (reply, answer) = oneshot::channel();
+        self.session.tasks.spawn(cell::run(Start {
+            entry,
+            id: cell_id.clone(),
+            request,
+            stored,
+            session: Arc::clone(&self.session),
+            status: Arc::clone(&status),
+            commands,
+            first: (until, reply),
+        }));
+        self.session.registry.first_answer(cell_id, status, answer).await
     }
 }
 
+#[async_trait]
 impl CodeModeBackend for ProcessBackend {
     fn availability(&self) -> Result<(), CodeModeError> {
         let unavailable = |reason: ConnectError| CodeModeError::Unavailable(reason.to_string());
@@ -215,12 +175,12 @@ impl CodeModeBackend for ProcessBackend {
 
     fn allocate_cell_id(&self) -> Result<CellId, CodeModeError> {
         let generation = self.session.host.generation();
-        let mut cells = lock(&self.cells);
-        if cells.generation < generation {
-            (cells.generation, cells.last_id) = (generation, 0);
+        let mut ids = lock(&self.ids);
+        if ids.generation < generation {
+            *ids = Ids { generation, last: 0 };
         }
-        cells.last_id = cells.last_id.checked_add(1).ok_or(CodeModeError::CellIdsExhausted)?;
-        let (generation, id) = (cells.generation, cells.last_id);
+        ids.last = ids.last.checked_add(1).ok_or(CodeModeError::CellIdsExhausted)?;
+        let Ids { generation, last: id } = *ids;
         Ok(CellId::new(if generation == 1 {
             id.to_string()
         } else {
@@ -228,227 +188,71 @@ impl CodeModeBackend for ProcessBackend {
         }))
     }
 
-    fn execute(
+    async fn execute(
         &self,
         cell_id: CellId,
         request: ExecuteRequest,
         stored_values: StoredValues,
-    ) -> BoxFuture<'_, Result<RuntimeResponse, CodeModeError>> {
-        Box::pin(async move {
-            if self.closed.load(Ordering::Relaxed) {
-                return Err(CodeModeError::ShuttingDown);
-            }
-            if !stored_values.is_empty() {
-                return Err(CodeModeError::Unsupported("stored values from outside its session"));
-            }
-            self.sweep();
-            let deadline = Instant::now() + self.yield_time(request.yield_time_ms);
-            let cell = Arc::new(RemoteCell::new(cell_id.clone()));
-            *cell.observer() = Observer::Watching;
-            let place = PlacedCell { cell: Arc::clone(&cell), connected: Arc::default() };
-            {
-                let mut cells = lock(&self.cells);
-                if cells.live.contains_key(&cell_id) {
-                    return Err(CodeModeError::CellExists(cell_id));
-                }
-                cells.admitted += 1;
-                let number = cells.admitted;
-                cells.live.insert(cell_id, (number, place.clone()));
-            }
-            let (session, slot) = (Arc::clone(&self.session), Arc::clone(&place.connected));
-            // A task of its own: a caller that goes away does not take the cell along.
-            let answer = async move {
-                let connected = session.connected().await?;
-                let Connected { connection, remote } = slot.get_or_init(|| connected);
-                connection.execute(Arc::clone(remote), cell, request).await
-            };
-            let answer = tokio::spawn(answer);
-            let observed = observe(&place, answer, Asked::Execute, None, deadline).await;
-            // An execute that was admitted is never cancelled.
-            let observed = observed.unwrap_or(Err(Failure::Cancelled));
-            self.on_first_response(&place, observed).await.map(Into::into)
-        })
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        let until = self.until(request.yield_time_ms);
+        let answer = self.start(cell_id.clone(), request, stored_values, until).await?;
+        Ok(answer.into_response(cell_id))
     }
 
-    fn wait(&self, request: WaitRequest) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>> {
-        Box::pin(async move {
-            let WaitRequest { cell_id, yield_time_ms } = request;
-            loop {
-                let Some(place) = self.find(&cell_id) else {
-                    return self.missing(&cell_id).map(WaitOutcome::MissingCell);
-                };
-                let left = {
-                    let mut observer = place.cell.observer();
-                    if matches!(*observer, Observer::Watching) {
-                        return Err(CodeModeError::AlreadyObserved(cell_id));
-                    }
-                    std::mem::replace(&mut *observer, Observer::Watching)
-                };
-                let own = self.yield_time(Some(yield_time_ms));
-                let deadline = Instant::now() + own;
-                if let Observer::Left(waiting, asked) = left {
-                    // What an earlier caller asked for comes first. Nobody can hurry it.
-                    let observation = observe(&place, waiting, asked, None, deadline);
-                    match timeout_at(deadline, observation).await {
-                        Err(_) => return Ok(WaitOutcome::LiveCell(nothing_yet(&place.cell))),
-                        Ok(Some(observed)) if asked == Asked::Execute => {
-                            return self.on_first_response(&place, observed).await;
-                        }
-                        Ok(Some(observed)) => return self.on_response(&place, observed).await,
-                        Ok(None) => continue,
-                    }
-                }
-                return self.wait_anew(&place, yield_time_ms, deadline).await;
-            }
-        })
+    async fn wait(&self, request: WaitRequest) -> Result<WaitOutcome, CodeModeError> {
+        let WaitRequest { cell_id, yield_time_ms } = request;
+        let (until, was_allocated) =
+            (self.until(Some(yield_time_ms)), || self.was_allocated(&cell_id));
+        let outcome = self.session.registry.wait(cell_id.clone(), until, was_allocated).await?;
+        self.check_stale(&cell_id, matches!(outcome, WaitOutcome::MissingCell(_)))?;
+        Ok(outcome)
     }
 
-    fn terminate(&self, cell_id: CellId) -> BoxFuture<'_, Result<WaitOutcome, CodeModeError>> {
-        Box::pin(async move {
-            let Some(place) = self.find(&cell_id) else {
-                return self.missing(&cell_id).map(WaitOutcome::MissingCell);
-            };
-            if !place.cell.claim_termination() {
-                return Err(CodeModeError::AlreadyTerminating(cell_id));
-            }
-            let terminated = self.end(&place).await;
-            if !matches!(terminated, Ok(WaitOutcome::LiveCell(_))) {
-                place.cell.unclaim_termination();
-            }
-            terminated
-        })
+    async fn terminate(&self, cell_id: CellId) -> Result<WaitOutcome, CodeModeError> {
+        let was_allocated = || self.was_allocated(&cell_id);
+        let outcome = self.session.registry.terminate(cell_id.clone(), was_allocated).await?;
+        self.check_stale(&cell_id, matches!(outcome, WaitOutcome::MissingCell(_)))?;
+        Ok(outcome)
     }
 
-    fn execute_to_pending(
+    async fn execute_to_pending(
         &self,
-        _cell_id: CellId,
-        _request: ExecuteRequest,
-        _stored_values: StoredValues,
-    ) -> BoxFuture<'_, Result<ExecuteToPendingOutcome, CodeModeError>> {
-        Box::pin(std::future::ready(Err(CodeModeError::Unsupported("frozen cells"))))
+        cell_id: CellId,
+        request: ExecuteRequest,
+        stored_values: StoredValues,
+    ) -> Result<ExecuteToPendingOutcome, CodeModeError> {
+        let answer = self.start(cell_id.clone(), request, stored_values, Until::Frontier).await?;
+        Ok(answer.into_frontier(cell_id))
     }
 
-    fn wait_to_pending(
+    async fn wait_to_pending(
         &self,
-        _cell_id: CellId,
-    ) -> BoxFuture<'_, Result<WaitToPendingOutcome, CodeModeError>> {
-        Box::pin(std::future::ready(Err(CodeModeError::Unsupported("frozen cells"))))
+        cell_id: CellId,
+    ) -> Result<WaitToPendingOutcome, CodeModeError> {
+        let was_allocated = || self.was_allocated(&cell_id);
+        let outcome = self.session.registry.wait_to_pending(cell_id.clone(), was_allocated).await?;
+        self.check_stale(&cell_id, matches!(outcome, WaitToPendingOutcome::MissingCell(_)))?;
+        Ok(outcome)
     }
 
     fn cells(&self) -> Vec<CellInfo> {
-        self.sweep();
-        let cells = lock(&self.cells);
-        let mut list: Vec<_> = cells.live.values().collect();
-        list.sort_by_key(|(number, _)| *number);
-        list.into_iter().map(|(_, place)| place.cell.info()).collect()
+        self.session.registry.list()
     }
 
     fn start_turn_worker(&self, host: Arc<dyn CodeModeTurnHost>) -> CodeModeTurnWorker {
         self.session.turns.start(host)
     }
 
-    fn shutdown(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            self.closed.store(true, Ordering::Relaxed);
-            let places: Vec<_> =
-                lock(&self.cells).live.values().map(|(_, place)| place.clone()).collect();
-            // Each cell is terminated, so that what it had to say can still be fetched.
-            let terminated = places.iter().filter(|place| Self::terminate_unobserved(place));
-            for place in terminated.collect::<Vec<_>>() {
-                ended(place).await;
-            }
-            if let Some(Connected { connection, remote }) = self.session.open() {
-                let closed = sent_first(connection.close(&remote), || {
-                    for place in &places {
-                        place.cell.abandon();
-                    }
-                });
-                if timeout(TRANSPORT, closed).await.is_err() {
-                    connection.fail(ConnectionError::TimedOut("shutdown"));
-                }
-                remote.lost();
-            }
-            for place in places {
-                ended(&place).await;
-            }
-        })
-    }
-}
-
-impl ProcessBackend {
-    /// A new wait, now that nothing of an earlier one is left.
-    async fn wait_anew(
-        &self,
-        place: &PlacedCell,
-        yield_time_ms: u64,
-        deadline: Instant,
-    ) -> Result<WaitOutcome, CodeModeError> {
-        let cell = &place.cell;
-        let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
-            *cell.observer() = Observer::None;
-            return Ok(WaitOutcome::LiveCell(nothing_yet(cell)));
-        };
-        let waiting = connected.connection.wait(&connected.remote, host_id.clone(), yield_time_ms);
-        let answer = tokio::spawn(async move { live(waiting.answer.await?) });
-        let observation = observe(place, answer, Asked::Wait, Some(waiting.id), deadline);
-        match timeout_at(deadline + TRANSPORT, observation).await {
-            Err(_) => {
-                let error = CodeModeError::TimedOut("wait");
-                connected.connection.fail(ConnectionError::TimedOut("wait"));
-                ended(place).await;
-                self.forget(&cell.id);
-                Err(error)
-            }
-            Ok(Some(observed)) => self.on_response(place, observed).await,
-            Ok(None) => Err(CodeModeError::Host(Refusal::Cancelled.to_string())),
-        }
-    }
-
-    /// Terminates a cell for the next observer. False if it is already being terminated.
-    fn terminate_unobserved(place: &PlacedCell) -> bool {
-        let cell = &place.cell;
-        let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
-            return false;
-        };
-        let mut observer = cell.observer();
-        if !matches!(*observer, Observer::None) || !cell.claim_termination() {
-            return false;
-        }
-        let answer = connected.connection.terminate(&connected.remote, host_id.clone());
-        let ended = Arc::clone(cell);
-        let answer = async move { live(sent_first(answer, || ended.abandon()).await?) };
-        *observer = Observer::Left(tokio::spawn(answer), Asked::Wait);
-        true
-    }
-
-    /// Ends a cell, in a task of its own: a caller that goes away leaves the answer.
-    async fn end(&self, place: &PlacedCell) -> Result<WaitOutcome, CodeModeError> {
-        let cell = &place.cell;
-        let (Some(connected), Some(host_id)) = (place.connected.get(), cell.host_id()) else {
-            return Err(CodeModeError::Unsupported(
-                "termination of a cell that is not yet admitted",
-            ));
-        };
-        let answer = connected.connection.terminate(&connected.remote, host_id.clone());
-        let ending = terminated(place.clone(), connected.clone(), answer);
-        let mut observation = Observation::terminating(place, tokio::spawn(ending));
-        let observed = observation.receive().await;
-        drop(observation);
-        self.on_response(place, observed).await
+    async fn shutdown(&self) {
+        self.session.shut_down().await;
     }
 }
 
 impl Drop for ProcessBackend {
     fn drop(&mut self) {
-        let connected = self.session.open();
-        if let (Some(Connected { connection, remote }), Ok(runtime)) =
-            (connected, tokio::runtime::Handle::try_current())
-        {
-            runtime.spawn(async move {
-                // A host that does not answer keeps the cells, and the connection's end ends them.
-                let _ = timeout(TRANSPORT, connection.close(&remote)).await;
-                remote.lost();
-            });
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let session = Arc::clone(&self.session);
+            runtime.spawn(async move { session.shut_down().await });
         }
     }
 }
@@ -459,15 +263,6 @@ impl fmt::Debug for ProcessBackend {
             .field("host", &self.session.host)
             .field("cells", &self.cells())
             .finish_non_exhaustive()
-    }
-}
-
-/// Gives a response this side's name of its cell.
-fn rename(response: &mut RuntimeResponse, id: &CellId) {
-    match response {
-        RuntimeResponse::Yielded { cell_id, .. }
-        | RuntimeResponse::Terminated { cell_id, .. }
-        | RuntimeResponse::Result { cell_id, .. } => *cell_id = id.clone(),
     }
 }
 

@@ -2,12 +2,19 @@
 
 use super::ProcessLimits;
 use super::address::HostProcess;
-use super::cell::{RemoteCell, RemoteSession};
-use super::connection::{Failure, HostConnection};
-use crate::protocol::ExecutionLimits;
-use cellblock::support::{TurnWorkers, lock};
-use std::sync::{Arc, Mutex, OnceLock};
-use tokio::sync::OnceCell;
+use super::cell::{CellHandle, Event, Reply, TRANSPORT};
+use super::connection::{ConnectionError, Failure, HostConnection};
+use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS};
+use cellblock::cells::Registry;
+use cellblock::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED, TurnWorkers, lock};
+use cellblock::{BoxFuture, CodeModeNestedToolCall, SessionLimits, ToolResult};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// The session, wherever it runs.
 pub(super) struct Session {
@@ -16,18 +23,15 @@ pub(super) struct Session {
     /// Its limits, sent when it is opened.
     pub(super) limits: ProcessLimits,
     /// The turn workers that serve its calls.
-    pub(super) turns: Arc<TurnWorkers>,
+    pub(super) turns: TurnWorkers,
+    /// Its cells.
+    pub(super) registry: Registry,
+    /// The cells' tasks.
+    pub(super) tasks: TaskTracker,
+    /// The session is shutting down.
+    pub(super) shutdown: CancellationToken,
     /// The session in the newest generation.
     newest: Mutex<CurrentSession>,
-}
-
-/// A cell, and where it runs, once that is known.
-#[derive(Clone)]
-pub(super) struct PlacedCell {
-    /// The cell.
-    pub(super) cell: Arc<RemoteCell>,
-    /// Set once, by the task that starts the cell.
-    pub(super) connected: Arc<OnceLock<Connected>>,
 }
 
 /// The session in the newest generation.
@@ -47,8 +51,22 @@ pub(super) struct Connected {
 }
 
 impl Session {
-    pub(super) fn new(host: HostProcess, limits: ProcessLimits, turns: Arc<TurnWorkers>) -> Self {
-        Self { host, limits, turns, newest: Mutex::default() }
+    pub(super) fn new(host: HostProcess, limits: ProcessLimits) -> Self {
+        let kept = SessionLimits {
+            cells: limits.cells.unwrap_or(usize::MAX),
+            unread_results: limits.unread_results,
+            unread_bytes: limits.unread_bytes,
+            ..SessionLimits::default()
+        };
+        Self {
+            host,
+            limits,
+            turns: TurnWorkers::new(),
+            registry: Registry::new(&kept),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            newest: Mutex::default(),
+        }
     }
 
     /// The session on the newest connection, opened when there is none.
@@ -62,18 +80,192 @@ impl Session {
             Arc::clone(&newest.connected)
         };
         let open = || async {
-            let ProcessLimits { max_yield_time_ms, max_heap_size_bytes, cancel_grace } =
+            let ProcessLimits { max_yield_time_ms, max_heap_size_bytes, ref cell, .. } =
                 self.limits;
-            let remote = Arc::new(RemoteSession::new(Arc::clone(&self.turns), cancel_grace));
+            let remote = Arc::new(RemoteSession::default());
             let limits = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
-            connection.open(Arc::clone(&remote), limits).await?;
+            connection.open(Arc::clone(&remote), limits, cell.clone()).await?;
             Ok(Connected { connection: Arc::clone(&connection), remote })
         };
         slot.get_or_try_init(open).await.cloned()
     }
 
-    /// The session that is open, if one is.
-    pub(super) fn open(&self) -> Option<Connected> {
-        lock(&self.newest).connected.get().cloned()
+    /// Ends every cell, so that what it had to say can still be fetched, and then the
+    /// session. A host that does not answer ends with its connection.
+    pub(super) async fn shut_down(&self) {
+        self.registry.close();
+        self.shutdown.cancel();
+        self.tasks.close();
+        let open = lock(&self.newest).connected.get().cloned();
+        let Some(Connected { connection, remote }) = open else {
+            self.tasks.wait().await;
+            return;
+        };
+        let ended = timeout(TRANSPORT, self.tasks.wait()).await;
+        let closed = timeout(TRANSPORT, connection.close(&remote)).await;
+        if ended.is_err() || closed.is_err() {
+            connection.fail(ConnectionError::TimedOut("shutdown"));
+        }
+        remote.lost();
+        self.tasks.wait().await;
     }
+}
+
+/// A session on one connection: which of its messages is for which cell.
+#[derive(Default)]
+pub(super) struct RemoteSession {
+    /// Its id on the host.
+    pub(super) id: OnceLock<String>,
+    /// This side has asked the host to close the session: its streams may end.
+    pub(super) closing: AtomicBool,
+    /// Cancelled when the session was closed.
+    pub(super) ended: CancellationToken,
+    /// Cells by what their messages carry: their id on the host, or their execution's.
+    cells: Mutex<HashMap<String, CellHandle>>,
+    delegates: Delegates,
+    /// The host has all of the seam: found out when the session is opened.
+    pub(super) has_seam: AtomicBool,
+    /// The stored values that the host has, where they are the client's; `None` when that is
+    /// not known.
+    known_values: Mutex<Option<HashMap<String, Arc<str>>>>,
+    /// Held while a program is admitted on a connection that keeps no order.
+    admission: Admission,
+    /// The connection is gone.
+    lost: AtomicBool,
+}
+
+/// Calls and notifications of the session's cells that may be in flight.
+struct Delegates(Arc<Semaphore>);
+
+impl Default for Delegates {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_DELEGATE_CALLS)))
+    }
+}
+
+/// One program at a time.
+struct Admission(Arc<Semaphore>);
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl RemoteSession {
+    /// Its id on the host; empty until it is open.
+    pub(super) fn id(&self) -> &str {
+        self.id.get().map_or("", String::as_str)
+    }
+
+    /// A cell was announced: messages that carry `key` are its.
+    pub(super) fn announce(&self, key: String, cell: &CellHandle) {
+        lock(&self.cells).insert(key, cell.clone());
+        if self.lost.load(Ordering::Acquire) {
+            self.lost();
+        }
+    }
+
+    fn cell(&self, key: &str) -> Option<CellHandle> {
+        lock(&self.cells).get(key).cloned()
+    }
+
+    /// What cancels a nested call of a cell.
+    pub(super) fn call_token(&self, key: &str) -> CancellationToken {
+        self.cell(key).map_or_else(CancellationToken::new, |cell| cell.calls.child_token())
+    }
+
+    /// What cancels a notification of a cell.
+    pub(super) fn notification_token(&self, key: &str) -> CancellationToken {
+        self.cell(key).map_or_else(CancellationToken::new, |cell| cell.notifications.child_token())
+    }
+
+    /// Runs a nested call; its result goes to `reply`.
+    pub(super) fn invoke(
+        &self,
+        key: &str,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+        reply: Reply<ToolResult>,
+    ) {
+        match self.delegate(key) {
+            Some((cell, permit)) => {
+                cell.send(Event::Invoke(call, cancellation, holding(permit, reply)));
+            }
+            None => drop(tokio::spawn(reply(Err(CALL_CANCELLED.to_owned())))),
+        }
+    }
+
+    /// Delivers a notification after those before it.
+    pub(super) fn notify(
+        &self,
+        key: &str,
+        call_id: String,
+        text: String,
+        cancellation: CancellationToken,
+        reply: Reply<()>,
+    ) {
+        match self.delegate(key) {
+            Some((cell, permit)) => {
+                let reply = holding(permit, reply);
+                cell.send(Event::Notify { call_id, text, cancellation, reply });
+            }
+            None => drop(tokio::spawn(reply(Err(NOTIFICATION_CANCELLED.to_owned())))),
+        }
+    }
+
+    /// The cell of a call or a notification, if one more may be in flight.
+    fn delegate(&self, key: &str) -> Option<(CellHandle, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.delegates.0).try_acquire_owned().ok()?;
+        Some((self.cell(key)?, permit))
+    }
+
+    /// The stored values that the host has; `None` when that is not known.
+    pub(super) fn known_values(&self) -> MutexGuard<'_, Option<HashMap<String, Arc<str>>>> {
+        lock(&self.known_values)
+    }
+
+    /// Waits until no other program is being admitted, where the connection keeps no order.
+    pub(super) async fn admission(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.admission.0).acquire_owned().await.ok()
+    }
+
+    /// A cell has ended, and its last response waits on the host.
+    pub(super) fn ended(&self, key: &str) {
+        if let Some(cell) = self.cell(key) {
+            cell.send(Event::Ended);
+        }
+    }
+
+    /// The host has closed a cell.
+    pub(super) fn close(&self, key: &str) {
+        if let Some(cell) = lock(&self.cells).remove(key) {
+            cell.send(Event::Closed);
+        }
+    }
+
+    /// No message is for a cell any more.
+    pub(super) fn forget(&self, cell: &CellHandle) {
+        lock(&self.cells).retain(|_, each| each.id != cell.id);
+    }
+
+    /// The connection is gone, and with it every cell.
+    pub(super) fn lost(&self) {
+        self.lost.store(true, Ordering::Release);
+        for (_, cell) in std::mem::take(&mut *lock(&self.cells)) {
+            cell.send(Event::Lost);
+        }
+    }
+}
+
+/// A reply that keeps a place among those in flight until it was sent.
+fn holding<T: Send + 'static>(permit: OwnedSemaphorePermit, reply: Reply<T>) -> Reply<T> {
+    Box::new(move |result| -> BoxFuture<'static, ()> {
+        let replying = reply(result);
+        Box::pin(async move {
+            replying.await;
+            drop(permit);
+        })
+    })
 }

@@ -10,17 +10,20 @@ pub struct SessionCellExecutionLimits {
     pub max_heap_size_bytes: ::core::option::Option<u64>,
 }
 /// Opens a session.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSessionRequest {
     /// Limits of its cells; none for the host's own.
     #[prost(message, optional, tag = "1")]
     pub cell_execution_limits: ::core::option::Option<SessionCellExecutionLimits>,
+    /// Beyond the contract: the client takes all of the seam. JSON, as in framed JSON.
+    #[prost(bytes = "bytes", optional, tag = "1001")]
+    pub cellblock_seam_json: ::core::option::Option<::prost::bytes::Bytes>,
 }
 /// What happens in a session.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SessionEvent {
     /// What happened.
-    #[prost(oneof = "session_event::Event", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "session_event::Event", tags = "1, 2, 3, 4, 5, 1001")]
     pub event: ::core::option::Option<session_event::Event>,
 }
 /// Nested message and enum types in `SessionEvent`.
@@ -43,7 +46,20 @@ pub mod session_event {
         /// A cell has ended.
         #[prost(message, tag = "5")]
         CellClosed(super::CellClosed),
+        /// Beyond the contract: a cell has ended, and its last response waits to be fetched.
+        #[prost(message, tag = "1001")]
+        CellblockCellEnded(super::CellEnded),
     }
+}
+/// A cell has ended. Only for clients that take all of the seam.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CellEnded {
+    /// The execution.
+    #[prost(string, tag = "1")]
+    pub execution_id: ::prost::alloc::string::String,
+    /// Its cell.
+    #[prost(string, tag = "2")]
+    pub cell_id: ::prost::alloc::string::String,
 }
 /// A session is open.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -51,6 +67,9 @@ pub struct SessionOpened {
     /// The session.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
+    /// Beyond the contract: the host has all of the seam, for a client that takes it.
+    #[prost(bool, optional, tag = "1001")]
+    pub cellblock_seam: ::core::option::Option<bool>,
 }
 /// The answer to a nested call is no longer wanted.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -229,6 +248,9 @@ pub struct ExecuteRequest {
     /// Carried for whoever truncates the output.
     #[prost(uint64, optional, tag = "7")]
     pub max_output_tokens: ::core::option::Option<u64>,
+    /// Beyond the contract: stored values and more. JSON, as in framed JSON.
+    #[prost(bytes = "bytes", optional, tag = "1001")]
+    pub cellblock_seam_json: ::core::option::Option<::prost::bytes::Bytes>,
 }
 /// What an execution comes to.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -269,6 +291,9 @@ pub struct ExecutionOutcome {
     /// Output since the last answer.
     #[prost(message, repeated, tag = "2")]
     pub content_items: ::prost::alloc::vec::Vec<ContentItem>,
+    /// Beyond the contract: the report and more. JSON, as in framed JSON.
+    #[prost(bytes = "bytes", optional, tag = "1001")]
+    pub cellblock_seam_json: ::core::option::Option<::prost::bytes::Bytes>,
     /// How it stands with the cell.
     #[prost(oneof = "execution_outcome::State", tags = "3, 4, 5")]
     pub state: ::core::option::Option<execution_outcome::State>,
@@ -317,6 +342,9 @@ pub struct WaitRequest {
     /// When to answer if the cell still runs, in milliseconds.
     #[prost(uint64, tag = "4")]
     pub yield_time_ms: u64,
+    /// Beyond the contract: wait until the program is frozen or has ended.
+    #[prost(bool, optional, tag = "1001")]
+    pub cellblock_until_frontier: ::core::option::Option<bool>,
 }
 /// The answer to a wait or a termination.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -9,6 +9,7 @@
     reason = "most of this is generated"
 )]
 
+use super::{TimedResponse, TimedWaitOutcome};
 use cellblock as seam;
 use serde::de::Error as _;
 use serde_json::Value;
@@ -42,6 +43,9 @@ pub enum Malformed {
     /// An answer or a completion has no outcome.
     #[error("outcome is missing")]
     Outcome,
+    /// What a client of this project adds to a message.
+    #[error("an addition that is not valid: {0}")]
+    Addition(serde_json::Error),
 }
 
 impl From<&seam::ToolName> for ToolName {
@@ -160,6 +164,17 @@ impl TryFrom<ContentItem> for seam::ContentItem {
     }
 }
 
+impl From<TimedResponse> for ExecutionOutcome {
+    fn from(mut response: TimedResponse) -> Self {
+        let addition = response.take_seam();
+        let mut outcome = Self::from(seam::RuntimeResponse::from(response));
+        // An addition is made of texts and numbers.
+        outcome.cellblock_seam_json =
+            addition.and_then(|addition| serde_json::to_vec(&addition).ok()).map(Bytes::from);
+        outcome
+    }
+}
+
 impl From<seam::RuntimeResponse> for ExecutionOutcome {
     fn from(response: seam::RuntimeResponse) -> Self {
         use execution_outcome::State;
@@ -172,7 +187,7 @@ impl From<seam::RuntimeResponse> for ExecutionOutcome {
             }
         };
         let content_items = response.into_content().into_iter().map(Into::into).collect();
-        Self { cell_id, content_items, state: Some(state) }
+        Self { cell_id, content_items, state: Some(state), cellblock_seam_json: None }
     }
 }
 
@@ -196,28 +211,15 @@ impl TryFrom<ExecutionOutcome> for seam::RuntimeResponse {
     }
 }
 
-impl From<seam::WaitOutcome> for WaitResponse {
-    fn from(outcome: seam::WaitOutcome) -> Self {
+impl From<TimedWaitOutcome> for WaitResponse {
+    fn from(outcome: TimedWaitOutcome) -> Self {
         use wait_response::Outcome;
         Self {
             outcome: Some(match outcome {
-                seam::WaitOutcome::LiveCell(response) => Outcome::LiveCell(response.into()),
-                seam::WaitOutcome::MissingCell(response) => Outcome::MissingCell(response.into()),
+                TimedWaitOutcome::LiveCell(response) => Outcome::LiveCell(response.into()),
+                TimedWaitOutcome::MissingCell(response) => Outcome::MissingCell(response.into()),
             }),
         }
-    }
-}
-
-impl TryFrom<WaitResponse> for seam::WaitOutcome {
-    type Error = Malformed;
-
-    /// Fails as an outcome does, and when there is none.
-    fn try_from(response: WaitResponse) -> Result<Self, Malformed> {
-        use wait_response::Outcome;
-        Ok(match response.outcome.ok_or(Malformed::Outcome)? {
-            Outcome::LiveCell(outcome) => Self::LiveCell(outcome.try_into()?),
-            Outcome::MissingCell(outcome) => Self::MissingCell(outcome.try_into()?),
-        })
     }
 }
 
@@ -235,6 +237,7 @@ impl TryFrom<ExecuteRequest> for seam::ExecuteRequest {
             max_output_tokens: request
                 .max_output_tokens
                 .map(|tokens| usize::try_from(tokens).unwrap_or(usize::MAX)),
+            wants_value: false,
         })
     }
 }

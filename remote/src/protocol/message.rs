@@ -1,14 +1,15 @@
 //! The messages of framed JSON, version 1. Both sides refuse fields they do not know.
 
 mod delegate_response;
+mod seam;
+mod timed;
 
-use cellblock::{
-    CellId, CellReport, CodeModeNestedToolCall, ContentItem, ExecuteRequest, RuntimeResponse,
-    WaitOutcome, WaitRequest,
-};
+pub use seam::{SeamExecute, SeamOpen, SeamResponse, StoredDelta};
+pub use timed::{TimedResponse, TimedWaitOutcome};
+
+use cellblock::{CellId, CodeModeNestedToolCall, ExecuteRequest, WaitRequest};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::time::Duration;
 
 /// What a client sends. It is read from JSON text alone, for a tool's result stays text:
 /// see [`DelegateValue::ToolResult`].
@@ -62,6 +63,9 @@ pub enum OperationRequest {
         /// Limits of its cells. Needs [`LIMITS_CAPABILITY`](super::LIMITS_CAPABILITY).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cell_execution_limits: Option<ExecutionLimits>,
+        /// Needs [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seam: Option<SeamOpen>,
     },
     /// Starts a program; answered twice, with the cell's id and with its first response.
     #[serde(rename = "session/execute")]
@@ -70,6 +74,9 @@ pub enum OperationRequest {
         session_id: String,
         /// The program.
         request: ExecuteRequest,
+        /// Needs [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seam: Option<SeamExecute>,
     },
     /// Waits for a cell.
     #[serde(rename = "session/wait")]
@@ -78,6 +85,10 @@ pub enum OperationRequest {
         session_id: String,
         /// The cell, and how long.
         request: WaitRequest,
+        /// Whether to wait until the program is frozen or has ended, however long that
+        /// takes. Needs [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        until_frontier: bool,
     },
     /// Ends a cell.
     #[serde(rename = "session/terminate")]
@@ -161,6 +172,15 @@ pub enum HostMessage {
     DelegateCancel {
         /// The delegate request.
         id: i64,
+    },
+    /// A cell has ended, and its last response waits to be fetched. Only where
+    /// [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
+    #[serde(rename = "cell/ended")]
+    CellEnded {
+        /// The session.
+        session_id: String,
+        /// The cell.
+        cell_id: CellId,
     },
     /// A cell has ended and everything of it has been sent.
     #[serde(rename = "cell/closed")]
@@ -303,48 +323,6 @@ pub enum DelegateValue {
     NotificationDelivered {},
 }
 
-/// A [`RuntimeResponse`] with the times a host measured. Hosts of before 0.152
-/// send none, so both are optional when read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub enum TimedResponse {
-    /// The cell still runs.
-    Yielded {
-        /// The cell.
-        cell_id: CellId,
-        /// Output since the last response.
-        content_items: Vec<ContentItem>,
-        /// From the request's arrival to this, in nanoseconds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        code_mode_host_duration_ns: Option<u64>,
-    },
-    /// The cell was terminated.
-    Terminated {
-        /// The cell.
-        cell_id: CellId,
-        /// Output since the last response.
-        content_items: Vec<ContentItem>,
-        /// From the request's arrival to this, in nanoseconds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        code_mode_host_duration_ns: Option<u64>,
-    },
-    /// The cell ended.
-    Result {
-        /// The cell.
-        cell_id: CellId,
-        /// Output since the last response.
-        content_items: Vec<ContentItem>,
-        /// Why the program failed.
-        error_text: Option<String>,
-        /// How long the result waited to be fetched, in nanoseconds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        result_buffered_for_ns: Option<u64>,
-        /// From the request's arrival to this, in nanoseconds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        code_mode_host_duration_ns: Option<u64>,
-    },
-}
-
 impl OperationValue {
     /// Bytes that came from a cell.
     pub(crate) fn carried_bytes(&self) -> usize {
@@ -354,90 +332,6 @@ impl OperationValue {
                     TimedWaitOutcome::LiveCell(response) | TimedWaitOutcome::MissingCell(response),
             } => response.carried_bytes(),
             _ => 0,
-        }
-    }
-}
-
-impl TimedResponse {
-    /// Bytes that came from a cell.
-    pub(crate) fn carried_bytes(&self) -> usize {
-        let (Self::Yielded { content_items, .. }
-        | Self::Terminated { content_items, .. }
-        | Self::Result { content_items, .. }) = self;
-        let error_text = match self {
-            Self::Result { error_text, .. } => error_text.as_ref().map_or(0, String::len),
-            _ => 0,
-        };
-        content_items.iter().map(ContentItem::byte_len).sum::<usize>() + error_text
-    }
-
-    /// A response that took `duration`; a result waited for `buffered` of it or before.
-    pub fn new(response: RuntimeResponse, duration: Duration, buffered: Duration) -> Self {
-        let nanos = |time: Duration| Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        let code_mode_host_duration_ns = nanos(duration);
-        match response {
-            RuntimeResponse::Yielded { cell_id, content_items, .. } => {
-                Self::Yielded { cell_id, content_items, code_mode_host_duration_ns }
-            }
-            RuntimeResponse::Terminated { cell_id, content_items, .. } => {
-                Self::Terminated { cell_id, content_items, code_mode_host_duration_ns }
-            }
-            RuntimeResponse::Result { cell_id, content_items, error_text, .. } => Self::Result {
-                cell_id,
-                content_items,
-                error_text,
-                result_buffered_for_ns: nanos(buffered),
-                code_mode_host_duration_ns,
-            },
-        }
-    }
-}
-
-impl From<TimedResponse> for RuntimeResponse {
-    fn from(response: TimedResponse) -> Self {
-        let report = CellReport::default();
-        match response {
-            TimedResponse::Yielded { cell_id, content_items, .. } => {
-                Self::Yielded { cell_id, content_items, report }
-            }
-            TimedResponse::Terminated { cell_id, content_items, .. } => {
-                Self::Terminated { cell_id, content_items, report }
-            }
-            TimedResponse::Result { cell_id, content_items, error_text, .. } => {
-                Self::Result { cell_id, content_items, error_text, report }
-            }
-        }
-    }
-}
-
-/// A [`WaitOutcome`] with the times a host measured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TimedWaitOutcome {
-    /// The cell answered.
-    LiveCell(TimedResponse),
-    /// There is no such cell, or no longer.
-    MissingCell(TimedResponse),
-}
-
-impl TimedWaitOutcome {
-    /// An outcome that took `duration`; see [`TimedResponse::new`].
-    pub fn new(outcome: WaitOutcome, duration: Duration, buffered: Duration) -> Self {
-        match outcome {
-            WaitOutcome::LiveCell(response) => {
-                Self::LiveCell(TimedResponse::new(response, duration, buffered))
-            }
-            WaitOutcome::MissingCell(response) => {
-                Self::MissingCell(TimedResponse::new(response, duration, buffered))
-            }
-        }
-    }
-}
-
-impl From<TimedWaitOutcome> for WaitOutcome {
-    fn from(outcome: TimedWaitOutcome) -> Self {
-        match outcome {
-            TimedWaitOutcome::LiveCell(response) => Self::LiveCell(response.into()),
-            TimedWaitOutcome::MissingCell(response) => Self::MissingCell(response.into()),
         }
     }
 }

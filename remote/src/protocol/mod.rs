@@ -10,7 +10,8 @@ mod refusal;
 
 pub use message::{
     ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, OperationRequest,
-    OperationResult, OperationValue, Outcome, RejectionReason, TimedResponse, TimedWaitOutcome,
+    OperationResult, OperationValue, Outcome, RejectionReason, SeamExecute, SeamOpen, SeamResponse,
+    StoredDelta, TimedResponse, TimedWaitOutcome,
 };
 pub use refusal::Refusal;
 
@@ -31,10 +32,15 @@ pub const VERSION: u32 = 1;
 /// The capability of taking [`ExecutionLimits`] when a session is opened.
 pub const LIMITS_CAPABILITY: &str = "session-cell-execution-resource-limits";
 
-pub(crate) use cellblock::support::CALL_CANCELLED;
+/// The capability of everything that [`CodeModeBackend`](cellblock::CodeModeBackend) offers
+/// and the contract's protocol lacks: stored values that belong to the client, reports,
+/// frozen cells, all limits, and the news that a cell has ended. docs/protocol.md has it.
+pub const SEAM_CAPABILITY: &str = "cellblock-seam-v1";
 
-/// The contract's text for a notification that was cancelled.
-pub(crate) const NOTIFICATION_CANCELLED: &str = "code mode notification cancelled";
+/// Bytes of stored values, keys included, that a session may have on a host.
+pub const MAX_STORED_BYTES: usize = 64 << 20;
+
+pub(crate) use cellblock::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED};
 
 /// The contract's text for a nested call that is one too many.
 pub(crate) const TOO_MANY_DELEGATES: &str = "code-mode host has too many pending delegate calls";

@@ -3,7 +3,9 @@
 
 use super::frame::FrameError;
 use super::grpc::Malformed;
-use super::{LIMITS_CAPABILITY, MAX_IDENTIFIER_BYTES, MAX_TOOL_BYTES};
+use super::{
+    LIMITS_CAPABILITY, MAX_IDENTIFIER_BYTES, MAX_STORED_BYTES, MAX_TOOL_BYTES, SEAM_CAPABILITY,
+};
 use cellblock::{CellId, CodeModeError};
 use tonic::{Code, Status};
 
@@ -63,6 +65,20 @@ pub enum Refusal {
         "cellExecutionLimits needs the capability {LIMITS_CAPABILITY}, which was not asked for"
     )]
     LimitsNotGranted,
+    /// Something was sent that needs the capability.
+    #[error("the request needs the capability {SEAM_CAPABILITY}, which was not asked for")]
+    SeamNotGranted,
+    /// The session's stored values are too large together.
+    #[error("{INVALID_EXECUTE}the stored values are larger than {MAX_STORED_BYTES} bytes")]
+    LongStoredValues,
+    /// A stored value is not valid JSON.
+    #[error("{INVALID_EXECUTE}the stored value {0:?} is not valid JSON")]
+    InvalidStoredValue(String),
+    /// A change of the session's stored values was refused before.
+    #[error(
+        "{INVALID_EXECUTE}a change of the session's stored values was refused; open another session"
+    )]
+    StoredValuesRefused,
     /// What is said of the tools is too long.
     #[error(
         "{INVALID_EXECUTE}the descriptions of its tools are {0} bytes long, and the limit is {MAX_TOOL_BYTES}"
@@ -111,6 +127,10 @@ impl Refusal {
             | Self::LongIdentifier(..)
             | Self::TooManyFilters(_)
             | Self::LimitsNotGranted
+            | Self::SeamNotGranted
+            | Self::LongStoredValues
+            | Self::StoredValuesRefused
+            | Self::InvalidStoredValue(_)
             | Self::LongTools(_)
             | Self::Malformed(_)
             | Self::InvalidLimits(_) => Code::InvalidArgument,

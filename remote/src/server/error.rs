@@ -20,6 +20,12 @@ pub enum ServeError {
     /// The standard streams cannot be used, or the address cannot be announced there.
     #[error("cannot use the standard streams: {0}")]
     StandardStreams(io::Error),
+    /// An address asks for encryption, and there is no certificate.
+    #[error("an encrypted address needs a certificate and its key")]
+    NoCertificate,
+    /// The client and the host could not agree on how to encrypt.
+    #[error("no encrypted connection: {0}")]
+    Tls(io::Error),
     /// Nothing more can be read from the client.
     #[error("cannot read from the client: {0}")]
     Read(io::Error),

@@ -1,7 +1,9 @@
 //! Where clients come from.
 
+use super::access::Guard;
 use super::admission::{Admission, Arrival};
 use super::error::ServeError;
+use super::metrics::OpenConnection;
 use super::standard_streams::standard_streams;
 use super::{Server, framed, grpc};
 use crate::protocol::{Protocol, frame};
@@ -22,8 +24,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::bytes::Bytes;
+use tokio_util::task::TaskTracker;
 
 /// How long nothing is accepted after a connection could not be.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -52,7 +56,7 @@ enum Transport {
     /// A Unix socket.
     Unix(PathBuf),
     /// A TCP port. Frames come as WebSocket messages there.
-    Tcp(SocketAddr),
+    Tcp { address: SocketAddr, tls: bool },
 }
 
 /// Why an address was not understood.
@@ -61,8 +65,8 @@ enum Transport {
 pub enum ParseListenError {
     /// It has another scheme.
     #[error(
-        "it must be stdio, grpc+stdio://, unix://PATH, grpc+unix://PATH, grpc://IP:PORT or \
-         ws://IP:PORT"
+        "it must be stdio, grpc+stdio://, unix://PATH, grpc+unix://PATH, grpc://IP:PORT, \
+         grpcs://IP:PORT, ws://IP:PORT or wss://IP:PORT"
     )]
     Scheme,
     /// What follows the scheme is not an address.
@@ -76,7 +80,12 @@ pub enum ParseListenError {
 impl Listen {
     /// Whether machines other than this one may reach it.
     pub fn is_reachable_from_elsewhere(&self) -> bool {
-        matches!(self.transport, Transport::Tcp(address) if !address.ip().is_loopback())
+        matches!(self.transport, Transport::Tcp { address, .. } if !address.ip().is_loopback())
+    }
+
+    /// Whether connections there are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.transport, Transport::Tcp { tls: true, .. })
     }
 }
 
@@ -87,8 +96,13 @@ impl std::fmt::Display for Listen {
             (Transport::Stdio, Protocol::Grpc) => f.write_str("grpc+stdio://"),
             (Transport::Unix(path), Protocol::Framed) => write!(f, "unix://{}", path.display()),
             (Transport::Unix(path), Protocol::Grpc) => write!(f, "grpc+unix://{}", path.display()),
-            (Transport::Tcp(address), Protocol::Framed) => write!(f, "ws://{address}"),
-            (Transport::Tcp(address), Protocol::Grpc) => write!(f, "grpc://{address}"),
+            (Transport::Tcp { address, tls }, protocol) => {
+                let scheme = match protocol {
+                    Protocol::Framed => "ws",
+                    Protocol::Grpc => "grpc",
+                };
+                write!(f, "{scheme}{}://{address}", if *tls { "s" } else { "" })
+            }
         }
     }
 }
@@ -97,8 +111,8 @@ impl FromStr for Listen {
     type Err = ParseListenError;
 
     fn from_str(url: &str) -> std::result::Result<Self, ParseListenError> {
-        let tcp = |address: &str| match address.parse() {
-            Ok(address) => Ok(Transport::Tcp(address)),
+        let tcp = |address: &str, tls| match address.parse() {
+            Ok(address) => Ok(Transport::Tcp { address, tls }),
             Err(_) => Err(ParseListenError::Address(address.to_owned())),
         };
         let unix = |path: &str| {
@@ -115,8 +129,10 @@ impl FromStr for Listen {
             Some(("grpc+stdio", "")) => (Transport::Stdio, Protocol::Grpc),
             Some(("unix", path)) => (unix(path)?, Protocol::Framed),
             Some(("grpc+unix", path)) => (unix(path)?, Protocol::Grpc),
-            Some(("grpc", address)) => (tcp(address)?, Protocol::Grpc),
-            Some(("ws", address)) => (tcp(address)?, Protocol::Framed),
+            Some(("grpc", address)) => (tcp(address, false)?, Protocol::Grpc),
+            Some(("grpcs", address)) => (tcp(address, true)?, Protocol::Grpc),
+            Some(("ws", address)) => (tcp(address, false)?, Protocol::Framed),
+            Some(("wss", address)) => (tcp(address, true)?, Protocol::Framed),
             _ => return Err(ParseListenError::Scheme),
         };
         Ok(Self { transport, protocol })
@@ -139,7 +155,7 @@ impl Server {
                 match listen.protocol {
                     Protocol::Framed => framed::serve_stream(server, arrival, input, output).await,
                     Protocol::Grpc => {
-                        grpc::serve(server, arrival, tokio::io::join(input, output)).await
+                        grpc::serve(server, arrival, tokio::io::join(input, output), None).await
                     }
                 }
             }
@@ -149,10 +165,15 @@ impl Server {
                     .map_err(|error| ServeError::Listen { place: place(), error })?;
                 announce(listen)?;
                 let accept = async || Ok(listener.accept().await?.0);
-                each(accept, |socket, arrival| self.serve_unix(listen.protocol, socket, arrival))
-                    .await
+                each(&self.connections, accept, |socket, arrival| {
+                    self.serve_unix(listen.protocol, socket, arrival)
+                })
+                .await
             }
-            Transport::Tcp(address) => {
+            Transport::Tcp { address, tls } => {
+                if *tls && self.access.tls().is_none() {
+                    return Err(ServeError::NoCertificate);
+                }
                 let listening = async {
                     let listener = TcpListener::bind(address).await?;
                     let address = listener.local_addr()?;
@@ -161,10 +182,12 @@ impl Server {
                 let (listener, address) = listening
                     .await
                     .map_err(|error| ServeError::Listen { place: place(), error })?;
-                announce(&Listen { transport: Transport::Tcp(address), ..*listen })?;
+                announce(&Listen { transport: Transport::Tcp { address, tls: *tls }, ..*listen })?;
                 let accept = async || Ok(listener.accept().await?.0);
-                each(accept, |socket, arrival| self.serve_tcp(listen.protocol, socket, arrival))
-                    .await
+                each(&self.connections, accept, |socket, arrival| {
+                    self.serve_tcp(listen.protocol, *tls, socket, arrival)
+                })
+                .await
             }
         }
     }
@@ -182,7 +205,7 @@ impl Server {
                     let (input, output) = socket.into_split();
                     framed::serve_stream(server, arrival, input, output).await
                 }
-                Protocol::Grpc => grpc::serve(server, arrival, socket).await,
+                Protocol::Grpc => grpc::serve(server, arrival, socket, None).await,
             }
         }
     }
@@ -190,22 +213,41 @@ impl Server {
     fn serve_tcp(
         self: &Arc<Self>,
         protocol: Protocol,
+        tls: bool,
         socket: TcpStream,
         arrival: Arc<Arrival>,
     ) -> impl Future<Output = Result<()>> + use<> {
         let server = Arc::clone(self);
         async move {
             configure_socket(&socket);
-            match protocol {
-                Protocol::Framed => serve_http(server, arrival, socket).await,
-                Protocol::Grpc => grpc::serve(server, arrival, socket).await,
+            // A connection has a bounded time to open something, its handshake included.
+            match server.access.tls().filter(|_| tls) {
+                Some(acceptor) => {
+                    let socket = acceptor.accept(socket).await.map_err(ServeError::Tls)?;
+                    server.serve_stream(protocol, socket, arrival).await
+                }
+                None => server.serve_stream(protocol, socket, arrival).await,
             }
+        }
+    }
+
+    async fn serve_stream(
+        self: Arc<Self>,
+        protocol: Protocol,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        arrival: Arc<Arrival>,
+    ) -> Result<()> {
+        let guard = self.access.guard();
+        match protocol {
+            Protocol::Framed => serve_http(self, arrival, stream, guard).await,
+            Protocol::Grpc => grpc::serve(self, arrival, stream, Some(guard)).await,
         }
     }
 }
 
 /// Serves every connection that is accepted, each in a task of its own.
 async fn each<S, F>(
+    connections: &TaskTracker,
     accept: impl AsyncFn() -> io::Result<S>,
     serve: impl Fn(S, Arc<Arrival>) -> F,
 ) -> Result<()>
@@ -217,7 +259,7 @@ where
         match accept().await {
             Ok(socket) => {
                 let arrival = admission.arrive();
-                tokio::spawn(until_refused(serve(socket, Arc::clone(&arrival)), arrival));
+                connections.spawn(until_refused(serve(socket, Arc::clone(&arrival)), arrival));
             }
             Err(error) => {
                 // Such as too many open files.
@@ -232,6 +274,7 @@ where
 /// Serves one client of many, unless it opens nothing: what happens to it is logged and
 /// goes no further.
 async fn until_refused(serving: impl Future<Output = Result<()>>, arrival: Arc<Arrival>) {
+    let _open = OpenConnection::new();
     let served = tokio::select! {
         served = serving => served,
         why = arrival.not_admitted() => Err(why.into()),
@@ -292,10 +335,16 @@ pub(super) async fn refuse_browsers(
 }
 
 /// An HTTP connection that becomes a WebSocket, or asks whether the host is there.
-async fn serve_http(server: Arc<Server>, arrival: Arc<Arrival>, socket: TcpStream) -> Result<()> {
+async fn serve_http(
+    server: Arc<Server>,
+    arrival: Arc<Arrival>,
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    guard: Guard,
+) -> Result<()> {
     let stream = TokioIo::new(arrival.meter(socket));
     let router = axum::Router::new()
         .route("/", get(websocket))
+        .layer(from_fn(move |request, next| guard.clone().ask(request, next)))
         .route("/readyz", get(|| async { StatusCode::OK }))
         .layer(from_fn(refuse_browsers))
         .with_state((server, arrival));
@@ -348,6 +397,8 @@ mod tests {
             "grpc+unix:///run/x",
             "grpc://127.0.0.1:0",
             "ws://[::1]:0",
+            "grpcs://127.0.0.1:0",
+            "wss://[::1]:0",
         ] {
             let listen: Listen = url.parse().unwrap();
             assert_eq!(listen.to_string(), url);

@@ -4,24 +4,33 @@
 //! it has opened anything, `framed` and `grpc` are what it speaks, `outgoing` bounds what
 //! waits to be written to it, and `session` is what it has opened.
 
+mod access;
 mod admission;
 mod error;
 mod framed;
 mod grpc;
 mod listen;
+mod metrics;
 mod outgoing;
 mod session;
 mod standard_streams;
 
+pub use access::{Access, AccessError};
 pub use admission::NotAdmitted;
 pub use error::ServeError;
 pub use listen::{Listen, ParseListenError};
 
 use crate::protocol::ExecutionLimits;
-use cellblock::{CodeModeBackend, CodeModeError};
+use cellblock::{CellLimits, CodeModeBackend, CodeModeError};
+use session::SHUTDOWN_GRACE;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Sessions of one connection that may be open.
 const SESSIONS: usize = 4_096;
@@ -32,9 +41,19 @@ const REMEMBERED_IDS: usize = 4_096;
 /// What a cell holds of the host's permits, and of its session's.
 type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
+/// The limits that a client asks for when it opens a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskedLimits {
+    /// Those of the contract.
+    pub execution: ExecutionLimits,
+    /// Limits of the session's cells, from clients of this project; see
+    /// [`CellLimits::narrowed_by`].
+    pub cell: Option<CellLimits>,
+}
+
 /// Makes the backend of a new session, with the limits that its client asks for.
 type OpenBackend =
-    dyn Fn(ExecutionLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError> + Send + Sync;
+    dyn Fn(AskedLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError> + Send + Sync;
 
 /// How many cells a host runs at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,19 +77,62 @@ pub struct Server {
     limits: ServerLimits,
     /// One permit for each cell that may run.
     cells: Arc<Semaphore>,
+    /// No cell is admitted any more.
+    draining: AtomicBool,
+    /// Who may connect to its ports.
+    access: Access,
+    /// Connections are to end.
+    stopping: CancellationToken,
+    /// What serves each connection.
+    connections: TaskTracker,
 }
 
 impl Server {
     /// A host whose sessions run on the backends that `open` makes, with the limits that
     /// a client asks for. [`CodeModeError::InvalidRequest`] refuses those limits.
     pub fn new(
-        open: impl Fn(ExecutionLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError>
+        open: impl Fn(AskedLimits) -> Result<Arc<dyn CodeModeBackend>, CodeModeError>
         + Send
         + Sync
         + 'static,
         limits: ServerLimits,
     ) -> Self {
-        Self { open: Box::new(open), limits, cells: Arc::new(Semaphore::new(limits.cells)) }
+        Self {
+            open: Box::new(open),
+            limits,
+            cells: Arc::new(Semaphore::new(limits.cells)),
+            draining: AtomicBool::new(false),
+            access: Access::default(),
+            stopping: CancellationToken::new(),
+            connections: TaskTracker::new(),
+        }
+    }
+
+    /// Lets only some connect to its ports. Unix sockets and standard streams are this user's.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Whether [`Server::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Admits no cell from now on, lets those that live end for at most `patience`, ends
+    /// what is left and the connections, and returns when all that was answered is sent.
+    /// True if every cell had ended by itself.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        self.draining.store(true, Ordering::Relaxed);
+        let all = u32::try_from(self.limits.cells).unwrap_or(u32::MAX);
+        let ended = timeout(patience, self.cells.acquire_many(all)).await.is_ok();
+        self.stopping.cancel();
+        self.connections.close();
+        if timeout(SHUTDOWN_GRACE * 2, self.connections.wait()).await.is_err() {
+            tracing::warn!("connections were still open at the end");
+        }
+        ended
     }
 }
 

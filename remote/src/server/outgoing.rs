@@ -59,7 +59,7 @@ impl Budget {
 
 impl<T> Sender<T> {
     /// Waits for room for a message of so many bytes. A client that leaves none for
-    /// [`STALLED`] is given up.
+    /// [`STALLED`] is disconnected.
     pub(super) async fn reserve(&self, bytes: usize) -> Result<Slot<'_, T>, Gone> {
         // One that is longer than all that may wait goes alone.
         let bytes = u32::try_from(bytes.clamp(1, BYTES)).unwrap_or(u32::MAX);

@@ -4,14 +4,20 @@
 //! host's limit, and the session's, until its end was sent; then its client is sent that
 //! it is closed, after everything else of it.
 
-use super::{Permits, Server};
-use crate::protocol::{ExecutionLimits, MAX_TOOL_BYTES, Refusal, TimedResponse, TimedWaitOutcome};
+use super::metrics::{self, ActiveCell};
+use super::{AskedLimits, Permits, Server};
+use crate::protocol::{
+    MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, SeamResponse, StoredDelta, TimedResponse,
+    TimedWaitOutcome,
+};
 use cellblock::support::lock;
 use cellblock::{
-    CellId, CodeModeError, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, ExecuteRequest,
-    RuntimeResponse, ToolDefinition, WaitOutcome, WaitRequest,
+    CellId, CellReport, CodeModeError, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
+    ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, StoredValues, ToolDefinition,
+    WaitOutcome, WaitRequest, WaitToPendingOutcome,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
@@ -32,8 +38,50 @@ pub(super) struct Session {
     cells: Mutex<HashMap<CellId, Entry>>,
     /// Requests for cells: the session closes after they were answered.
     requests: TaskTracker,
-    /// Receives each cell that is closed; `None` once the session is.
-    closed: Mutex<Option<mpsc::UnboundedSender<CellId>>>,
+    /// Receives each cell that has ended or is closed; `None` once the session is closed.
+    closings: Mutex<Option<mpsc::UnboundedSender<Closing>>>,
+    /// The stored values as the client has sent them, where they are the client's; `None`
+    /// where they live with the session.
+    stored: Option<Mutex<ClientValues>>,
+}
+
+/// The stored values of a client.
+#[derive(Default)]
+struct ClientValues {
+    values: HashMap<String, Arc<str>>,
+    /// A change was refused, so that the values are not the client's any more.
+    refused: bool,
+}
+
+/// A step on the way of a cell to its end.
+#[derive(Debug)]
+pub(super) enum Closing {
+    /// It has ended.
+    Ended(CellId),
+    /// It has ended, and everything of it was sent.
+    Closed(CellId),
+}
+
+/// A program that a client sends.
+pub(super) struct Program {
+    pub(super) request: ExecuteRequest,
+    /// Whether it is to be frozen where it waits.
+    pub(super) until_frontier: bool,
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wait {
+    /// A response, for at most this many milliseconds.
+    Yield(u64),
+    /// The program is frozen, or has ended.
+    Frontier,
+}
+
+/// A cell's stored values, and what they were when it started.
+struct CellValues {
+    values: StoredValues,
+    before: HashMap<String, Arc<str>>,
 }
 
 /// What is known of a cell.
@@ -46,6 +94,11 @@ struct Entry {
     ended: Option<Instant>,
     /// A response that was not sent after all: the next request takes it.
     unsent: Option<RuntimeResponse>,
+    /// The nested calls that the newest response of a frozen cell names.
+    pending: Option<Vec<String>>,
+    /// Where the stored values are the client's.
+    values: Option<CellValues>,
+    active: ActiveCell,
     _permits: Permits,
 }
 
@@ -59,12 +112,14 @@ pub(super) struct CellRequest {
 }
 
 impl Session {
-    /// Opens a session with the host's limits, or narrower ones. The receiver is sent
-    /// each cell that is closed, and ends when the session is.
+    /// Opens a session with the host's limits, or narrower ones. `seam` says whether the
+    /// client owns the stored values and takes reports. The receiver is sent each cell that
+    /// has ended or is closed, and ends when the session is closed.
     pub(super) fn open(
         server: &Arc<Server>,
-        asked: ExecutionLimits,
-    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<CellId>), Refusal> {
+        asked: AskedLimits,
+        seam: bool,
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<Closing>), Refusal> {
         let backend = (server.open)(asked).map_err(|error| match error {
             CodeModeError::InvalidRequest(why) => Refusal::InvalidLimits(why),
             other => other.into(),
@@ -76,9 +131,15 @@ impl Session {
             permits: Arc::new(Semaphore::new(server.limits.cells_per_session)),
             cells: Mutex::default(),
             requests: TaskTracker::new(),
-            closed: Mutex::new(Some(sender)),
+            closings: Mutex::new(Some(sender)),
+            stored: seam.then(Mutex::default),
         });
         Ok((session, closed))
+    }
+
+    /// Whether the client takes all of the seam.
+    pub(super) fn has_seam(&self) -> bool {
+        self.stored.is_some()
     }
 
     /// Serves the session's nested calls and notifications.
@@ -86,11 +147,44 @@ impl Session {
         self.service.start_turn_worker(client)
     }
 
+    /// Takes over a change of the client's stored values.
+    pub(super) fn take_over_stored(&self, delta: StoredDelta) -> Result<(), Refusal> {
+        let Some(stored) = &self.stored else { return Err(Refusal::SeamNotGranted) };
+        let mut stored = lock(stored);
+        if stored.refused {
+            return Err(Refusal::StoredValuesRefused);
+        }
+        // From here on a program would see other values than its client has.
+        stored.refused = true;
+        let valid = |json: &str| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok();
+        if let Some((key, _)) = delta.set.iter().find(|(_, json)| !valid(json)) {
+            return Err(Refusal::InvalidStoredValue(key.chars().take(64).collect()));
+        }
+        delta.apply(&mut stored.values);
+        let bytes: usize = stored.values.iter().map(|(key, json)| key.len() + json.len()).sum();
+        if bytes > MAX_STORED_BYTES {
+            stored.values.clear();
+            return Err(Refusal::LongStoredValues);
+        }
+        stored.refused = false;
+        Ok(())
+    }
+
     /// Admits a program: its cell has an id, and counts from here on.
     pub(super) fn admit(
         self: &Arc<Self>,
         request: &ExecuteRequest,
     ) -> Result<CellRequest, Refusal> {
+        self.try_admit(request).inspect_err(|_| metrics::refused())
+    }
+
+    fn try_admit(self: &Arc<Self>, request: &ExecuteRequest) -> Result<CellRequest, Refusal> {
+        if self.stored.as_ref().is_some_and(|stored| lock(stored).refused) {
+            return Err(Refusal::StoredValuesRefused);
+        }
+        if self.server.draining.load(Ordering::Relaxed) {
+            return Err(CodeModeError::ShuttingDown.into());
+        }
         let tools = request.enabled_tools.iter().map(ToolDefinition::byte_len).sum::<usize>();
         if tools + request.tool_call_id.len() > MAX_TOOL_BYTES {
             return Err(Refusal::LongTools(tools));
@@ -106,6 +200,9 @@ impl Session {
             last_taken: false,
             ended: None,
             unsent: None,
+            pending: None,
+            values: self.stored.as_ref().map(|stored| CellValues::new(lock(stored).values.clone())),
+            active: ActiveCell::admitted(),
             _permits: (of_host, of_session?),
         };
         lock(&self.cells).insert(cell_id.clone(), entry);
@@ -126,6 +223,14 @@ impl Session {
         if let Some(entry) = lock(&self.cells).get_mut(cell_id) {
             entry.ended = Some(Instant::now());
         }
+        self.closing(Closing::Ended(cell_id.clone()));
+    }
+
+    fn closing(&self, closing: Closing) {
+        if let Some(closings) = &*lock(&self.closings) {
+            // A connection that has ended does not listen any more.
+            let _ = closings.send(closing);
+        }
     }
 
     /// Ends every cell, and returns when what was asked of them was answered. Cells that
@@ -138,12 +243,10 @@ impl Session {
         }
         let mut left: Vec<_> = lock(&self.cells).drain().map(|(cell_id, _)| cell_id).collect();
         left.sort_by_key(|id| id.as_ref().parse::<u64>().unwrap_or_default());
-        if let Some(closed) = lock(&self.closed).take() {
-            for cell_id in left {
-                // A connection that has ended does not listen any more.
-                let _ = closed.send(cell_id);
-            }
+        for cell_id in left {
+            self.closing(Closing::Closed(cell_id));
         }
+        lock(&self.closings).take();
     }
 }
 
@@ -154,20 +257,59 @@ impl CellRequest {
     }
 
     /// Runs the admitted program to its first response.
-    pub(super) async fn execute(&self, program: ExecuteRequest) -> Result<TimedResponse, Refusal> {
-        let executed = self.session.service.execute_as(self.cell_id.clone(), program).await;
-        let response = executed.inspect_err(|_| self.taken(true))?;
+    pub(super) async fn execute(&self, program: Program) -> Result<TimedResponse, Refusal> {
+        let Program { request, until_frontier } = program;
+        let (id, service) = (self.cell_id.clone(), &self.session.service);
+        let values = lock(&self.session.cells)
+            .get(&self.cell_id)
+            .and_then(|entry| entry.values.as_ref().map(|own| own.values.clone()));
+        let executed = match values {
+            None => service.execute_as(id, request).await.map(|response| (response, None)),
+            Some(values) if until_frontier => {
+                service.backend().execute_to_pending(id, request, values).await.map(frontier)
+            }
+            Some(values) => service
+                .backend()
+                .execute(id, request, values)
+                .await
+                .map(|response| (response, None)),
+        };
+        let (response, pending) = executed.inspect_err(|_| self.taken(true))?;
+        metrics::first_response(self.arrived.elapsed());
         let buffered = self.note(&response);
-        Ok(TimedResponse::new(response, self.arrived.elapsed(), buffered))
+        let addition = self.addition(&response, pending);
+        let timed = TimedResponse::new(response, self.arrived.elapsed(), buffered);
+        Ok(match addition {
+            Some(addition) => timed.with_seam(addition),
+            None => timed,
+        })
     }
 
     /// Waits for the cell.
-    pub(super) async fn wait(&self, yield_time_ms: u64) -> Result<TimedWaitOutcome, Refusal> {
+    pub(super) async fn wait(&self, wait: Wait) -> Result<TimedWaitOutcome, Refusal> {
         if let Some(unsent) = self.unsent() {
-            return Ok(self.timed(WaitOutcome::LiveCell(unsent)));
+            let pending = lock(&self.session.cells)
+                .get_mut(&self.cell_id)
+                .and_then(|entry| entry.pending.take());
+            return Ok(self.timed(WaitOutcome::LiveCell(unsent), pending));
         }
-        let request = WaitRequest { cell_id: self.cell_id.clone(), yield_time_ms };
-        Ok(self.timed(self.session.service.wait(request).await?))
+        let (cell_id, service) = (self.cell_id.clone(), &self.session.service);
+        let (outcome, pending) = match wait {
+            Wait::Yield(yield_time_ms) => {
+                (service.wait(WaitRequest { cell_id, yield_time_ms }).await?, None)
+            }
+            Wait::Frontier if !self.session.has_seam() => return Err(Refusal::SeamNotGranted),
+            Wait::Frontier => match service.backend().wait_to_pending(cell_id).await? {
+                WaitToPendingOutcome::LiveCell(outcome) => {
+                    let (response, pending) = frontier(outcome);
+                    (WaitOutcome::LiveCell(response), pending)
+                }
+                WaitToPendingOutcome::MissingCell(missing) => {
+                    (WaitOutcome::MissingCell(missing), None)
+                }
+            },
+        };
+        Ok(self.timed(outcome, pending))
     }
 
     /// Ends the cell.
@@ -176,13 +318,13 @@ impl CellRequest {
         if let Some(last @ (RuntimeResponse::Result { .. } | RuntimeResponse::Terminated { .. })) =
             unsent
         {
-            return Ok(self.timed(WaitOutcome::LiveCell(last)));
+            return Ok(self.timed(WaitOutcome::LiveCell(last), None));
         }
         let mut outcome = self.session.service.terminate(self.cell_id.clone()).await?;
         if let (WaitOutcome::LiveCell(response), Some(earlier)) = (&mut outcome, unsent) {
             response.prepend(earlier.into_content());
         }
-        Ok(self.timed(outcome))
+        Ok(self.timed(outcome, None))
     }
 
     /// The answer was not sent: the next request for the cell takes it.
@@ -197,18 +339,58 @@ impl CellRequest {
         lock(&self.session.cells).get_mut(&self.cell_id).and_then(|entry| entry.unsent.take())
     }
 
-    fn timed(&self, outcome: WaitOutcome) -> TimedWaitOutcome {
-        let buffered = match &outcome {
-            WaitOutcome::LiveCell(response) => self.note(response),
-            WaitOutcome::MissingCell(_) => Duration::ZERO,
+    fn timed(&self, outcome: WaitOutcome, pending: Option<Vec<String>>) -> TimedWaitOutcome {
+        let (buffered, addition) = match &outcome {
+            WaitOutcome::LiveCell(response) => {
+                (self.note(response), self.addition(response, pending))
+            }
+            WaitOutcome::MissingCell(_) => (Duration::ZERO, None),
         };
-        TimedWaitOutcome::new(outcome, self.arrived.elapsed(), buffered)
+        match (TimedWaitOutcome::new(outcome, self.arrived.elapsed(), buffered), addition) {
+            (TimedWaitOutcome::LiveCell(response), Some(addition)) => {
+                TimedWaitOutcome::LiveCell(response.with_seam(addition))
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// What only clients of this project's take: the report, and with the last response what
+    /// the program stored.
+    fn addition(
+        &self,
+        response: &RuntimeResponse,
+        pending_tool_call_ids: Option<Vec<String>>,
+    ) -> Option<SeamResponse> {
+        self.session.stored.as_ref()?;
+        if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
+            entry.pending.clone_from(&pending_tool_call_ids);
+        }
+        let report = response.report().clone();
+        let stored = match response {
+            RuntimeResponse::Result { .. } => lock(&self.session.cells)
+                .get(&self.cell_id)
+                .and_then(|entry| entry.values.as_ref())
+                .map(|own| own.values.written_since(&own.before))
+                .into_iter()
+                .flatten()
+                .collect(),
+            _ => BTreeMap::new(),
+        };
+        Some(SeamResponse { report, stored, pending_tool_call_ids })
     }
 
     /// Notes a response that is to be sent; says how long it had waited to be asked for.
     fn note(&self, response: &RuntimeResponse) -> Duration {
-        self.taken(!matches!(response, RuntimeResponse::Yielded { .. }));
-        let ended = lock(&self.session.cells).get(&self.cell_id).and_then(|entry| entry.ended);
+        let last = !matches!(response, RuntimeResponse::Yielded { .. });
+        self.taken(last);
+        let mut cells = lock(&self.session.cells);
+        let entry = cells.get_mut(&self.cell_id);
+        let ended = entry.and_then(|entry| {
+            if last {
+                entry.active.ended(response);
+            }
+            entry.ended
+        });
         ended.map_or(Duration::ZERO, |ended| self.arrived.saturating_duration_since(ended))
     }
 
@@ -228,9 +410,25 @@ impl Drop for CellRequest {
         if entry.last_taken && entry.requests == 0 {
             cells.remove(&self.cell_id);
             drop(cells);
-            if let Some(closed) = &*lock(&self.session.closed) {
-                let _ = closed.send(self.cell_id.clone());
-            }
+            self.session.closing(Closing::Closed(self.cell_id.clone()));
         }
+    }
+}
+
+impl CellValues {
+    fn new(before: HashMap<String, Arc<str>>) -> Self {
+        Self { values: StoredValues::from_json(before.clone()), before }
+    }
+}
+
+/// A frozen cell as a yield, and the nested calls that it has made.
+fn frontier(outcome: ExecuteToPendingOutcome) -> (RuntimeResponse, Option<Vec<String>>) {
+    match outcome {
+        ExecuteToPendingOutcome::Pending { cell_id, content_items, pending_tool_call_ids } => {
+            let report = CellReport::default();
+            let frozen = RuntimeResponse::Yielded { cell_id, content_items, report };
+            (frozen, Some(pending_tool_call_ids))
+        }
+        ExecuteToPendingOutcome::Completed(response) => (response, None),
     }
 }

@@ -108,7 +108,7 @@ impl Bench {
     }
 
     /// Starts a program and goes away before its first response is taken: the cell
-    /// answers, and nobody hears it.
+    /// answers, and no caller receives it.
     pub async fn abandon(&self, source: &str) {
         let mut execution = Box::pin(self.service.execute(Self::request(source)));
         // Polled once, so that the cell is admitted; then the answer is on its way.

@@ -16,7 +16,7 @@ pub async fn terminate_execution_stops_cpu_bound_module(backends: Backends) {
     assert_terminated(&live(ended.expect("within a second").expect("terminated")), &[]);
 }
 
-/// A cell that does not exist is no event in a cell's life.
+/// A missing cell is not an event in a cell's life.
 pub async fn wait_reports_missing_cell_separately_from_runtime_results(backends: Backends) {
     let bench = Bench::new(backends);
     let WaitOutcome::MissingCell(response) = bench.wait("7").await else { panic!("it exists") };
@@ -139,7 +139,7 @@ pub async fn observed_natural_completion_wins_over_termination(backends: Backend
     assert_completed(&live(ended), &["done"]);
 }
 
-/// A termination that was asked for before the completion was looked at still hears it.
+/// A termination that was requested before the completion was handled receives the completion.
 pub async fn queued_termination_preempts_unobserved_runtime_completion(backends: Backends) {
     let bench = Bench::new(backends);
     // The program has ended, and its completion waits for a slow notification.
@@ -149,7 +149,7 @@ pub async fn queued_termination_preempts_unobserved_runtime_completion(backends:
     assert!(bench.service.stored_values().is_empty());
 }
 
-/// Of two terminations of a finished cell one hears its result, the other that it is gone.
+/// Of two terminations of a finished cell one receives its result, the other that it is missing.
 pub async fn only_the_first_termination_claims_a_buffered_completion(backends: Backends) {
     let bench = Bench::new(backends);
     bench.start("await tools.gate(); text('done')").await;
@@ -197,7 +197,7 @@ pub async fn terminate_waits_for_callbacks_before_responding(backends: Backends)
     assert_eq!(bench.host.log(), ["call linger", "returned linger", "closed 1"]);
 }
 
-/// Whoever waits hears of the termination too.
+/// A caller that waits receives the termination too.
 pub async fn termination_answers_the_observer_too(backends: Backends) {
     let bench = Bench::new(backends);
     bench.start("await tools.hang()").await;

@@ -1,4 +1,4 @@
-//! Who hears what: one observer at a time, and no output is lost.
+//! Which caller receives what: one observer at a time, and no output is lost.
 
 use super::bench::{Bench, assert_completed, assert_terminated, assert_yielded, live};
 use crate::backends::Backends;
@@ -6,17 +6,17 @@ use cellblock::{CodeModeError, ExecuteRequest, WaitRequest};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// A second observer is refused; the first hears what it would have heard.
+/// A second observer is refused; the first receives what it would have received.
 pub async fn second_observer_is_rejected_without_displacing_the_first(backends: Backends) {
     let bench = Bench::new(backends);
-    bench.start("await tools.gate(); text('heard')").await;
+    bench.start("await tools.gate(); text('received')").await;
     let (first, second) = tokio::join!(bench.wait("1"), async {
         bench.settle().await;
         let refused = bench.wait_for("1", 10_000).await;
         bench.host.gate.notify_one();
         refused
     });
-    assert_completed(&live(first), &["heard"]);
+    assert_completed(&live(first), &["received"]);
     assert_eq!(second, Err(CodeModeError::AlreadyObserved("1".into())));
     assert_eq!(second.unwrap_err().to_string(), "exec cell 1 already has an active observer");
 }

@@ -141,7 +141,7 @@ pub async fn dropped_pending_observer_preserves_the_frontier_for_the_next_observ
     assert_eq!((texts, calls), (vec!["kept".to_owned()], vec!["tool-1".to_owned()]));
 }
 
-/// A yield that never arrived is part of what a frontier observer hears.
+/// A yield that never arrived is part of what a frontier observer receives.
 pub async fn pending_observer_merges_initial_yield_and_completion_output(backends: Backends) {
     let bench = Bench::new(backends);
     let source = "text('a'); yield_control(); await tools.gate(); text('b')";

@@ -137,7 +137,7 @@ pub async fn image_helper_second_arg_overrides_raw_mcp_image_detail(backends: Ba
     assert_eq!(content(backends, source).await, [expected]);
 }
 
-/// A whole tool result is no image.
+/// A whole tool result is not an image.
 pub async fn image_helper_rejects_raw_mcp_result_container(backends: Backends) {
     let call = "image({ content: [{ type: 'image', data: 'aGk=', mimeType: 'image/png' }] })";
     let expected = "string image expects a non-empty image URL string, an object with image_url and \
@@ -170,7 +170,7 @@ pub async fn image_helpers_reject_remote_urls(backends: Backends) {
     assert_eq!(thrown(backends, &calls).await, [expected; 3]);
 }
 
-/// Prose is no image.
+/// Prose is not an image.
 pub async fn image_helpers_reject_invalid_image_outputs(backends: Backends) {
     let expected = "string Tool call failed: invalid image output. Pass a base64 data URI instead";
     let calls =

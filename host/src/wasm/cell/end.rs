@@ -1,30 +1,26 @@
 //! The end of a cell: its stages, its last response, and the text of a limit.
 
-use super::super::answer::Content;
+use super::super::bindings::cellblock::code_mode::types;
 use super::super::error_text::shorten;
-use super::super::registry::Conclusion;
 use super::super::sandbox::Finished;
 use super::{Cell, Guest};
 use crate::backend::{
-    CallReport, CellReport, CellState, CodeModeError, LimitKind, RuntimeResponse,
+    CallReport, CellId, CellReport, CellState, CodeModeError, LimitKind, ProgramValue,
+    RuntimeResponse,
 };
+use crate::cells::{Conclusion, Content};
 use std::fmt::Write;
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// Nested calls that the text of a limit lists.
 const CALLS_IN_TEXT: usize = 10;
-
-/// How long calls that were dropped have to notice.
-const ABORT_GRACE: Duration = Duration::from_millis(100);
 
 /// Where a cell is on its way to its end.
 pub(super) enum Stage {
     Running,
     /// The program has ended; notifications are still being delivered.
     Draining(End),
-    /// Calls have been asked to return; until the instant they may.
-    Closing(End, Instant),
+    /// Calls have been asked to return.
+    Closing(End),
 }
 
 /// How a cell ends.
@@ -33,11 +29,16 @@ pub(super) enum End {
     Terminated,
 }
 
+/// The key under which a value is stored that is too long to be answered.
+pub(super) fn value_key(id: &CellId) -> String {
+    format!("result_{id}")
+}
+
 impl Cell {
     /// The program has ended: what it notified is still delivered.
     pub(super) fn finish(&mut self, finished: Finished) -> Stage {
         self.guest = Guest::Gone;
-        self.shared.set_state(CellState::Ending);
+        self.outbox.status.set_state(CellState::Ending);
         self.callbacks.drop_undeliverable();
         Stage::Draining(End::Program(finished))
     }
@@ -52,8 +53,9 @@ impl Cell {
 
     /// Asks outstanding calls to return.
     pub(super) fn begin_closing(&mut self, end: End) -> Stage {
-        self.callbacks.cancel_calls();
-        Stage::Closing(end, Instant::now() + self.session.limits.cell.cancel_grace)
+        self.recent_calls.cancelled();
+        self.callbacks.begin_closing(self.session.limits.cell.cancel_grace);
+        Stage::Closing(end)
     }
 
     /// Ends the guest where it is, and asks calls and notifications to return.
@@ -63,23 +65,9 @@ impl Cell {
         }
         self.guest = Guest::Gone;
         self.take_output();
-        self.shared.set_state(CellState::Ending);
+        self.outbox.status.set_state(CellState::Ending);
         self.callbacks.cancel_all();
-        Stage::Closing(End::Terminated, Instant::now() + self.session.limits.cell.cancel_grace)
-    }
-
-    /// Calls that did not return when asked are dropped where they await; one that
-    /// never awaits is left to itself, and the cell ends without it.
-    pub(super) fn grace_over(&mut self, stage: Stage) -> Result<End, Stage> {
-        match stage {
-            Stage::Closing(end, _) if self.aborted => Ok(end),
-            Stage::Closing(end, _) => {
-                self.callbacks.abort();
-                self.aborted = true;
-                Err(Stage::Closing(end, Instant::now() + ABORT_GRACE))
-            }
-            other => Err(other),
-        }
+        self.begin_closing(End::Terminated)
     }
 
     /// Commits, answers and leaves the list, all in one moment.
@@ -99,7 +87,7 @@ impl Cell {
         let cell_id = self.id.clone();
         let mut report = CellReport {
             usage: self.usage_now(),
-            calls: self.callbacks.report(),
+            calls: self.recent_calls.report(),
             ..CellReport::default()
         };
         let response = match end {
@@ -115,8 +103,15 @@ impl Cell {
     /// Commits what the program stored; its error text, if it failed.
     fn commit(&self, finished: Finished, report: &mut CellReport) -> Option<String> {
         let (error_text, stored) = match finished {
-            Finished::Completed { stored, hint } => {
+            Finished::Completed { stored, hint, value } => {
                 report.hint = hint;
+                report.value = value.map(|value| match value {
+                    types::ProgramValue::Json(json) => ProgramValue::Json(json),
+                    types::ProgramValue::Stored(bytes) => {
+                        ProgramValue::Stored { key: value_key(&self.id), bytes }
+                    }
+                    types::ProgramValue::Refused(why) => ProgramValue::Refused(why),
+                });
                 (None, stored)
             }
             Finished::Failed { error_text, stored, hint } => {
@@ -130,6 +125,7 @@ impl Cell {
             Ok(()) => error_text,
             Err(limit) => {
                 report.hint = None;
+                report.value = None;
                 Some(self.limited(limit, String::new(), report))
             }
         }

@@ -1,12 +1,14 @@
 //! The guest of a cell: what it is doing, and its next step.
 
-use super::super::account::Charge;
 use super::super::bindings::cellblock::code_mode::types;
-use super::super::callbacks::CallEnd;
 use super::super::imports::Imports;
 use super::super::sandbox::{Finished, Sandbox, Step, Timer};
 use super::busy::slice;
+use super::calls::CallEnd;
+use super::end::value_key;
 use super::{Cell, Start};
+use crate::backend::ProgramValue;
+use crate::cells::Charge;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +16,11 @@ use tokio::time::Instant;
 
 /// A sandbox at work: gives itself back with the step it reached.
 type Working = Pin<Box<dyn Future<Output = (Option<Sandbox>, Step)> + Send>>;
+
+/// Bytes of a program's value for each token of the output's budget, and the budget of a
+/// request that names none: as the contract counts output.
+const BYTES_PER_TOKEN: usize = 4;
+const DEFAULT_OUTPUT_TOKENS: usize = 10_000;
 
 /// What the guest is doing.
 pub(super) enum Guest {
@@ -80,11 +87,12 @@ impl Events {
 impl Cell {
     /// The first step: instantiate, and run the program.
     pub(super) fn first_step(start: &mut Start) -> Guest {
-        let Start { request, session, shared, stored_values, tool_names, source_charge, .. } =
-            start;
+        let Start {
+            id, request, session, outbox, stored_values, tool_names, source_charge, ..
+        } = start;
         let limits = &session.limits.cell;
         let imports = Imports::new(
-            Arc::clone(&shared.outbox),
+            Arc::clone(outbox),
             Arc::clone(&session.cell_limits),
             Arc::clone(&request.enabled_tools),
             stored_values.snapshot(),
@@ -102,6 +110,11 @@ impl Cell {
                 stored_bytes: limits.stored_bytes as u64,
                 stored_keys: count(limits.stored_keys),
             },
+            value: request.wants_value.then(|| {
+                let tokens = request.max_output_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS);
+                let bytes = tokens.saturating_mul(BYTES_PER_TOKEN).min(ProgramValue::MAX_BYTES);
+                types::ValueRequest { max_bytes: bytes as u64, key: value_key(id) }
+            }),
         };
         let engine = session.engine.clone();
         let source_charge = std::mem::take(source_charge);
@@ -155,12 +168,12 @@ impl Cell {
     /// the `await` once.
     pub(super) async fn is_stuck(&mut self) -> bool {
         let Guest::Resting { sandbox, timer: None } = &mut self.guest else { return false };
-        if !self.events.is_empty() || !self.callbacks.is_empty() {
+        if !self.events.is_empty() || !self.callbacks.is_idle() {
             return false;
         }
-        if !self.shared.is_stuck() {
+        if !self.outbox.status.is_stuck() {
             // Runs a few instructions, and no JavaScript.
-            self.shared.note_stuck_at(sandbox.awaiting().await);
+            self.outbox.status.note_stuck_at(sandbox.awaiting().await);
         }
         true
     }

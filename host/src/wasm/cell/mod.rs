@@ -10,27 +10,27 @@
 //! and notifications are still being delivered; it closes, when its calls have
 //! been asked to return. Termination goes straight to the last.
 //!
-//! `guest` is the sandbox and its steps, `end` the stages of the end, `busy` the time.
+//! `guest` is the sandbox and its steps, `calls` the outcomes of its calls, `end` the stages of
+//! the end, `busy` the time.
 
 mod busy;
+mod calls;
 mod end;
 mod guest;
 
-use super::account::Charge;
-use super::answer::{Answer, Command, Content, Reply, Until};
 use super::bindings::cellblock::code_mode::types;
-use super::callbacks::{CallEnd, Callbacks, Next};
 use super::engine::limit_kind;
-use super::imports::{GuestOutput, Totals};
-use super::registry::Shared;
+use super::imports::{GuestOutput, Outbox, Totals};
 use super::sandbox::{SLICE_FUEL, Sandbox, Step};
-use super::session::{LiveEntry, Session};
+use super::session::Session;
 use crate::backend::{
-    CellId, CellReport, CellState, CellUsage, CodeModeError, CodeModeNestedToolCall,
+    BoxFuture, CellId, CellReport, CellState, CellUsage, CodeModeError, CodeModeNestedToolCall,
     ExecuteRequest, LimitKind, RuntimeResponse, ToolInput,
 };
+use crate::cells::{Answer, Callbacks, Charge, Command, Content, LiveEntry, Next, Reply, Until};
 use crate::stored::StoredValues;
 use busy::{BusyTime, at};
+use calls::{CallEnd, RecentCalls};
 use end::{End, Stage};
 use guest::{Events, Guest};
 use std::sync::Arc;
@@ -57,7 +57,7 @@ pub(super) struct Start {
     pub(super) request: ExecuteRequest,
     pub(super) stored_values: StoredValues,
     pub(super) session: Arc<Session>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) outbox: Arc<Outbox>,
     pub(super) commands: mpsc::Receiver<Command>,
     /// What the first caller waits for, and where its answer goes.
     pub(super) first: (Until, Reply),
@@ -80,8 +80,8 @@ struct Cell {
     /// Where the program's writes are committed.
     stored_values: StoredValues,
     session: Arc<Session>,
-    /// What others see of the cell, and what the guest sends.
-    shared: Arc<Shared>,
+    /// What the guest sends, and what others see of the cell.
+    outbox: Arc<Outbox>,
     /// Requests of callers.
     commands: mpsc::Receiver<Command>,
     /// The session is shutting down.
@@ -93,7 +93,9 @@ struct Cell {
     /// Output that no answer has taken yet.
     content: Content,
     /// Nested calls and notifications.
-    callbacks: Callbacks,
+    callbacks: Callbacks<CallEnd>,
+    /// The newest calls, for the report.
+    recent_calls: RecentCalls,
     guest: Guest,
     /// What the next step will deliver.
     events: Events,
@@ -112,8 +114,6 @@ struct Cell {
     asked_to_end: Option<(types::Limit, Duration)>,
     /// When the total time is over.
     ends_at: Instant,
-    /// Calls that outstayed their grace were dropped.
-    aborted: bool,
     /// What the cell is charged for its tools.
     _tools: Charge,
 }
@@ -125,10 +125,9 @@ enum Wake {
     YieldTime,
     /// The guest has had a slice: `Some` when its step has ended.
     Slice(Option<(Option<Sandbox>, Step)>),
-    Callback(Next),
+    Callback(Next<CallEnd>),
     Timer(u64),
     TotalTime,
-    GraceOver,
 }
 
 /// Runs a cell to its end.
@@ -143,30 +142,24 @@ impl Cell {
     /// A cell whose first step is to be made, and its first observer.
     fn new(mut start: Start) -> (Self, (Until, Reply)) {
         let guest = Self::first_step(&mut start);
-        let Start { entry, id, request, stored_values, session, shared, commands, first, .. } =
+        let Start { entry, id, request, stored_values, session, outbox, commands, first, .. } =
             start;
-        let limits = &session.limits.cell;
-        let callbacks = Callbacks::new(
-            id.clone(),
-            request.tool_call_id.clone(),
-            limits.result_bytes,
-            Arc::clone(&shared.outbox),
-            session.turns.watch(),
-        );
+        let callbacks = Callbacks::new(id.clone(), session.turns.watch());
         let cell = Self {
             entry: Some(entry),
             shutdown: session.shutdown.clone(),
-            ends_at: Instant::now() + limits.total_time,
+            ends_at: Instant::now() + session.limits.cell.total_time,
             id,
             request,
             stored_values,
             session,
-            shared,
+            outbox,
             commands,
             observer: None,
             terminator: None,
             content: Content::default(),
             callbacks,
+            recent_calls: RecentCalls::default(),
             guest,
             events: Events::default(),
             frozen: false,
@@ -175,7 +168,6 @@ impl Cell {
             slices: 0,
             busy: BusyTime::start(),
             asked_to_end: None,
-            aborted: false,
             _tools: start.tools_charge,
         };
         (cell, first)
@@ -194,10 +186,6 @@ impl Cell {
                 Stage::Draining(end) if !self.callbacks.is_notifying() => self.begin_closing(end),
                 other => other,
             };
-            match stage {
-                Stage::Closing(end, _) if self.callbacks.is_idle() => return end,
-                _ => {}
-            }
             self.busy.be_fair().await;
             stage = match self.wake(&stage).await {
                 Wake::Shutdown => self.begin_terminating(stage),
@@ -218,10 +206,15 @@ impl Cell {
                     let stage = self.step_reached(sandbox, step);
                     self.watch_running_time(stage)
                 }
-                Wake::Callback(Next::Ended(end)) => {
+                Wake::Callback(Next::CallEnded(end)) => {
                     self.call_ended(end);
                     stage
                 }
+                Wake::Callback(Next::Ended) => stage,
+                Wake::Callback(Next::Closed) => match stage {
+                    Stage::Closing(end) => return end,
+                    other => other,
+                },
                 Wake::Timer(id) => {
                     if let Guest::Resting { timer, .. } = &mut self.guest {
                         *timer = None;
@@ -229,15 +222,7 @@ impl Cell {
                     self.events.timer_fired(id);
                     stage
                 }
-                Wake::Callback(Next::WorkerChanged) => {
-                    self.callbacks.dispatch_waiting();
-                    stage
-                }
                 Wake::TotalTime => self.total_time_over(stage),
-                Wake::GraceOver => match self.grace_over(stage) {
-                    Ok(end) => return end,
-                    Err(stage) => stage,
-                },
             };
         }
     }
@@ -246,10 +231,6 @@ impl Cell {
     async fn wake(&mut self, stage: &Stage) -> Wake {
         let running = matches!(stage, Stage::Running);
         let yield_at = self.observer.as_ref().and_then(|observer| observer.deadline);
-        let grace_ends = match stage {
-            Stage::Closing(_, at) => Some(*at),
-            _ => None,
-        };
         let alive = running || matches!(stage, Stage::Draining(_));
         let ends_at = Some(self.ends_at).filter(|_| alive && self.asked_to_end.is_none());
         let timer = self.guest.timer();
@@ -260,7 +241,6 @@ impl Cell {
                 () = shutdown.cancelled(), if alive => Wake::Shutdown,
                 Some(command) = commands.recv() => Wake::Command(command),
                 () = at(yield_at), if yield_at.is_some() => Wake::YieldTime,
-                () = at(grace_ends), if grace_ends.is_some() => Wake::GraceOver,
                 () = at(ends_at), if ends_at.is_some() => Wake::TotalTime,
                 done = guest.slice(), if guest.is_running() => Wake::Slice(done),
                 next = callbacks.next(), if callbacks.has_next() => Wake::Callback(next),
@@ -274,10 +254,10 @@ impl Cell {
 
     /// Takes what the guest sent since the last turn.
     fn take_output(&mut self) {
-        for output in self.shared.outbox.take() {
+        for output in self.outbox.take() {
             match output {
                 GuestOutput::Item(item, charge) => self.content.push(item, charge),
-                GuestOutput::Notification(text, charge) => self.callbacks.notify(text, charge),
+                GuestOutput::Notification(text, charge) => self.notify(text, charge),
                 GuestOutput::Yield => {
                     // An observer of the frontier is not interested.
                     if self.observer.as_ref().is_some_and(|observer| observer.deadline.is_some()) {
@@ -289,10 +269,20 @@ impl Cell {
         }
     }
 
+    fn notify(&mut self, text: String, charge: Charge) {
+        let (request, token) =
+            (self.request.tool_call_id.clone(), self.callbacks.notifications_token().clone());
+        let delivered = move |_| -> BoxFuture<'static, ()> {
+            drop(charge);
+            Box::pin(std::future::ready(()))
+        };
+        self.callbacks.notify(request, text, token, Box::new(delivered));
+    }
+
     fn call(&mut self, id: u64, tool: usize, input: Option<String>, charge: Charge) {
         self.calls_since_frontier.push(id);
         let refuse = |cell: &mut Self, why: String| {
-            cell.shared.outbox.call_ended();
+            cell.outbox.status.call_ended();
             cell.events.call_ended(CallEnd::failed(id, &why));
         };
         // The guest is not trusted: what is sent on as JSON must be JSON.
@@ -314,13 +304,25 @@ impl Cell {
             tool_kind: tool.kind,
             input,
         };
-        self.callbacks.call(id, call, charge);
+        self.recent_calls.made(id, &call.tool_name);
+        let (account, limit) =
+            (Arc::clone(&self.outbox.account), self.session.limits.cell.result_bytes);
+        let token = self.callbacks.calls_token().clone();
+        self.callbacks.call(call, token, move |result| {
+            // The input is gone.
+            drop(charge);
+            std::future::ready(CallEnd::new(id, result, limit, &account))
+        });
     }
 
-    fn call_ended(&mut self, end: Option<CallEnd>) {
+    fn call_ended(&mut self, end: CallEnd) {
         // Whatever else has ended by now goes into the same batch.
-        for end in end.into_iter().chain(std::iter::from_fn(|| self.callbacks.try_next())) {
+        let mut next = Some(end);
+        while let Some(end) = next {
+            self.outbox.status.call_ended();
+            self.recent_calls.ended(&end);
             self.events.call_ended(end);
+            next = self.callbacks.try_next();
         }
     }
 
@@ -332,7 +334,7 @@ impl Cell {
         } else {
             CellState::Waiting
         };
-        self.shared.set_state(state);
+        self.outbox.status.set_state(state);
     }
 
     fn step_reached(&mut self, sandbox: Option<Sandbox>, step: Step) -> Stage {
@@ -381,12 +383,12 @@ impl Cell {
     }
 
     fn ask_to_end(&mut self, limit: types::Limit) {
-        self.shared.outbox.ask_to_end(limit);
+        self.outbox.ask_to_end(limit);
         self.asked_to_end = Some((limit, self.busy.total() + HARD_STOP_GRACE));
     }
 
     /// The cell has had its time: a guest that runs is asked to end, one that rests is
-    /// ended, and notifications that were not delivered by now are given up.
+    /// ended, and notifications that were not delivered by now are dropped.
     fn total_time_over(&mut self, stage: Stage) -> Stage {
         match stage {
             Stage::Running if self.guest.is_running() => {
@@ -403,7 +405,7 @@ impl Cell {
     }
 
     fn terminate(&mut self, stage: Stage, reply: Reply) -> Stage {
-        if self.terminator.is_some() || matches!(stage, Stage::Closing(End::Terminated, _)) {
+        if self.terminator.is_some() || matches!(stage, Stage::Closing(End::Terminated)) {
             // A caller that has gone away needs no answer.
             let _ = reply.send(Err(CodeModeError::AlreadyTerminating(self.id.clone())));
             return stage;
@@ -422,7 +424,7 @@ impl Cell {
             return;
         }
         let deadline = match until {
-            // A time beyond the clock's end is no deadline worth arming: a century.
+            // A time beyond the clock's end needs no timer: a century is the longest.
             Until::Yield(timeout) => {
                 Some(Instant::now() + timeout.min(Duration::from_hours(100 * 365 * 24)))
             }
@@ -460,7 +462,7 @@ impl Cell {
     /// Usage so far. A step that has not ended, or was dropped, counts with the
     /// slices it has had.
     fn usage_now(&self) -> CellUsage {
-        let Totals { peak_memory, calls, output_bytes } = self.shared.outbox.totals();
+        let Totals { peak_memory, calls, output_bytes } = self.outbox.totals();
         CellUsage {
             fuel: self.fuel + self.slices * SLICE_FUEL,
             peak_memory_bytes: peak_memory as u64,

@@ -1,6 +1,7 @@
 //! Messages as they are on the wire.
 
 use super::*;
+use cellblock::RuntimeResponse;
 use serde_json::{Value, json};
 
 fn same<T: Serialize + serde::de::DeserializeOwned>(json: &Value) -> T {

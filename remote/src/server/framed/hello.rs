@@ -4,7 +4,7 @@ use super::super::admission::Arrival;
 use super::super::error::ServeError;
 use super::{Outbox, Result};
 use crate::protocol::{
-    ClientMessage, HostMessage, LIMITS_CAPABILITY, RejectionReason, VERSION, frame,
+    ClientMessage, HostMessage, LIMITS_CAPABILITY, RejectionReason, SEAM_CAPABILITY, VERSION, frame,
 };
 use futures_util::{Stream, StreamExt};
 use std::collections::HashSet;
@@ -13,13 +13,22 @@ use tokio_util::bytes::Bytes;
 /// Names that a client may list in its hello.
 const HELLO_ITEMS: usize = 1_024;
 
+/// The capabilities that a client asked for and has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    /// [`LIMITS_CAPABILITY`].
+    pub(super) limits: bool,
+    /// [`SEAM_CAPABILITY`].
+    pub(super) seam: bool,
+}
+
 /// Receives the hello; `None` when it was rejected, or did not come, and the connection
-/// ends. Else, whether the client may send limits.
+/// ends. Else, what the client was granted.
 pub(super) async fn hello<I>(
     frames: &mut I,
     outbox: &Outbox,
     arrival: &Arrival,
-) -> Result<Option<bool>>
+) -> Result<Option<Granted>>
 where
     I: Stream<Item = Result<Bytes>> + Unpin,
 {
@@ -30,7 +39,8 @@ where
     else {
         return Err(ServeError::NoHello);
     };
-    let missing = required_capabilities.iter().find(|each| *each != LIMITS_CAPABILITY);
+    let known = |each: &String| each == LIMITS_CAPABILITY || each == SEAM_CAPABILITY;
+    let missing = required_capabilities.iter().find(|each| !known(each));
     let reason = if let Some(message) =
         broken_rule(&supported_versions, &required_capabilities, &optional_capabilities)
     {
@@ -47,9 +57,10 @@ where
         return Ok(None);
     }
     arrival.admit().await?;
-    let mut asked = required_capabilities.into_iter().chain(optional_capabilities);
-    let capabilities: Vec<_> = asked.find(|each| each == LIMITS_CAPABILITY).into_iter().collect();
-    let takes_limits = !capabilities.is_empty();
+    let asked = required_capabilities.into_iter().chain(optional_capabilities);
+    let capabilities: Vec<_> = asked.filter(known).collect();
+    let has = |name: &str| capabilities.iter().any(|each| each == name);
+    let granted = Granted { limits: has(LIMITS_CAPABILITY), seam: has(SEAM_CAPABILITY) };
     outbox
         .send(HostMessage::Ready {
             selected_version: VERSION,
@@ -57,7 +68,7 @@ where
             bulk_connection_token: None,
         })
         .await;
-    Ok(Some(takes_limits))
+    Ok(Some(granted))
 }
 
 /// The rule of a hello that is broken, if one is: there is a version, none is 0, no item

@@ -13,13 +13,13 @@ use super::Server;
 use super::admission::Arrival;
 use super::error::ServeError;
 use super::outgoing::Budget;
-use super::session::{SHUTDOWN_GRACE, Session};
+use super::session::{Closing, SHUTDOWN_GRACE, Session};
 use crate::in_flight::InFlight;
 use crate::protocol::{DelegateValue, HostMessage, MAX_DELEGATE_CALLS, Refusal, frame};
 use cellblock::CodeModeTurnWorker;
 use cellblock::support::{RecentSet, lock};
 use futures_util::{Sink, Stream, StreamExt};
-use hello::hello;
+use hello::{Granted, hello};
 use outbox::Outbox;
 use requests::Requests;
 use std::collections::HashMap;
@@ -46,8 +46,8 @@ type Delegates = InFlight<i64, oneshot::Sender<std::result::Result<DelegateValue
 struct Connection {
     server: Arc<Server>,
     outbox: Outbox,
-    /// Whether the client may send limits.
-    takes_limits: bool,
+    /// What the client may send, and takes.
+    granted: Granted,
     sessions: Mutex<Sessions>,
     /// Requests of the client, and what cancels them.
     requests: InFlight<i64, CancellationToken>,
@@ -116,12 +116,12 @@ where
         }
     });
     let served = match hello(&mut frames, &outbox, arrival).await {
-        Ok(Some(takes_limits)) => {
-            let connection =
-                Arc::new(Connection::new(server, outbox.clone(), takes_limits, delegates));
+        Ok(Some(granted)) => {
+            let connection = Arc::new(Connection::new(server, outbox.clone(), granted, delegates));
             let read = tokio::select! {
                 biased;
                 () = budget.gone.cancelled() => Ok(()),
+                () = connection.server.stopping.cancelled() => Ok(()),
                 read = Requests::new(&connection).read(&mut frames) => read,
             };
             connection.end().await;
@@ -142,12 +142,12 @@ where
 }
 
 impl Connection {
-    fn new(server: Arc<Server>, outbox: Outbox, takes_limits: bool, delegates: Delegates) -> Self {
+    fn new(server: Arc<Server>, outbox: Outbox, granted: Granted, delegates: Delegates) -> Self {
         let used = RecentSet::new(super::REMEMBERED_IDS);
         Self {
             server,
             outbox,
-            takes_limits,
+            granted,
             sessions: Mutex::new(Sessions { open: HashMap::new(), used }),
             requests: InFlight::new(REQUESTS),
             delegates,
@@ -194,14 +194,23 @@ impl OpenSession {
     }
 }
 
-/// Sends the client each cell that is closed.
+/// Sends the client each cell that has ended and each that is closed.
 async fn send_closings(
     outbox: Outbox,
     session_id: String,
-    mut closed: tokio::sync::mpsc::UnboundedReceiver<cellblock::CellId>,
+    mut closings: tokio::sync::mpsc::UnboundedReceiver<Closing>,
+    granted: Granted,
 ) {
-    while let Some(cell_id) = closed.recv().await {
+    while let Some(closing) = closings.recv().await {
         let session_id = session_id.clone();
-        outbox.send(HostMessage::CellClosed { session_id, cell_id }).await;
+        match closing {
+            Closing::Ended(cell_id) if granted.seam => {
+                outbox.send(HostMessage::CellEnded { session_id, cell_id }).await;
+            }
+            Closing::Ended(_) => {}
+            Closing::Closed(cell_id) => {
+                outbox.send(HostMessage::CellClosed { session_id, cell_id }).await;
+            }
+        }
     }
 }

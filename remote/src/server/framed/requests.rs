@@ -2,17 +2,17 @@
 //! what takes time is a task of its own.
 
 use super::super::error::ServeError;
-use super::super::session::{CellRequest, Session};
-use super::super::{REMEMBERED_IDS, SESSIONS};
+use super::super::session::{CellRequest, Program, Session, Wait};
+use super::super::{AskedLimits, REMEMBERED_IDS, SESSIONS};
 use super::turn_host::ClientTurnHost;
 use super::{Connection, OpenSession, Result, send_closings};
 use crate::in_flight::{InFlightGuard, NotInserted};
 use crate::protocol::{
     ClientMessage, ExecutionLimits, HostMessage, OperationRequest, OperationValue, Outcome,
-    Refusal, TimedWaitOutcome, frame,
+    Refusal, SeamOpen, StoredDelta, TimedWaitOutcome, frame,
 };
 use cellblock::support::{RecentSet, lock};
-use cellblock::{CellId, ExecuteRequest, WaitRequest};
+use cellblock::{CellId, WaitRequest};
 use futures_util::{Stream, StreamExt};
 use std::sync::Arc;
 use tokio_util::bytes::Bytes;
@@ -61,10 +61,11 @@ impl<'a> Requests<'a> {
         Ok(())
     }
 
-    async fn request(&mut self, id: i64, request: OperationRequest) -> Result<()> {
+    async fn request(&mut self, id: i64, mut request: OperationRequest) -> Result<()> {
         if !self.used.insert(id) {
             return Err(ServeError::RequestIdUsed(id));
         }
+        let stored = self.connection.take_over_stored(&mut request);
         let (requests, cancelled) = (&self.connection.requests, CancellationToken::new());
         let running = match request {
             // What ends cells is always taken.
@@ -75,7 +76,10 @@ impl<'a> Requests<'a> {
         };
         let connection = self.connection;
         match running {
-            Ok(running) => connection.carry_out(running, request, cancelled).await,
+            Ok(running) => match stored {
+                Ok(()) => connection.carry_out(running, request, cancelled).await,
+                Err(refusal) => connection.answer(id, Err(refusal)).await,
+            },
             Err(NotInserted::Full) => connection.answer(id, Err(Refusal::TooManyRequests)).await,
             Err(NotInserted::Duplicate) => return Err(ServeError::RequestIdUsed(id)),
             // The connection ends.
@@ -94,17 +98,23 @@ impl Connection {
     ) {
         let id = *running.key();
         let refused = match request {
-            OperationRequest::Open { session_id, cell_execution_limits } => {
-                let opened = self.open(&session_id, cell_execution_limits.unwrap_or_default());
+            OperationRequest::Open { session_id, cell_execution_limits, seam } => {
+                let opened =
+                    self.open(&session_id, cell_execution_limits.unwrap_or_default(), seam);
                 drop(running);
                 self.answer(id, opened.map(|()| OperationValue::SessionReady { session_id })).await;
                 Ok(())
             }
-            OperationRequest::Execute { session_id, request } => {
-                self.execute(running, &session_id, request).await
+            OperationRequest::Execute { session_id, mut request, seam } => {
+                let seam = seam.unwrap_or_default();
+                let until_frontier = seam.until_frontier;
+                request.wants_value = seam.wants_value;
+                self.execute(running, &session_id, Program { request, until_frontier }).await
             }
-            OperationRequest::Wait { session_id, request } => {
-                self.wait(running, &session_id, request, cancelled)
+            OperationRequest::Wait { session_id, request, until_frontier } => {
+                let WaitRequest { cell_id, yield_time_ms } = request;
+                let wait = if until_frontier { Wait::Frontier } else { Wait::Yield(yield_time_ms) };
+                self.wait(running, &session_id, cell_id, wait, cancelled)
             }
             OperationRequest::Terminate { session_id, cell_id } => {
                 self.terminate(running, &session_id, cell_id)
@@ -122,11 +132,38 @@ impl Connection {
         self.outbox.send(HostMessage::Response { id, result }).await;
     }
 
-    fn open(self: &Arc<Self>, session_id: &str, limits: ExecutionLimits) -> Refusable<()> {
+    /// Takes over the change of stored values that an execute brings. That comes before all
+    /// else: the client counts on it whether or not the program is admitted.
+    fn take_over_stored(&self, request: &mut OperationRequest) -> Refusable<()> {
+        let (session_id, seam) = match request {
+            OperationRequest::Execute { session_id, seam: Some(seam), .. } => (session_id, seam),
+            OperationRequest::Open { seam: Some(_), .. }
+            | OperationRequest::Wait { until_frontier: true, .. }
+                if !self.granted.seam =>
+            {
+                return Err(Refusal::SeamNotGranted);
+            }
+            _ => return Ok(()),
+        };
+        if !self.granted.seam {
+            return Err(Refusal::SeamNotGranted);
+        }
+        let delta: StoredDelta = std::mem::take(&mut seam.stored);
+        self.session(session_id)?.take_over_stored(delta)
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        session_id: &str,
+        limits: ExecutionLimits,
+        seam: Option<SeamOpen>,
+    ) -> Refusable<()> {
         Refusal::check_identifier("code-mode session ID", session_id)?;
-        if limits != ExecutionLimits::default() && !self.takes_limits {
+        if limits != ExecutionLimits::default() && !self.granted.limits {
             return Err(Refusal::LimitsNotGranted);
         }
+        let limits =
+            AskedLimits { execution: limits, cell: seam.and_then(|seam| seam.cell_limits) };
         let mut sessions = lock(&self.sessions);
         if sessions.open.contains_key(session_id) {
             return Err(Refusal::SessionOpen(session_id.to_owned()));
@@ -137,10 +174,11 @@ impl Connection {
         if sessions.used.contains(session_id) {
             return Err(Refusal::SessionReused(session_id.to_owned()));
         }
-        let (session, closed) = Session::open(&self.server, limits)?;
+        let (session, closed) = Session::open(&self.server, limits, self.granted.seam)?;
         let client = ClientTurnHost::new(self, session_id, &session);
         let worker = session.serve(Arc::new(client));
-        let closings = send_closings(self.outbox.clone(), session_id.to_owned(), closed);
+        let closings =
+            send_closings(self.outbox.clone(), session_id.to_owned(), closed, self.granted);
         let closings = tokio::spawn(closings);
         sessions.used.insert(session_id.to_owned());
         sessions
@@ -153,9 +191,9 @@ impl Connection {
         self: &Arc<Self>,
         running: Running,
         session_id: &str,
-        program: ExecuteRequest,
+        program: Program,
     ) -> Refusable<()> {
-        let cell = self.session(session_id)?.admit(&program)?;
+        let cell = self.session(session_id)?.admit(&program.request)?;
         let cell_id = cell.cell_id().clone();
         self.answer(*running.key(), Ok(OperationValue::ExecutionStarted { cell_id })).await;
         let connection = Arc::clone(self);
@@ -176,17 +214,17 @@ impl Connection {
         self: &Arc<Self>,
         running: Running,
         session_id: &str,
-        request: WaitRequest,
+        cell_id: CellId,
+        wait: Wait,
         cancelled: CancellationToken,
     ) -> Refusable<()> {
-        let WaitRequest { cell_id, yield_time_ms } = request;
         let cell = Arc::new(self.cell_request(session_id, cell_id)?);
         let waited = Arc::clone(&cell);
         self.answer_later(running, cell, async move {
             // Given up, it leaves its output to the next request.
             tokio::select! {
                 biased;
-                outcome = waited.wait(yield_time_ms) => outcome,
+                outcome = waited.wait(wait) => outcome,
                 () = cancelled.cancelled() => Err(Refusal::Cancelled),
             }
         });

@@ -1,5 +1,6 @@
 //! A framed client as the turn host of its sessions.
 
+use super::super::metrics::RunningCall;
 use super::super::session::Session;
 use super::Connection;
 use crate::in_flight::NotInserted;
@@ -76,6 +77,7 @@ impl CodeModeTurnHost for ClientTurnHost {
         if invocation.input.as_ref().is_some_and(|input| !input.is_shallow(MAX_VALUE_DEPTH)) {
             return Err(format!("tool input is nested more than {MAX_VALUE_DEPTH} levels deep"));
         }
+        let _running = RunningCall::start();
         let request = DelegateRequest::InvokeTool { invocation };
         let cancelled = CALL_CANCELLED;
         match self.delegate(request, cancellation, cancelled).await? {

@@ -6,20 +6,21 @@ mod delivery;
 mod inbound;
 mod session;
 
+use super::access::Guard;
 use super::admission::Arrival;
 use super::error::ServeError;
 use super::outgoing::Budget;
-use super::session::{CellRequest, SHUTDOWN_GRACE, Session};
-use super::{SESSIONS, Server};
+use super::session::{self as seam, CellRequest, SHUTDOWN_GRACE, Session};
+use super::{AskedLimits, SESSIONS, Server};
 use crate::protocol::frame::{FrameError, MAX_BYTES};
 use crate::protocol::grpc::code_mode_host_server::{CodeModeHost, CodeModeHostServer};
 use crate::protocol::grpc::{self, complete_tool_call_request, execute_event, session_event};
-use crate::protocol::{ExecutionLimits, Refusal, TimedWaitOutcome};
+use crate::protocol::{ExecutionLimits, Refusal, SeamExecute, SeamOpen, TimedWaitOutcome};
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::{from_fn, map_response};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::IntoResponse;
+use cellblock::ToolResult;
 use cellblock::support::lock;
-use cellblock::{RuntimeResponse, ToolResult, WaitOutcome};
 use delivery::Delivery;
 use futures_util::{Stream, StreamExt, stream};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -27,6 +28,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use inbound::Inbound;
 use prost::Message;
+use serde::de::DeserializeOwned;
 use session::{Messages, OpenSession, Wait};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -50,6 +52,7 @@ pub(super) async fn serve(
     server: Arc<Server>,
     arrival: Arc<Arrival>,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    guard: Option<Guard>,
 ) -> Result<(), ServeError> {
     let budget = Budget::new();
     let connection = Arc::new(Connection {
@@ -63,10 +66,20 @@ pub(super) async fn serve(
         .max_decoding_message_size(MAX_BYTES)
         .max_encoding_message_size(MAX_BYTES);
     let inbound = Inbound::new(&arrival);
+    let asked = move |request, next: Next| {
+        let guard = guard.clone();
+        async move {
+            match guard {
+                Some(guard) => guard.ask(request, next).await,
+                None => next.run(request).await,
+            }
+        }
+    };
     let router = axum::Router::new()
         .fallback_service(service)
         .layer(map_response(async |response| Delivery::follow(response)))
         .layer(from_fn(move |request, next| inbound.clone().count(request, next)))
+        .layer(from_fn(asked))
         .layer(from_fn(refuse_others))
         .route("/healthz", axum::routing::get(|| async { StatusCode::OK }))
         .layer(from_fn(super::listen::refuse_browsers));
@@ -77,9 +90,19 @@ pub(super) async fn serve(
         .initial_stream_window_size(STREAM_WINDOW);
     let stream = TokioIo::new(arrival.meter(stream));
     let serving = http.serve_connection(stream, TowerToHyperService::new(router));
+    tokio::pin!(serving);
     let served = tokio::select! {
-        served = serving => served.map_err(ServeError::Http),
+        served = serving.as_mut() => served.map_err(ServeError::Http),
         () = budget.gone.cancelled() => Err(ServeError::Stalled),
+        () = connection.server.stopping.cancelled() => {
+            // Streams end with their sessions, and answers are sent to their end.
+            serving.as_mut().graceful_shutdown();
+            let ended = async { tokio::join!(serving, connection.end()).0 };
+            match timeout(SHUTDOWN_GRACE, ended).await {
+                Ok(served) => served.map_err(ServeError::Http),
+                Err(_) => Ok(()),
+            }
+        }
     };
     connection.end().await;
     served
@@ -91,7 +114,7 @@ async fn refuse_others(
     method: Method,
     headers: HeaderMap,
     request: axum::extract::Request,
-    next: axum::middleware::Next,
+    next: Next,
 ) -> axum::response::Response {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     if method != Method::POST || !kind.starts_with(b"application/grpc") {
@@ -143,11 +166,17 @@ impl CodeModeHost for Connection {
         &self,
         request: Request<grpc::OpenSessionRequest>,
     ) -> Result<Response<Self::OpenSessionStream>, Status> {
-        let limits = request.into_inner().cell_execution_limits.unwrap_or_default();
+        let grpc::OpenSessionRequest { cell_execution_limits, cellblock_seam_json } =
+            request.into_inner();
+        let limits = cell_execution_limits.unwrap_or_default();
+        let seam: Option<SeamOpen> = decoded(cellblock_seam_json.as_deref())?;
         let grpc::SessionCellExecutionLimits { max_yield_time_ms, max_heap_size_bytes } = limits;
         self.arrival.admit().await.map_err(|_| Refusal::TooManyConnections)?;
-        let limits = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
-        let (session, closed) = Session::open(&self.server, limits)?;
+        let execution = ExecutionLimits { max_yield_time_ms, max_heap_size_bytes };
+        let has_seam = seam.is_some();
+        let cell = seam.and_then(|seam| seam.cell_limits);
+        let (session, closed) =
+            Session::open(&self.server, AskedLimits { execution, cell }, has_seam)?;
         let (events, queue) = self.budget.channel();
         let open = OpenSession::new(session, events);
         let id = open.id.clone();
@@ -159,7 +188,10 @@ impl CodeModeHost for Connection {
             sessions.insert(id.clone(), Arc::clone(&open));
         }
         // A new queue has room, and the event is short.
-        let opened = grpc::SessionOpened { session_id: id.clone() };
+        let opened = grpc::SessionOpened {
+            session_id: id.clone(),
+            cellblock_seam: has_seam.then_some(true),
+        };
         let _ = open.event(session_event::Event::Opened(opened)).await;
         self.tasks.spawn(open.send_closings(closed));
         let (sessions, tasks) = (Arc::clone(&self.sessions), self.tasks.clone());
@@ -237,9 +269,16 @@ impl CodeModeHost for Connection {
     ) -> Result<Response<Self::ExecuteStream>, Status> {
         let mut request = request.into_inner();
         let open = self.session(&request.session_id)?;
+        let addition: Option<SeamExecute> = decoded(request.cellblock_seam_json.as_deref())?;
+        let (mut until_frontier, mut wants_value) = (false, false);
+        if let Some(addition) = addition {
+            (until_frontier, wants_value) = (addition.until_frontier, addition.wants_value);
+            open.session.take_over_stored(addition.stored)?;
+        }
         let execution_id = std::mem::take(&mut request.execution_id);
         open.use_id("execution_id", &execution_id)?;
-        let program = cellblock::ExecuteRequest::try_from(request).map_err(Refusal::from)?;
+        let mut program = cellblock::ExecuteRequest::try_from(request).map_err(Refusal::from)?;
+        program.wants_value = wants_value;
         let cell = open.session.admit(&program)?;
         let cell_id = cell.cell_id().clone();
         open.started(cell_id.clone(), execution_id.clone());
@@ -248,8 +287,8 @@ impl CodeModeHost for Connection {
         let abandoned =
             Abandoned { cell: Some(open.session.request(cell_id)), tasks: self.tasks.clone() };
         let running = self.tasks.spawn(async move {
-            let response = cell.execute(program).await.map(RuntimeResponse::from);
-            (response, cell)
+            let program = seam::Program { request: program, until_frontier };
+            (cell.execute(program).await, cell)
         });
         let outcome = async move {
             let (response, _cell) =
@@ -270,8 +309,17 @@ impl CodeModeHost for Connection {
         &self,
         request: Request<grpc::WaitRequest>,
     ) -> Result<Response<grpc::WaitResponse>, Status> {
-        let grpc::WaitRequest { session_id, cell_id, wait_id, yield_time_ms } =
-            request.into_inner();
+        let grpc::WaitRequest {
+            session_id,
+            cell_id,
+            wait_id,
+            yield_time_ms,
+            cellblock_until_frontier,
+        } = request.into_inner();
+        let until = match cellblock_until_frontier {
+            Some(true) => seam::Wait::Frontier,
+            _ => seam::Wait::Yield(yield_time_ms),
+        };
         let open = self.session(&session_id)?;
         open.use_id("wait_id", &wait_id)?;
         let cell = open.cell_request(cell_id)?;
@@ -279,11 +327,11 @@ impl CodeModeHost for Connection {
         let _in_flight =
             open.waits.insert(wait_id, wait.clone()).map_err(|_| Refusal::TooManyRequests)?;
         let _ended = wait.ended.drop_guard();
-        // Here and not in a task: a client that gives up ends it, and leaves its output to
+        // Here and not in a task: a client that goes away ends it, and leaves its output to
         // the next request.
         let outcome = tokio::select! {
             biased;
-            outcome = cell.wait(yield_time_ms) => outcome?,
+            outcome = cell.wait(until) => outcome?,
             () = wait.cancelled.cancelled() => return Err(Refusal::Cancelled.into()),
         };
         answer(cell, outcome)
@@ -320,16 +368,21 @@ fn answer(
     cell: CellRequest,
     outcome: TimedWaitOutcome,
 ) -> Result<Response<grpc::WaitResponse>, Status> {
-    let outcome = WaitOutcome::from(outcome);
     let kept = match &outcome {
-        WaitOutcome::LiveCell(response) => Some(response.clone()),
-        WaitOutcome::MissingCell(_) => None,
+        TimedWaitOutcome::LiveCell(response) => Some(response.clone().into()),
+        TimedWaitOutcome::MissingCell(_) => None,
     };
     let answer = grpc::WaitResponse::from(outcome);
     check_size(&answer)?;
     let mut response = Response::new(answer);
     response.extensions_mut().insert(Delivery::new(cell, kept));
     Ok(response)
+}
+
+/// An addition to a message, from JSON.
+fn decoded<T: DeserializeOwned>(json: Option<&[u8]>) -> Result<Option<T>, Refusal> {
+    let decoded = json.map(serde_json::from_slice).transpose();
+    decoded.map_err(|error| Refusal::Malformed(grpc::Malformed::Addition(error)))
 }
 
 /// An answer that is too long for a message fails alone.

@@ -2,8 +2,9 @@
 //! host of its programs.
 
 use super::super::REMEMBERED_IDS;
+use super::super::metrics::RunningCall;
 use super::super::outgoing::{Gone, Receiver, Sender, Slot};
-use super::super::session::{CellRequest, Session};
+use super::super::session::{CellRequest, Closing, Session};
 use crate::in_flight::{InFlight, NotInserted};
 use crate::protocol::frame::{FrameError, MAX_BYTES};
 use crate::protocol::grpc::{self, session_event};
@@ -130,7 +131,7 @@ impl OpenSession {
     }
 
     /// Sends an event. One for a client that has dropped the stream is lost.
-    pub(super) async fn event(&self, event: session_event::Event) -> Result<(), String> {
+    pub(super) async fn event(&self, event: session_event::Event) -> Result<(), FrameError> {
         let event = grpc::SessionEvent { event: Some(event) };
         let bytes = fits(&event)?;
         let events = lock(&self.events).clone();
@@ -140,12 +141,29 @@ impl OpenSession {
         Ok(())
     }
 
+    /// Sends a client that takes all of the seam that a cell has ended.
+    async fn send_ended(&self, cell_id: CellId) {
+        let execution = lock(&self.executions).get(&cell_id).map(|each| each.id.clone());
+        if let Some(execution_id) = execution.filter(|_| self.session.has_seam()) {
+            let ended = grpc::CellEnded { execution_id, cell_id: cell_id.to_string() };
+            // It is two identifiers: it fits.
+            let _ = self.event(session_event::Event::CellblockCellEnded(ended)).await;
+        }
+    }
+
     /// Sends the client each cell that is closed.
     pub(super) async fn send_closings(
         self: Arc<Self>,
-        mut closed: mpsc::UnboundedReceiver<CellId>,
+        mut closings: mpsc::UnboundedReceiver<Closing>,
     ) {
-        while let Some(cell_id) = closed.recv().await {
+        while let Some(closing) = closings.recv().await {
+            let cell_id = match closing {
+                Closing::Ended(cell_id) => {
+                    self.send_ended(cell_id).await;
+                    continue;
+                }
+                Closing::Closed(cell_id) => cell_id,
+            };
             let execution = lock(&self.executions).remove(&cell_id);
             if let Some(Execution { id: execution_id, calls }) = execution {
                 let closed = grpc::CellClosed {
@@ -246,6 +264,7 @@ impl CodeModeTurnHost for ClientTurnHost {
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
+        let _running = RunningCall::start();
         let cancelled = || CALL_CANCELLED.to_owned();
         let open = self.open.upgrade().ok_or_else(cancelled)?;
         let id = new_id();
@@ -274,7 +293,7 @@ impl CodeModeTurnHost for ClientTurnHost {
                 input_json: input.map(Bytes::from),
                 sequence: 0,
             };
-            let bytes = fits(&call)?;
+            let bytes = fits(&call).map_err(|error| error.to_string())?;
             let slot = subscription
                 .reserve(bytes)
                 .await
@@ -290,7 +309,8 @@ impl CodeModeTurnHost for ClientTurnHost {
         };
         if answered.is_none() && sent {
             let call = grpc::ToolCallCancelled { invocation_id: id };
-            open.event(session_event::Event::ToolCallCancelled(call)).await?;
+            // It is two identifiers: it fits.
+            let _ = open.event(session_event::Event::ToolCallCancelled(call)).await;
         }
         answered.unwrap_or_else(|| Err(cancelled()))
     }
@@ -316,7 +336,9 @@ impl CodeModeTurnHost for ClientTurnHost {
         // What was sent is delivered: the client delivers it before it closes the cell.
         tokio::select! {
             biased;
-            sent = open.event(session_event::Event::Notification(notification)) => sent,
+            sent = open.event(session_event::Event::Notification(notification)) => {
+                sent.map_err(|error| error.to_string())
+            }
             () = cancellation.cancelled() => Err(cancelled()),
         }
     }
@@ -330,9 +352,9 @@ impl CodeModeTurnHost for ClientTurnHost {
 
 /// Bytes of a message, which must not be longer than the client reads: a longer one would
 /// end the stream.
-fn fits(message: &impl Message) -> Result<usize, String> {
+fn fits(message: &impl Message) -> Result<usize, FrameError> {
     let bytes = message.encoded_len();
-    if bytes > MAX_BYTES { Err(FrameError::TooLong.to_string()) } else { Ok(bytes) }
+    if bytes > MAX_BYTES { Err(FrameError::TooLong) } else { Ok(bytes) }
 }
 
 /// An identifier that nobody can guess.

@@ -1,76 +1,31 @@
 //! The cells of a session: those that live, and results that wait to be fetched.
 //!
-//! The one lock of the backend is here, held for a look-up or a move. Delivering
+//! The one lock of a backend's cells is here, held for a look-up or a move. Delivering
 //! a result and taking the cell off the list happen under it, so that a caller
 //! finds the cell, or its result, or neither; never a gap.
 
 use super::account::Charge;
 use super::answer::{Answer, Command, Content, Reply};
-use super::imports::Outbox;
-use crate::backend::{
-    CellId, CellInfo, CellReport, CellState, CodeModeError, ContentItem, RuntimeResponse,
-};
+use super::status::CellStatus;
+use crate::backend::{CellId, CellInfo, CellReport, CodeModeError, ContentItem, RuntimeResponse};
 use crate::limits::SessionLimits;
 use crate::recent::RecentSet;
 use crate::support::lock;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+
+/// Commands that may wait for a cell's task; it takes them before all else.
+const COMMANDS: usize = 8;
 
 /// Results dropped unread whose ids are remembered, for the notice.
 const EVICTED_REMEMBERED: usize = 1_024;
-
-/// What a cell's task and everybody else know of it.
-#[derive(Debug)]
-pub(super) struct Shared {
-    /// When the cell was admitted.
-    pub(super) started: Instant,
-    /// What the guest has sent, and its totals.
-    pub(super) outbox: Arc<Outbox>,
-    /// A [`CellState`], written by the cell's task.
-    state: AtomicU8,
-    /// Where a program waits that nothing can wake: a stuck cell stays so.
-    stuck_at: OnceLock<Option<String>>,
-}
-
-impl Shared {
-    pub(super) fn new(outbox: Arc<Outbox>) -> Self {
-        let state = AtomicU8::new(CellState::Running as u8);
-        Self { started: Instant::now(), outbox, state, stuck_at: OnceLock::new() }
-    }
-
-    pub(super) fn set_state(&self, state: CellState) {
-        self.state.store(state as u8, Ordering::Relaxed);
-    }
-
-    /// The program waits for something that cannot come.
-    pub(super) fn note_stuck_at(&self, place: Option<String>) {
-        // The first place stays: it cannot have moved.
-        let _ = self.stuck_at.set(place);
-    }
-
-    pub(super) fn is_stuck(&self) -> bool {
-        self.stuck_at.get().is_some()
-    }
-
-    fn state(&self) -> CellState {
-        match self.state.load(Ordering::Relaxed) {
-            state if state == CellState::Running as u8 => CellState::Running,
-            state if state == CellState::Waiting as u8 => CellState::Waiting,
-            state if state == CellState::Stuck as u8 => CellState::Stuck,
-            _ => CellState::Ending,
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Entry {
     /// Order of admission, for lists.
     number: u64,
-    /// What the cell's task and everybody else know of it.
-    shared: Arc<Shared>,
+    status: Arc<CellStatus>,
     /// Answers that were given but never arrived, oldest first.
     undelivered: VecDeque<Answer>,
     stage: Stage,
@@ -96,50 +51,74 @@ struct Cells {
     closed: bool,
 }
 
-/// What a cell comes to.
-pub(super) struct Conclusion {
-    pub(super) response: RuntimeResponse,
-    /// What the cell is charged for the response.
-    pub(super) charge: Charge,
+/// A cell's last response.
+#[derive(Debug)]
+pub struct Conclusion {
+    /// The response.
+    pub response: RuntimeResponse,
+    /// What the cell is charged for it.
+    pub charge: Charge,
 }
 
-/// The cells of one session.
+/// The cells of one session. Clones are handles to the same cells.
+#[derive(Clone, Debug)]
+pub struct Registry(Arc<Shared>);
+
 #[derive(Debug)]
-pub(super) struct Registry(Mutex<Cells>);
+struct Shared {
+    cells: Mutex<Cells>,
+    /// Cells that may live at one time.
+    live: usize,
+    /// Results that may wait to be fetched.
+    unread: usize,
+    /// Bytes of output that they may hold together.
+    unread_bytes: usize,
+}
 
 /// Where a request for a cell goes.
+#[allow(clippy::large_enum_variant, reason = "one is made for a request and taken apart at once")]
 pub(super) enum Found {
-    Live(mpsc::Sender<Command>, Arc<Shared>),
+    Live(mpsc::Sender<Command>, Arc<CellStatus>),
     Answer(Answer),
     /// There is no such cell; the text says more.
     Missing(&'static str),
 }
 
 impl Registry {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(Cells {
+    /// A session without cells.
+    pub fn new(limits: &SessionLimits) -> Self {
+        let cells = Cells {
             entries: HashMap::new(),
             unread: VecDeque::new(),
             live: 0,
             admitted: 0,
             evicted: RecentSet::new(EVICTED_REMEMBERED),
             closed: false,
+        };
+        Self(Arc::new(Shared {
+            cells: Mutex::new(cells),
+            live: limits.cells,
+            unread: limits.unread_results,
+            unread_bytes: limits.unread_bytes,
         }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Cells> {
         // Nothing that can panic runs under the lock.
-        lock(&self.0)
+        lock(&self.0.cells)
     }
 
-    /// Admits a new cell.
-    pub(super) fn admit(
+    /// Admits a new cell: its entry, and the commands of its callers. Both belong to the
+    /// cell's task.
+    ///
+    /// # Errors
+    /// [`CodeModeError::ShuttingDown`], [`CodeModeError::CellExists`] and
+    /// [`CodeModeError::TooManyCells`].
+    pub fn admit(
         &self,
         id: &CellId,
-        shared: Arc<Shared>,
-        commands: mpsc::Sender<Command>,
-        limits: &SessionLimits,
-    ) -> Result<(), CodeModeError> {
+        status: &Arc<CellStatus>,
+    ) -> Result<(LiveEntry, mpsc::Receiver<Command>), CodeModeError> {
         let mut cells = self.lock();
         if cells.closed {
             return Err(CodeModeError::ShuttingDown);
@@ -147,16 +126,18 @@ impl Registry {
         if cells.entries.contains_key(id) {
             return Err(CodeModeError::CellExists(id.clone()));
         }
-        if cells.live >= limits.cells {
-            return Err(CodeModeError::TooManyCells { limit: limits.cells });
+        if cells.live >= self.0.live {
+            return Err(CodeModeError::TooManyCells { limit: self.0.live });
         }
         cells.live += 1;
         cells.admitted += 1;
         let number = cells.admitted;
-        let stage = Stage::Live(commands);
-        let entry = Entry { number, shared, undelivered: VecDeque::new(), stage };
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let (status, stage) = (Arc::clone(status), Stage::Live(sender));
+        let entry = Entry { number, status, undelivered: VecDeque::new(), stage };
         cells.entries.insert(id.clone(), entry);
-        Ok(())
+        let entry = LiveEntry { registry: self.clone(), id: id.clone(), ended: false };
+        Ok((entry, commands))
     }
 
     /// Finds a cell; an answer that waits for it is taken.
@@ -181,23 +162,15 @@ impl Registry {
                 Found::Answer(answer)
             }
             (None, Stage::Live(commands)) => {
-                Found::Live(commands.clone(), Arc::clone(&entry.shared))
+                Found::Live(commands.clone(), Arc::clone(&entry.status))
             }
             // Cannot happen: an ended cell leaves the list with its last answer.
             (None, Stage::Ended) => Found::Missing(""),
         }
     }
 
-    /// The cell has ended. `conclude` runs in the same moment; what it returns goes to the
-    /// first of `replies`, and the others receive a copy. Without any it stays for the next
-    /// observer.
-    pub(super) fn end(
-        &self,
-        id: &CellId,
-        replies: Vec<Reply>,
-        conclude: impl FnOnce() -> Conclusion,
-        limits: &SessionLimits,
-    ) {
+    /// See [`LiveEntry::end`].
+    fn end(&self, id: &CellId, replies: Vec<Reply>, conclude: impl FnOnce() -> Conclusion) {
         let mut cells = self.lock();
         let Conclusion { response, charge } = conclude();
         cells.live = cells.live.saturating_sub(1);
@@ -220,18 +193,30 @@ impl Registry {
         if entry.undelivered.is_empty() {
             cells.entries.remove(id);
         } else {
-            cells.keep_unread(id.clone(), limits);
+            cells.keep_unread(id.clone(), &self.0);
+        }
+    }
+
+    /// See [`LiveEntry::fail`].
+    fn fail(&self, id: &CellId, replies: Vec<Reply>, error: Option<&CodeModeError>) {
+        let mut cells = self.lock();
+        cells.live = cells.live.saturating_sub(1);
+        if let Some(entry) = cells.entries.get_mut(id) {
+            entry.stage = Stage::Ended;
+            if entry.undelivered.is_empty() {
+                cells.entries.remove(id);
+            } else {
+                cells.keep_unread(id.clone(), &self.0);
+            }
+        }
+        // A reply that is dropped makes its caller ask again, and find that there is no cell.
+        for (reply, error) in replies.into_iter().zip(error.into_iter().cycle()) {
+            let _ = reply.send(Err(error.clone()));
         }
     }
 
     /// Takes back an answer whose receiver went away before it looked.
-    pub(super) fn give_back(
-        &self,
-        id: &CellId,
-        answer: Answer,
-        shared: &Arc<Shared>,
-        limits: &SessionLimits,
-    ) {
+    pub(super) fn give_back(&self, id: &CellId, answer: Answer, status: &Arc<CellStatus>) {
         let mut cells = self.lock();
         if let Some(entry) = cells.entries.get_mut(id) {
             entry.undelivered.push_front(answer);
@@ -239,12 +224,12 @@ impl Registry {
             cells.admitted += 1;
             let entry = Entry {
                 number: cells.admitted,
-                shared: Arc::clone(shared),
+                status: Arc::clone(status),
                 undelivered: VecDeque::from([answer]),
                 stage: Stage::Ended,
             };
             cells.entries.insert(id.clone(), entry);
-            cells.keep_unread(id.clone(), limits);
+            cells.keep_unread(id.clone(), &self.0);
         }
     }
 
@@ -260,27 +245,62 @@ impl Registry {
     }
 
     /// Every cell that lives or is unread, in the order of their start.
-    pub(super) fn list(&self) -> Vec<CellInfo> {
+    pub fn list(&self) -> Vec<CellInfo> {
         let cells = self.lock();
         let mut list: Vec<_> = cells.entries.iter().collect();
         list.sort_by_key(|(_, entry)| entry.number);
         list.into_iter()
-            .map(|(id, entry)| CellInfo {
-                cell_id: id.clone(),
-                state: match entry.stage {
-                    Stage::Live(_) => entry.shared.state(),
-                    Stage::Ended => CellState::Finished,
-                },
-                age: entry.shared.started.elapsed(),
-                calls_in_flight: entry.shared.outbox.calls_in_flight(),
-                stuck_at: entry.shared.stuck_at.get().cloned().flatten(),
-            })
+            .map(|(id, entry)| entry.status.info(id.clone(), matches!(entry.stage, Stage::Ended)))
             .collect()
     }
 
     /// Admits no cell from now on.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.lock().closed = true;
+    }
+}
+
+/// A living cell's place in the registry, which belongs to the cell's task. Dropped before
+/// the cell's end, which is when the task died or its runtime was shut down, it ends the
+/// cell for its callers with [`CodeModeError::EndedUnexpectedly`].
+#[derive(Debug)]
+pub struct LiveEntry {
+    registry: Registry,
+    id: CellId,
+    ended: bool,
+}
+
+impl LiveEntry {
+    /// Ends the cell. `conclude` runs in the same moment; what it returns goes to the
+    /// first of `replies`, and the others receive a copy. Without any it stays for the next
+    /// caller.
+    pub fn end(mut self, replies: Vec<Reply>, conclude: impl FnOnce() -> Conclusion) {
+        self.ended = true;
+        self.registry.end(&self.id, replies, conclude);
+    }
+
+    /// Ends the cell without a last response: `replies` receive the error, and without one
+    /// their callers find that there is no such cell. What was answered before and not
+    /// received stays.
+    pub fn fail(mut self, replies: Vec<Reply>, error: Option<&CodeModeError>) {
+        self.ended = true;
+        self.registry.fail(&self.id, replies, error);
+    }
+}
+
+impl Drop for LiveEntry {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let response = RuntimeResponse::Result {
+            cell_id: self.id.clone(),
+            content_items: Vec::new(),
+            error_text: Some(CodeModeError::EndedUnexpectedly.to_string()),
+            report: CellReport::default(),
+        };
+        let conclude = || Conclusion { response, charge: Charge::default() };
+        self.registry.end(&self.id, Vec::new(), conclude);
     }
 }
 
@@ -293,7 +313,7 @@ impl Entry {
 
 impl Cells {
     /// Notes that a cell ended unread, and drops the oldest results above the limits.
-    fn keep_unread(&mut self, id: CellId, limits: &SessionLimits) {
+    fn keep_unread(&mut self, id: CellId, limits: &Shared) {
         let Self { entries, unread, evicted, .. } = self;
         let ended =
             |id: &CellId| entries.get(id).is_some_and(|entry| matches!(entry.stage, Stage::Ended));
@@ -303,7 +323,7 @@ impl Cells {
             unread.iter().map(|id| entries.get(id).map_or(0, Entry::bytes)).collect();
         let mut bytes: usize = sizes.iter().sum();
         for size in sizes {
-            let few = unread.len() <= limits.unread_results;
+            let few = unread.len() <= limits.unread;
             if few && (bytes <= limits.unread_bytes || unread.len() == 1) {
                 break;
             }

@@ -10,18 +10,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bytes that a host holds for one cell, and how many it may.
 #[derive(Debug)]
-pub(super) struct Account {
+pub struct Account {
     held: AtomicUsize,
     limit: usize,
 }
 
 impl Account {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    /// An account that may hold `limit` bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { held: AtomicUsize::new(0), limit })
     }
 
     /// Charges the account; `None` when the bytes do not fit.
-    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(Charge { account: Some(Arc::clone(self)), bytes })
@@ -34,21 +35,21 @@ impl Account {
     }
 
     /// Bytes that may be held.
-    pub(super) fn limit(&self) -> usize {
+    pub fn limit(&self) -> usize {
         self.limit
     }
 }
 
 /// Bytes charged to an account until this is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Charge {
+pub struct Charge {
     account: Option<Arc<Account>>,
     bytes: usize,
 }
 
 impl Charge {
     /// Takes over another charge on the same account.
-    pub(super) fn add(&mut self, mut other: Self) {
+    pub fn add(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
         if self.account.is_none() {
             self.account = other.account.take();

@@ -3,23 +3,23 @@
 //! Two tasks: one reads and dispatches, one writes. What breaks the protocol, or the
 //! stream, fails every request.
 
-use super::cell::{RemoteCell, RemoteSession};
+mod delegates;
+
+use super::cell::CellHandle;
 use super::connection::{
-    Answer, ConnectError, ConnectionError, Failure, HostConnection, Lifeline, WaitId, Waiting,
+    Answer, ConnectError, ConnectionError, Failure, HostConnection, HostResponse, Lifeline,
+    Program, Wait, WaitId, Waiting,
 };
+use super::session::RemoteSession;
 use crate::in_flight::InFlight;
-use crate::protocol::frame::{self, FrameError};
+use crate::protocol::frame;
 use crate::protocol::{
-    ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, LIMITS_CAPABILITY,
-    MAX_VALUE_DEPTH, OperationRequest, OperationValue, Outcome, Refusal, TimedResponse, VERSION,
+    ClientMessage, ExecutionLimits, HostMessage, LIMITS_CAPABILITY, OperationRequest,
+    OperationValue, Outcome, Refusal, SEAM_CAPABILITY, SeamExecute, SeamOpen, StoredDelta,
+    TimedResponse, VERSION,
 };
-use cellblock::support::is_shallow_text;
-use cellblock::{
-    BoxFuture, CellId, CodeModeError, ExecuteRequest, RuntimeResponse, ToolResult, WaitOutcome,
-    WaitRequest,
-};
+use cellblock::{CellId, CellLimits, CodeModeError, WaitRequest};
 use futures_util::StreamExt;
-use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -41,6 +41,8 @@ struct State {
     lifeline: Lifeline,
     /// Whether the host takes limits of a session.
     takes_limits: bool,
+    /// Whether the host has what this project adds to the protocol.
+    has_seam: bool,
     last_id: AtomicI64,
     /// Requests of this side. The host bounds them.
     requests: InFlight<i64, Pending>,
@@ -52,7 +54,7 @@ struct State {
 enum Pending {
     Operation(oneshot::Sender<Result<OperationValue, Failure>>),
     /// An execute is answered twice: when its cell has an id, and with its first response.
-    Execute(Arc<RemoteSession>, Arc<RemoteCell>, oneshot::Sender<Result<RuntimeResponse, Failure>>),
+    Execute(Arc<RemoteSession>, CellHandle, oneshot::Sender<Result<HostResponse, Failure>>),
 }
 
 impl FramedConnection {
@@ -73,6 +75,7 @@ impl FramedConnection {
             outgoing,
             lifeline: Lifeline::default(),
             takes_limits: capabilities.iter().any(|each| each == LIMITS_CAPABILITY),
+            has_seam: capabilities.iter().any(|each| each == SEAM_CAPABILITY),
             last_id: AtomicI64::new(0),
             requests: InFlight::new(usize::MAX),
             delegates: InFlight::new(usize::MAX),
@@ -97,11 +100,11 @@ impl FramedConnection {
         )
     }
 
-    fn outcome(&self, answer: Answer<OperationValue>) -> Answer<WaitOutcome> {
+    fn outcome(&self, answer: Answer<OperationValue>) -> Answer<HostResponse> {
         let state = Arc::clone(&self.0);
         Box::pin(async move {
             match answer.await? {
-                OperationValue::WaitCompleted { outcome } => Ok(outcome.into()),
+                OperationValue::WaitCompleted { outcome } => outcome.try_into(),
                 other => {
                     let what = format!("a wait was answered with {other:?}");
                     state.fail(ConnectionError::Protocol(what));
@@ -119,7 +122,7 @@ async fn shake_hands<R: AsyncRead + Unpin>(
     let hello = ClientMessage::Hello {
         supported_versions: vec![VERSION],
         required_capabilities: Vec::new(),
-        optional_capabilities: vec![LIMITS_CAPABILITY.to_owned()],
+        optional_capabilities: vec![LIMITS_CAPABILITY.to_owned(), SEAM_CAPABILITY.to_owned()],
     };
     let hello = frame::encode(&hello).map_err(|error| error.to_string())?;
     output.write_all(&hello).await.map_err(|error| error.to_string())?;
@@ -150,7 +153,16 @@ impl HostConnection for FramedConnection {
         self.0.fail(reason);
     }
 
-    fn open(&self, session: Arc<RemoteSession>, limits: ExecutionLimits) -> Answer<()> {
+    fn open(
+        &self,
+        session: Arc<RemoteSession>,
+        limits: ExecutionLimits,
+        cell: Option<CellLimits>,
+    ) -> Answer<()> {
+        if cell.is_some() && !self.0.has_seam {
+            let refused = CodeModeError::Unsupported("limits of this kind");
+            return Box::pin(std::future::ready(Err(Failure::Refused(refused))));
+        }
         let limited = limits != ExecutionLimits::default();
         if limited && !self.0.takes_limits {
             let why = "code-mode session provider does not support resource limits".to_owned();
@@ -163,6 +175,7 @@ impl HostConnection for FramedConnection {
         let (_, answer) = self.operation(OperationRequest::Open {
             session_id: session_id.clone(),
             cell_execution_limits: limited.then_some(limits),
+            seam: cell.map(|cell| SeamOpen { cell_limits: Some(cell) }),
         });
         Box::pin(async move {
             answer.await.map(drop).inspect_err(|_| state.lifeline.remove(&session_id))
@@ -172,25 +185,25 @@ impl HostConnection for FramedConnection {
     fn execute(
         &self,
         session: Arc<RemoteSession>,
-        cell: Arc<RemoteCell>,
-        request: ExecuteRequest,
-    ) -> Answer<RuntimeResponse> {
-        let (initial, answer) = oneshot::channel();
-        let session_id = session.id().to_owned();
+        cell: CellHandle,
+        program: Program,
+    ) -> Answer<HostResponse> {
         let state = Arc::clone(&self.0);
-        let request = OperationRequest::Execute { session_id, request };
-        let sent =
-            state.request(state.next_id(), Pending::Execute(session, cell, initial), request);
         Box::pin(async move {
-            sent.await?;
+            let answer = state.execute(session, cell, program).await?;
             answer.await.unwrap_or_else(|_| Err(state.lifeline.failure()))
         })
     }
 
-    fn wait(&self, session: &RemoteSession, cell_id: CellId, yield_time_ms: u64) -> Waiting {
+    fn wait(&self, session: &RemoteSession, cell_id: CellId, wait: Wait) -> Waiting {
+        let (yield_time_ms, until_frontier) = match wait {
+            Wait::Yield(yield_time_ms) => (yield_time_ms, false),
+            Wait::Frontier => (0, true),
+        };
         let (id, answer) = self.operation(OperationRequest::Wait {
             session_id: session.id().to_owned(),
             request: WaitRequest { cell_id, yield_time_ms },
+            until_frontier,
         });
         Waiting { id: WaitId::Framed(id), answer: self.outcome(answer) }
     }
@@ -202,7 +215,7 @@ impl HostConnection for FramedConnection {
         }
     }
 
-    fn terminate(&self, session: &RemoteSession, cell_id: CellId) -> Answer<WaitOutcome> {
+    fn terminate(&self, session: &RemoteSession, cell_id: CellId) -> Answer<HostResponse> {
         let session_id = session.id().to_owned();
         let (_, answer) = self.operation(OperationRequest::Terminate { session_id, cell_id });
         self.outcome(answer)
@@ -265,6 +278,51 @@ impl State {
         }
     }
 
+    /// Sends a program, with what of the stored values the host does not have; its first
+    /// response goes to the receiver.
+    async fn execute(
+        self: &Arc<Self>,
+        session: Arc<RemoteSession>,
+        cell: CellHandle,
+        program: Program,
+    ) -> Result<oneshot::Receiver<Result<HostResponse, Failure>>, Failure> {
+        let session_id = session.id().to_owned();
+        let (initial, answer) = oneshot::channel();
+        let pending = Pending::Execute(Arc::clone(&session), cell, initial);
+        let id = self.next_id();
+        if !self.has_seam {
+            let request =
+                OperationRequest::Execute { session_id, request: program.plain()?, seam: None };
+            self.request(id, pending, request).await?;
+            return Ok(answer);
+        }
+        // A writer that has ended has failed the connection.
+        let place = self.outgoing.reserve().await.map_err(|_| self.lifeline.failure())?;
+        self.requests.put(id, pending).map_err(|_| self.lifeline.failure())?;
+        let now = program.stored.to_json();
+        // The host takes changes over in the order in which they are sent: they are found
+        // out and queued in one go.
+        let mut known = session.known_values();
+        let seam = SeamExecute {
+            stored: StoredDelta::between(known.as_ref(), &now),
+            until_frontier: program.until_frontier,
+            wants_value: program.request.wants_value,
+        };
+        let request =
+            OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };
+        match frame::encode(&ClientMessage::Request { id, request }) {
+            Ok(frame) => {
+                place.send(frame);
+                *known = Some(now);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.requests.complete(&id);
+                Err(Failure::Refused(CodeModeError::InvalidRequest(error.to_string())))
+            }
+        }
+    }
+
     async fn send(&self, message: &ClientMessage) {
         match frame::encode(message) {
             Ok(frame) => {
@@ -290,6 +348,12 @@ impl State {
                 // is taken out here no answer is sent.
                 if let Some(cancelled) = self.delegates.complete(&id) {
                     cancelled.cancel();
+                }
+                Ok(())
+            }
+            HostMessage::CellEnded { session_id, cell_id } => {
+                if let Some(session) = self.lifeline.session(&session_id) {
+                    session.ended(cell_id.as_ref());
                 }
                 Ok(())
             }
@@ -342,70 +406,6 @@ impl State {
         let _ = initial.send(result.map_err(|text: String| Failure::read(&text)));
         Ok(())
     }
-
-    fn delegate(
-        self: &Arc<Self>,
-        id: i64,
-        session: &RemoteSession,
-        request: DelegateRequest,
-    ) -> Result<(), ConnectionError> {
-        let key = match &request {
-            DelegateRequest::InvokeTool { invocation } => invocation.cell_id.to_string(),
-            DelegateRequest::Notify { cell_id, .. } => cell_id.to_string(),
-        };
-        let cancelled = match &request {
-            DelegateRequest::InvokeTool { .. } => session.call_token(&key),
-            DelegateRequest::Notify { .. } => session.notification_token(&key),
-        };
-        let Ok(in_flight) = self.delegates.insert(id, cancelled.clone()) else {
-            return Err(ConnectionError::Protocol(format!(
-                "the delegate request {id} was made twice"
-            )));
-        };
-        let state = Arc::clone(self);
-        match request {
-            DelegateRequest::InvokeTool { invocation } => {
-                let reply = move |result: Result<ToolResult, String>| -> BoxFuture<'static, ()> {
-                    Box::pin(async move {
-                        state.reply(id, result.and_then(tool_result)).await;
-                        drop(in_flight);
-                    })
-                };
-                session.invoke(&key, invocation, cancelled, Box::new(reply));
-            }
-            DelegateRequest::Notify { call_id, text, .. } => {
-                let reply = move |result: Result<(), String>| -> BoxFuture<'static, ()> {
-                    Box::pin(async move {
-                        let delivered = result.map(|()| DelegateValue::NotificationDelivered {});
-                        state.reply(id, delivered).await;
-                        drop(in_flight);
-                    })
-                };
-                session.notify(&key, call_id, text, cancelled, Box::new(reply));
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers the host, unless it has cancelled what it asked for.
-    async fn reply(&self, id: i64, result: Result<DelegateValue, String>) {
-        if self.delegates.complete(&id).is_none() {
-            return;
-        }
-        let respond = |result| ClientMessage::DelegateResponse { id, result };
-        let frame = match frame::encode(&respond(Outcome::from(result))) {
-            Err(error @ FrameError::TooLong) => frame::encode(&respond(Outcome::Error {
-                message: format!("tool result is too large: {error}"),
-            })),
-            frame => frame,
-        };
-        match frame {
-            Ok(frame) => {
-                let _ = self.outgoing.send(frame).await;
-            }
-            Err(error) => self.fail(ConnectionError::Protocol(error.to_string())),
-        }
-    }
 }
 
 impl Failure {
@@ -416,18 +416,6 @@ impl Failure {
             refusal => Self::Refused(refusal.into()),
         }
     }
-}
-
-/// A tool's result as an answer, unless it nests too deeply for the host to read.
-fn tool_result(result: ToolResult) -> Result<DelegateValue, String> {
-    let json =
-        result.into_json(frame::MAX_BYTES).map_err(|error| format!("tool result is {error}"))?;
-    if !is_shallow_text(&json, MAX_VALUE_DEPTH) {
-        return Err(format!("tool result is nested more than {MAX_VALUE_DEPTH} levels deep"));
-    }
-    // It is valid: the result was checked, or was made from a value.
-    let result = RawValue::from_string(json).map_err(|error| error.to_string())?;
-    Ok(DelegateValue::ToolResult { result })
 }
 
 /// Reads until the stream ends or breaks.

@@ -8,26 +8,28 @@ use tokio::sync::oneshot;
 
 /// Output that nobody has received yet.
 #[derive(Debug, Default)]
-pub(super) struct Content {
-    pub(super) items: Vec<ContentItem>,
+pub struct Content {
+    /// The items, oldest first.
+    pub items: Vec<ContentItem>,
     /// What the cell is charged for the items.
-    pub(super) charge: Charge,
+    pub charge: Charge,
 }
 
 impl Content {
-    pub(super) fn push(&mut self, item: ContentItem, charge: Charge) {
+    /// Adds an item.
+    pub fn push(&mut self, item: ContentItem, charge: Charge) {
         self.items.push(item);
         self.charge.add(charge);
     }
 
     /// Puts earlier output in front.
-    pub(super) fn prepend(&mut self, mut earlier: Self) {
+    pub fn prepend(&mut self, mut earlier: Self) {
         earlier.append(std::mem::take(self));
         *self = earlier;
     }
 
     /// Puts later output behind.
-    pub(super) fn append(&mut self, mut later: Self) {
+    pub fn append(&mut self, mut later: Self) {
         self.items.append(&mut later.items);
         self.charge.add(later.charge);
     }
@@ -35,7 +37,7 @@ impl Content {
 
 /// An answer to an observer.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub enum Answer {
     /// The cell still runs. The response's content is charged for.
     Yielded(RuntimeResponse, Charge),
     /// The program waits, frozen: output, and the calls since the last frontier.
@@ -46,7 +48,7 @@ pub(super) enum Answer {
 
 impl Answer {
     /// The output, which stays in the answer.
-    pub(super) fn items(&self) -> &[ContentItem] {
+    pub fn items(&self) -> &[ContentItem] {
         match self {
             Self::Yielded(response, _) | Self::Ended(response, _) => response.content_items(),
             Self::Pending(content, _) => &content.items,
@@ -54,7 +56,7 @@ impl Answer {
     }
 
     /// The output alone.
-    pub(super) fn into_content(self) -> Content {
+    pub fn into_content(self) -> Content {
         match self {
             Self::Yielded(response, charge) | Self::Ended(response, charge) => {
                 Content { items: response.into_content(), charge }
@@ -65,11 +67,11 @@ impl Answer {
 }
 
 /// Where an answer, or the reason why there is none, goes.
-pub(super) type Reply = oneshot::Sender<Result<Answer, CodeModeError>>;
+pub type Reply = oneshot::Sender<Result<Answer, CodeModeError>>;
 
 /// What an observer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Until {
+pub enum Until {
     /// A yield of the program's, or this time.
     Yield(Duration),
     /// The program waits for something outside.
@@ -78,7 +80,9 @@ pub(super) enum Until {
 
 /// A request to a living cell.
 #[derive(Debug)]
-pub(super) enum Command {
+pub enum Command {
+    /// A caller waits for the cell.
     Observe(Until, Reply),
+    /// A caller terminates the cell.
     Terminate(Reply),
 }

@@ -1,0 +1,357 @@
+//! What a cell has running on this side: nested calls and notifications.
+//!
+//! Each is a task of its own in one join set, which the cell's task polls. Calls run side by
+//! side, notifications one after the other. What no worker serves yet waits for one. A tool
+//! that panics ends its own call alone, and every call ends exactly once.
+
+use crate::backend::{BoxFuture, CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
+use crate::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED};
+use crate::turns::CurrentTurn;
+use futures_util::FutureExt;
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// How long calls that were dropped have to notice.
+const ABORT_GRACE: Duration = Duration::from_millis(100);
+
+/// Receives the outcome of a notification, in the notification's task.
+pub type Delivered = Box<dyn FnOnce(Result<(), String>) -> BoxFuture<'static, ()> + Send>;
+
+/// What happens to callbacks.
+#[derive(Debug)]
+pub enum Next<R> {
+    /// A call has ended.
+    CallEnded(R),
+    /// A notification has ended, or a call that was dropped.
+    Ended,
+    /// Nothing of the cell runs any more, or what does cannot be stopped. Only after
+    /// [`Callbacks::begin_closing`].
+    Closed,
+}
+
+enum Done<R> {
+    Call(R),
+    Notification,
+}
+
+/// A notification that waits for those before it.
+struct Waiting {
+    call_id: String,
+    text: String,
+    cancellation: CancellationToken,
+    delivered: Delivered,
+}
+
+/// The time that calls have to end.
+#[derive(Clone, Copy)]
+struct Closing {
+    until: Instant,
+    /// Those that still run were dropped where they await.
+    aborted: bool,
+}
+
+/// The callbacks of one cell. `R` is the outcome of a call, as the cell's task receives it.
+///
+/// Dropping it drops what still runs.
+pub struct Callbacks<R> {
+    cell_id: CellId,
+    /// The worker that serves, if there is one.
+    turn: CurrentTurn,
+    /// Asks calls to end.
+    calls: CancellationToken,
+    /// Asks notifications to end.
+    notifications: CancellationToken,
+    /// Ends notifications that wait for a worker.
+    undeliverable: CancellationToken,
+    /// Calls, and the notification that is being delivered, each a task of its own.
+    running: JoinSet<Done<R>>,
+    /// The task that delivers a notification, while one does.
+    notifying: Option<Id>,
+    /// Notifications that come after it.
+    waiting: VecDeque<Waiting>,
+    /// Set once the calls were asked to end for good.
+    closing: Option<Closing>,
+}
+
+impl<R: Send + 'static> Callbacks<R> {
+    /// No callbacks yet; those to come are served by the session's workers.
+    pub fn new(cell_id: CellId, turn: CurrentTurn) -> Self {
+        Self {
+            cell_id,
+            turn,
+            calls: CancellationToken::new(),
+            notifications: CancellationToken::new(),
+            undeliverable: CancellationToken::new(),
+            running: JoinSet::new(),
+            notifying: None,
+            waiting: VecDeque::new(),
+            closing: None,
+        }
+    }
+
+    /// Is cancelled when the cell's calls are asked to end.
+    pub fn calls_token(&self) -> &CancellationToken {
+        &self.calls
+    }
+
+    /// Is cancelled when the cell's notifications are asked to end.
+    pub fn notifications_token(&self) -> &CancellationToken {
+        &self.notifications
+    }
+
+    /// Starts a call. `finish` receives its outcome in the call's own task, once, unless the
+    /// cell is closed before.
+    pub fn call<F>(
+        &mut self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+        finish: impl FnOnce(Result<ToolResult, String>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = R> + Send,
+    {
+        let serving = self.serving();
+        self.running.spawn(async move {
+            let result = match serving.before(&cancellation, None).await {
+                Some(host) => invoke(host, call, cancellation).await,
+                None => Err(CALL_CANCELLED.to_owned()),
+            };
+            Done::Call(finish(result).await)
+        });
+    }
+
+    /// Delivers a notification after those before it. `delivered` receives its outcome,
+    /// unless it is dropped before.
+    pub fn notify(
+        &mut self,
+        call_id: String,
+        text: String,
+        cancellation: CancellationToken,
+        delivered: Delivered,
+    ) {
+        self.waiting.push_back(Waiting { call_id, text, cancellation, delivered });
+        self.next_notification();
+    }
+
+    /// Whether nothing runs: no event can come of it.
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether a notification is being delivered, or waits for a worker.
+    pub fn is_notifying(&self) -> bool {
+        self.notifying.is_some()
+    }
+
+    /// Whether [`Callbacks::next`] has anything to wait for.
+    pub fn has_next(&self) -> bool {
+        !self.running.is_empty() || self.closing.is_some()
+    }
+
+    /// The next thing to happen. Only while there is something to wait for. Dropped, it
+    /// loses nothing.
+    pub async fn next(&mut self) -> Next<R> {
+        loop {
+            let Some(Closing { until, aborted }) = self.closing else {
+                return match self.running.join_next_with_id().await {
+                    Some(joined) => self.ended(joined),
+                    None => std::future::pending().await,
+                };
+            };
+            tokio::select! {
+                biased;
+                joined = self.running.join_next_with_id() => return match joined {
+                    Some(joined) => self.ended(joined),
+                    None => Next::Closed,
+                },
+                // A call that blocks its thread cannot be ended, only left.
+                () = sleep_until(until) => if aborted { return Next::Closed },
+            }
+            self.running.abort_all();
+            self.closing = Some(Closing { until: Instant::now() + ABORT_GRACE, aborted: true });
+        }
+    }
+
+    /// A call that has ended already, if any: keeps batches large.
+    pub fn try_next(&mut self) -> Option<R> {
+        loop {
+            let joined = self.running.try_join_next_with_id()?;
+            if let Next::CallEnded(end) = self.ended(joined) {
+                return Some(end);
+            }
+        }
+    }
+
+    /// Asks calls to end.
+    pub fn cancel_calls(&self) {
+        self.calls.cancel();
+    }
+
+    /// Asks notifications to end, and drops those that wait for others.
+    pub fn cancel_notifications(&mut self) {
+        self.notifications.cancel();
+        self.waiting.clear();
+    }
+
+    /// Asks calls and notifications to end.
+    pub fn cancel_all(&mut self) {
+        self.cancel_calls();
+        self.cancel_notifications();
+    }
+
+    /// Drops notifications that no worker takes.
+    pub fn drop_undeliverable(&mut self) {
+        if self.turn.host().is_none() {
+            self.undeliverable.cancel();
+        }
+    }
+
+    /// Asks calls to end. Those that have not after `grace` are dropped where they await.
+    pub fn begin_closing(&mut self, grace: Duration) {
+        self.cancel_calls();
+        self.closing = Some(Closing { until: Instant::now() + grace, aborted: false });
+    }
+
+    /// Tells the turn's host that the cell is closed. A host that panics there loses the
+    /// message and nothing else.
+    pub fn cell_closed(&self) {
+        if let Some(host) = self.turn.host()
+            && catch_unwind(AssertUnwindSafe(|| host.cell_closed(&self.cell_id))).is_err()
+        {
+            tracing::error!("a turn's host panicked when cell {} was closed", self.cell_id);
+        }
+    }
+
+    fn serving(&self) -> Serving {
+        match self.turn.host() {
+            Some(host) => Serving::Now(host),
+            None => Serving::Later(self.turn.clone()),
+        }
+    }
+
+    fn next_notification(&mut self) {
+        if self.notifying.is_some() {
+            return;
+        }
+        let Some(Waiting { call_id, text, cancellation, delivered }) = self.waiting.pop_front()
+        else {
+            return;
+        };
+        let (serving, cell_id) = (self.serving(), self.cell_id.clone());
+        let undeliverable = self.undeliverable.clone();
+        let task = self.running.spawn(async move {
+            let result = match serving.before(&cancellation, Some(&undeliverable)).await {
+                Some(host) => deliver(host, call_id, cell_id.clone(), text, cancellation).await,
+                None if undeliverable.is_cancelled() => Err("no turn is active".to_owned()),
+                None => Err(NOTIFICATION_CANCELLED.to_owned()),
+            };
+            if let Err(error) = &result {
+                tracing::warn!(
+                    "failed to deliver code mode notification for cell {cell_id}: {error}"
+                );
+            }
+            delivered(result).await;
+            Done::Notification
+        });
+        self.notifying = Some(task.id());
+    }
+
+    fn ended(&mut self, joined: Result<(Id, Done<R>), JoinError>) -> Next<R> {
+        let task = match joined {
+            Ok((_, Done::Call(end))) => return Next::CallEnded(end),
+            Ok((task, Done::Notification)) => task,
+            // It was dropped.
+            Err(error) => error.id(),
+        };
+        if self.notifying == Some(task) {
+            self.notifying = None;
+            self.next_notification();
+        }
+        Next::Ended
+    }
+}
+
+impl<R> fmt::Debug for Callbacks<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callbacks")
+            .field("cell_id", &self.cell_id)
+            .field("running", &self.running.len())
+            .field("waiting", &self.waiting.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The worker that a callback is for.
+enum Serving {
+    Now(Arc<dyn CodeModeTurnHost>),
+    /// The first that starts.
+    Later(CurrentTurn),
+}
+
+impl Serving {
+    /// The worker's host; `None` when one of the tokens was cancelled first.
+    async fn before(
+        self,
+        cancellation: &CancellationToken,
+        other: Option<&CancellationToken>,
+    ) -> Option<Arc<dyn CodeModeTurnHost>> {
+        let mut turn = match self {
+            Self::Now(host) => return Some(host),
+            Self::Later(turn) => turn,
+        };
+        let other = async {
+            match other {
+                Some(token) => token.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let serving = async {
+            loop {
+                if let Some(host) = turn.host() {
+                    return host;
+                }
+                turn.changed().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            host = serving => Some(host),
+            () = cancellation.cancelled() => None,
+            () = other => None,
+        }
+    }
+}
+
+/// Calls a tool.
+async fn invoke(
+    host: Arc<dyn CodeModeTurnHost>,
+    call: CodeModeNestedToolCall,
+    cancellation: CancellationToken,
+) -> Result<ToolResult, String> {
+    let cell_id = call.cell_id.clone();
+    let running = async { host.invoke_tool(call, cancellation).await };
+    AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("a tool panicked in cell {cell_id}");
+        Err("code mode tool task panicked".to_owned())
+    })
+}
+
+/// Delivers a notification to its host.
+async fn deliver(
+    host: Arc<dyn CodeModeTurnHost>,
+    call_id: String,
+    cell_id: CellId,
+    text: String,
+    cancellation: CancellationToken,
+) -> Result<(), String> {
+    let running = async { host.notify(call_id, cell_id, text, cancellation).await };
+    AssertUnwindSafe(running)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err("code mode notification task panicked".to_owned()))
+}

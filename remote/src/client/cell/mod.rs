@@ -1,0 +1,290 @@
+//! One cell on a host: the task that owns it on this side.
+//!
+//! The task has at most one answer on its way from the host: to the execution, or to a wait
+//! that it made for a caller. It answers the caller with it. A caller that goes away leaves
+//! the wait cancelled, and output that came all the same is kept for the next. Nested calls
+//! and notifications run here. The cell ends once its last answer has come, the host has
+//! closed it, and nothing of it runs on this side any more.
+//!
+//! `handle` is what the connection knows of the task, `callers` what its callers ask for,
+//! `end` how it ends.
+
+mod callers;
+mod end;
+mod handle;
+
+pub(super) use handle::{CellHandle, Event, Reply};
+
+use super::connection::{Answer, ConnectionError, Failure, HostResponse, Program, WaitId};
+use super::session::{Connected, Session};
+use callers::Observer;
+use cellblock::cells::{self, Callbacks, CellStatus, Command, Content, LiveEntry, Next, Until};
+use cellblock::{CellId, CellReport, CellState, ExecuteRequest, StoredValues};
+use end::{Outcome, Stage};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+/// How long an answer may take to travel, beyond the time it was asked to take.
+pub(super) const TRANSPORT: Duration = Duration::from_mins(1);
+
+/// An answer that is on its way from the host.
+struct OnItsWay {
+    answer: Answer<HostResponse>,
+    /// Names the wait; `None` for an execution, which cannot be cancelled.
+    wait: Option<WaitId>,
+    /// The host was asked to cancel the wait.
+    cancelled: bool,
+}
+
+/// The task's state.
+struct RemoteCell {
+    handle: CellHandle,
+    session: Arc<Session>,
+    /// The connection that the cell is on, once there is one.
+    connected: Arc<OnceLock<Connected>>,
+    /// What others see of the cell.
+    status: Arc<CellStatus>,
+    /// Requests of callers.
+    commands: mpsc::Receiver<Command>,
+    /// What the connection receives.
+    events: mpsc::UnboundedReceiver<Event>,
+    /// Nested calls and notifications.
+    callbacks: Callbacks<()>,
+    /// The caller that waits, if one does.
+    observer: Option<Observer>,
+    /// The caller that terminates the cell, if one does.
+    terminator: Option<cells::Reply>,
+    /// The answer to the execution or to a wait.
+    answer: Option<OnItsWay>,
+    /// The answer to a termination, and when it must have come.
+    termination: Option<(Answer<HostResponse>, Instant)>,
+    /// The host has said that it does not know the cell, while another answer is on its way.
+    missing: bool,
+    /// The host has said that the cell has ended.
+    has_ended: bool,
+    /// Output that no caller has received yet.
+    content: Content,
+    /// The program is frozen, and has made these calls: no caller has received that yet.
+    frontier: Option<Vec<u64>>,
+    /// What the cell has used so far, from the newest response.
+    report: CellReport,
+    /// The caller's values, which the program reads and writes.
+    stored: StoredValues,
+    /// How the cell has ended, and when that was known.
+    outcome: Option<(Outcome, Instant)>,
+    stage: Stage,
+}
+
+/// What a new cell is made from.
+pub(super) struct Start {
+    /// Its place in the registry.
+    pub(super) entry: LiveEntry,
+    pub(super) id: CellId,
+    pub(super) request: ExecuteRequest,
+    pub(super) stored: StoredValues,
+    pub(super) session: Arc<Session>,
+    pub(super) status: Arc<CellStatus>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    /// What the first caller waits for, and where its answer goes.
+    pub(super) first: (Until, cells::Reply),
+}
+
+/// Runs a cell to its end.
+pub(super) async fn run(start: Start) {
+    let Start { entry, id, request, stored, session, status, commands, first } = start;
+    let callbacks = Callbacks::new(id.clone(), session.turns.watch());
+    let (handle, events) = CellHandle::new(id, &callbacks);
+    let connected = Arc::new(OnceLock::<Connected>::new());
+    let executing = {
+        let (session, handle, slot) =
+            (Arc::clone(&session), handle.clone(), Arc::clone(&connected));
+        let until_frontier = first.0 == Until::Frontier;
+        let program = Program { request, stored: stored.clone(), until_frontier };
+        async move {
+            let connected = session.connected().await?;
+            let Connected { connection, remote } = slot.get_or_init(|| connected);
+            connection.execute(Arc::clone(remote), handle, program).await
+        }
+    };
+    let mut cell = RemoteCell {
+        handle,
+        session,
+        connected,
+        status,
+        commands,
+        events,
+        callbacks,
+        observer: None,
+        terminator: None,
+        answer: Some(OnItsWay { answer: Box::pin(executing), wait: None, cancelled: false }),
+        termination: None,
+        missing: false,
+        has_ended: false,
+        content: Content::default(),
+        frontier: None,
+        report: CellReport::default(),
+        stored,
+        outcome: None,
+        stage: Stage::Running,
+    };
+    cell.observer = Some(Observer::first(first.0, first.1));
+    cell.run_to_close().await;
+    cell.close(entry);
+}
+
+impl RemoteCell {
+    /// Turns the loop until the cell has ended, and nothing of it runs any more.
+    async fn run_to_close(&mut self) {
+        let shutdown = self.session.shutdown.clone();
+        let mut ending = false;
+        while self.outcome.is_none() || self.stage != Stage::Closed {
+            if matches!(self.stage, Stage::Draining(_)) && !self.callbacks.is_notifying() {
+                self.begin_closing();
+            }
+            let yields_at = self.yields_at();
+            let patience = self.patience().map(|(at, _)| at);
+            let drained_at = match self.stage {
+                Stage::Draining(at) => Some(at),
+                _ => None,
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled(), if !ending => {
+                    ending = true;
+                    self.end();
+                }
+                Some(command) = self.commands.recv() => match command {
+                    Command::Observe(until, reply) => self.observe(until, reply),
+                    Command::Terminate(reply) => self.terminate(reply),
+                },
+                observed = answered(&mut self.answer), if self.answer.is_some() => {
+                    let cancelled = self.answer.take().is_some_and(|answer| answer.cancelled);
+                    self.answered(observed, cancelled);
+                }
+                outcome = terminated(&mut self.termination), if self.termination.is_some() => {
+                    self.termination = None;
+                    self.terminated(outcome);
+                }
+                () = gone(&mut self.observer), if self.observer.is_some() => self.observer_left(),
+                () = at(yields_at), if yields_at.is_some() => self.answer_with_content(),
+                Some(event) = self.events.recv() => self.event(event),
+                next = self.callbacks.next(),
+                    if self.stage != Stage::Closed && self.callbacks.has_next() => match next {
+                        Next::CallEnded(()) => self.call_ended(),
+                        Next::Ended => {}
+                        Next::Closed => self.stage = Stage::Closed,
+                    },
+                () = at(drained_at), if drained_at.is_some() => {
+                    self.callbacks.cancel_all();
+                    self.begin_closing();
+                }
+                () = at(patience), if patience.is_some() => self.out_of_patience(),
+            }
+        }
+    }
+
+    /// When the host must have answered or closed the cell, and what it has failed to do
+    /// if it has not.
+    fn patience(&self) -> Option<(Instant, ConnectionError)> {
+        if let Some((_, until)) = self.termination {
+            return Some((until, ConnectionError::TimedOut("terminate")));
+        }
+        if let Some((_, at)) = self.outcome {
+            let not_closed = self.stage == Stage::Running;
+            return not_closed.then_some((at + TRANSPORT, ConnectionError::NotClosed));
+        }
+        let observer = self.observer.as_ref()?;
+        let waits = observer.asked && self.answer.as_ref().is_some_and(|each| each.wait.is_some());
+        waits.then_some((observer.deadline + TRANSPORT, ConnectionError::TimedOut("wait")))
+    }
+
+    fn out_of_patience(&mut self) {
+        if let (Some((_, reason)), Some(Connected { connection, .. })) =
+            (self.patience(), self.connected.get())
+        {
+            connection.fail(reason);
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Invoke(mut call, cancellation, reply) => {
+                call.cell_id = self.handle.id.clone();
+                self.status.call_started();
+                self.publish_state();
+                self.callbacks.call(call, cancellation, reply);
+                // The runtime keeps the task that was spawned last for this thread, and wakes
+                // no other for it. A tool that blocks would then hold up the connection, if
+                // this thread is the one that listens to it; so the call is not the last.
+                tokio::spawn(std::future::ready(()));
+            }
+            Event::Notify { call_id, text, cancellation, reply } => {
+                self.callbacks.notify(call_id, text, cancellation, reply);
+            }
+            Event::Ended => {
+                self.has_ended = true;
+                self.ask_anew();
+            }
+            Event::Closed => self.host_closed(),
+            Event::Lost => {
+                self.callbacks.cancel_all();
+                self.begin_closing();
+                let failure = self
+                    .connected
+                    .get()
+                    .map_or(Failure::Lost(ConnectionError::Dropped), |connected| {
+                        connected.connection.lifeline().failure()
+                    });
+                self.failed(failure);
+            }
+        }
+    }
+
+    fn call_ended(&mut self) {
+        self.status.call_ended();
+        self.publish_state();
+    }
+
+    fn publish_state(&self) {
+        if self.outcome.is_none() {
+            let waits = self.status.calls_in_flight() > 0;
+            self.status.set_state(if waits { CellState::Waiting } else { CellState::Running });
+        }
+    }
+}
+
+/// The answer that is on its way.
+async fn answered(answer: &mut Option<OnItsWay>) -> Result<HostResponse, Failure> {
+    match answer {
+        Some(on_its_way) => on_its_way.answer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The answer to a termination.
+async fn terminated(
+    termination: &mut Option<(Answer<HostResponse>, Instant)>,
+) -> Result<HostResponse, Failure> {
+    match termination {
+        Some((answer, _)) => answer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when the observer has gone away.
+async fn gone(observer: &mut Option<Observer>) {
+    match observer {
+        Some(observer) => observer.reply.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns at an instant; never without one.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,133 @@
+//! What hosts and clients of this project add to the messages, once both have agreed on it:
+//! see [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY).
+
+use cellblock::{CellLimits, CellReport, ProgramValue};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Additions to opening a session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeamOpen {
+    /// Limits of the session's cells. Each counts where it is narrower than the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell_limits: Option<CellLimits>,
+}
+
+/// Additions to an execute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeamExecute {
+    /// What the session's stored values differ in from those of the execute before. The
+    /// host takes it over whether or not it admits the program.
+    #[serde(default, skip_serializing_if = "StoredDelta::is_empty")]
+    pub stored: StoredDelta,
+    /// Whether the program is to be frozen where it waits for something outside.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub until_frontier: bool,
+    /// As [`ExecuteRequest::wants_value`](cellblock::ExecuteRequest::wants_value).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wants_value: bool,
+}
+
+/// A change of stored values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StoredDelta {
+    /// All other keys are gone: the host has nothing of them, or its client does not know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
+    /// Keys that are new or have another value; each value is JSON text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set: BTreeMap<String, Arc<str>>,
+    /// Keys that are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+}
+
+/// Additions to a response.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeamResponse {
+    /// What the cell has used, and how it ended.
+    pub report: CellReport,
+    /// Keys that the program stored, with the last response; each value is JSON text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stored: BTreeMap<String, Arc<str>>,
+    /// With a `Yielded`: the program is frozen where it waits, and has made these nested
+    /// calls since it was frozen before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_tool_call_ids: Option<Vec<String>>,
+}
+
+impl SeamResponse {
+    /// Bytes that came from a cell.
+    pub(crate) fn carried_bytes(&self) -> usize {
+        let value = match &self.report.value {
+            Some(ProgramValue::Json(text) | ProgramValue::Refused(text)) => text.len(),
+            Some(ProgramValue::Stored { .. }) | None => 0,
+        };
+        self.stored.iter().map(|(key, json)| key.len() + json.len()).sum::<usize>() + value
+    }
+}
+
+impl StoredDelta {
+    /// What `now` differs in from `before`; `None` is not known.
+    pub(crate) fn between(
+        before: Option<&HashMap<String, Arc<str>>>,
+        now: &HashMap<String, Arc<str>>,
+    ) -> Self {
+        let Some(before) = before else {
+            let set = now.iter().map(|(key, json)| (key.clone(), Arc::clone(json))).collect();
+            return Self { replace: true, set, removed: Vec::new() };
+        };
+        let same = |key: &String, json: &Arc<str>| {
+            before.get(key).is_some_and(|old| Arc::ptr_eq(old, json) || old == json)
+        };
+        let set = now.iter().filter(|(key, json)| !same(key, json));
+        Self {
+            replace: false,
+            set: set.map(|(key, json)| (key.clone(), Arc::clone(json))).collect(),
+            removed: before.keys().filter(|key| !now.contains_key(*key)).cloned().collect(),
+        }
+    }
+
+    /// Changes values accordingly.
+    pub(crate) fn apply(self, values: &mut HashMap<String, Arc<str>>) {
+        if self.replace {
+            values.clear();
+        }
+        for key in &self.removed {
+            values.remove(key);
+        }
+        values.extend(self.set);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.replace && self.set.is_empty() && self.removed.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delta_makes_one_set_of_values_of_another() {
+        let values = |pairs: &[(&str, &str)]| -> HashMap<String, Arc<str>> {
+            pairs.iter().map(|(key, json)| ((*key).to_owned(), Arc::from(*json))).collect()
+        };
+        let before = values(&[("same", "1"), ("changed", "1"), ("gone", "1")]);
+        let now = values(&[("same", "1"), ("changed", "2"), ("new", "[1]")]);
+        let delta = StoredDelta::between(Some(&before), &now);
+        assert_eq!((delta.set.len(), delta.removed.len()), (2, 1));
+        let mut applied = before;
+        delta.apply(&mut applied);
+        assert_eq!(applied, now);
+        assert!(StoredDelta::between(Some(&applied), &now).is_empty());
+        let mut other = values(&[("other", "1")]);
+        StoredDelta::between(None, &now).apply(&mut other);
+        assert_eq!(other, now);
+    }
+}

@@ -1,0 +1,3 @@
+function assert(truth, message) {
+  if (truth !== true) throw new Test262Error(message);
+}

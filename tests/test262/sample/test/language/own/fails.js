@@ -1,0 +1,6 @@
+/*---
+description: what fails
+flags:
+  - onlyStrict
+---*/
+assert(1 === 2, "mine");

@@ -1,0 +1,8 @@
+/*---
+description: a module
+flags: [module, async]
+---*/
+await null;
+assert(this === undefined);
+Promise.resolve().then(() => $DONE());
+export {};

@@ -1,0 +1,5 @@
+/*---
+description: a script that is never done
+flags: [async]
+---*/
+Promise.resolve();
