@@ -234,7 +234,7 @@ fn read_shown<'js>(
         skeleton.push_str("yMd");
     }
     if !asked && matches!(about, About::Time | About::All) {
-        skeleton.push_str("jms");
+        skeleton.push_str("Jms");
     }
     Ok((Shown::Fields(skeleton), None))
 }

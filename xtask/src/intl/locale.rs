@@ -137,13 +137,16 @@ impl Locale {
                 ("cl", &decimals["long"]["decimalFormat"]),
                 ("cc", &currency["short"]["standard"]),
             ] {
-                let magnitudes: Vec<_> = (3..=14)
+                let mut magnitudes: Vec<_> = (3..=19)
                     .map(|zeros| {
                         let prefix = format!("1{}-count-", "0".repeat(zeros));
                         plurals(patterns, &prefix)
                     })
                     .collect();
-                if magnitudes.iter().any(|patterns| !patterns.is_empty()) {
+                while magnitudes.last().is_some_and(String::is_empty) {
+                    magnitudes.pop();
+                }
+                if !magnitudes.is_empty() {
                     let joined = magnitudes.join(&RECORD.to_string());
                     put(&mut self.core, format!("{key}.{system}"), joined);
                 }

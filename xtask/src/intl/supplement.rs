@@ -100,6 +100,12 @@ pub fn is_subtag(key: &str) -> bool {
     ["lk.", "la.", "sa.", "ta.", "va.", "ua."].iter().any(|prefix| key.starts_with(prefix))
 }
 
+/// Whether a key is of the names of zones, for which the zones themselves do not ask.
+pub fn is_of_zones(key: &str) -> bool {
+    ["zm.", "mz.", "zr.", "zc.", "pz."].iter().any(|prefix| key.starts_with(prefix))
+        || key == "zones"
+}
+
 /// Reads everything but the locales and the zones' transitions.
 pub fn read(source: &Source, languages: &[&str]) -> Result<Values> {
     let mut out = Supplement(Values::new());

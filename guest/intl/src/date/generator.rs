@@ -83,7 +83,8 @@ impl Generator {
 
     fn new(data: Data, calendar: Calendar) -> Self {
         let mut generator = Self { entries: Vec::new(), data, calendar };
-        for item in ["G", "y", "Q", "M", "w", "W", "E", "d", "D", "F", "H", "m", "s", "S", "v"] {
+        for item in ["G", "y", "Q", "M", "w", "W", "E", "d", "D", "F", "a", "H", "m", "s", "S", "v"]
+        {
             generator.add(item, None);
         }
         let (dates, times) = (styles(data, calendar, "df"), styles(data, calendar, "tf"));

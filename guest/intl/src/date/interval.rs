@@ -278,16 +278,16 @@ fn ignores(pattern: &str, field: Field) -> bool {
 /// The skeleton with a single letter for the hour, and a day period no wider than ICU
 /// leaves it.
 fn one_hour(skeleton: &str) -> String {
-    let periods = skeleton.matches('B').count();
+    let period = match skeleton.matches('B').count() {
+        0..3 => 1,
+        3 | 4 => 3,
+        _ => 5,
+    };
     let mut out = String::new();
     for letter in skeleton.chars() {
-        let again = out.ends_with(letter);
         match letter {
-            'h' | 'H' | 'k' | 'K' if again => {}
-            'B' if again => {}
-            'B' => {
-                repeat(&mut out, 'B', if periods < 3 { 1 } else { if periods < 5 { 3 } else { 5 } })
-            }
+            'h' | 'H' | 'k' | 'K' | 'B' if out.ends_with(letter) => {}
+            'B' => repeat(&mut out, 'B', period),
             _ => out.push(letter),
         }
     }

@@ -64,6 +64,11 @@ impl DateTimeFormat {
                     with_cycle(&generator.best(&skeleton, asker), *hour_cycle)
                 }
             }
+            // An hour that nobody asked for keeps the letter that the locale's pattern has.
+            Shown::Fields(skeleton) if skeleton.contains('J') => {
+                let letter = if hour_cycle.is_twelve() { "h" } else { "H" };
+                generator.best(&skeleton.replace('J', letter), asker)
+            }
             Shown::Fields(skeleton) => {
                 let skeleton = skeleton.replace('j', &hour_cycle.letter().to_string());
                 with_cycle(&generator.best(&skeleton, asker), *hour_cycle)

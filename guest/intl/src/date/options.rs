@@ -59,7 +59,7 @@ pub enum Style {
 pub enum Shown {
     /// Styles of the date and of the time.
     Styles(Option<Style>, Option<Style>),
-    /// A skeleton of fields, its hour written `j`.
+    /// A skeleton of fields. Its hour is `j`, or `J` where none was asked for.
     Fields(String),
 }
 

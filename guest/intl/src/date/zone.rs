@@ -1,7 +1,7 @@
 //! Time zones: their names, and what they are ahead of UTC at any moment.
 
 use super::calendar::{civil, days_of};
-use crate::data::{self, UNIT, leb128, supplement};
+use crate::data::{self, leb128, supplement};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -95,8 +95,7 @@ impl Zone {
         if name.len() > 40 || !name.is_ascii() {
             return None;
         }
-        let entry = supplement(&format!("zi.{}", name.to_ascii_lowercase()))?;
-        let (canonical, _) = entry.split_once(UNIT)?;
+        let canonical = supplement(&format!("zi.{}", name.to_ascii_lowercase()))?;
         if matches!(canonical, "Etc/UTC" | "Etc/GMT" | "GMT" | "UTC") {
             return Some(Self::utc());
         }
@@ -122,6 +121,13 @@ impl Zone {
         let after = self.offset_at(local + DAY);
         let fits = |offset: Offset| self.offset_at(local - i64::from(offset.seconds)) == offset;
         if fits(before) || !fits(after) { before } else { after }
+    }
+
+    /// The same where a time that came twice is the second.
+    pub(super) fn last_offset_of_local(&self, local: i64) -> Offset {
+        let after = self.offset_at(local + 86_400);
+        let fits = self.offset_at(local - i64::from(after.seconds)) == after;
+        if fits { after } else { self.offset_of_local(local) }
     }
 
     /// The last change at or before a moment and the first one after it: when, and the
@@ -336,4 +342,63 @@ fn time(rest: &mut &str) -> Option<i32> {
         seconds += number(rest)? as i32 * unit;
     }
     Some(if negative { -seconds } else { seconds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minutes(name: &str, seconds: i64) -> i32 {
+        Zone::parse(name).expect("a zone").offset_at(seconds).seconds / 60
+    }
+
+    #[test]
+    fn zones_have_their_history_and_their_rules() {
+        assert_eq!(minutes("Europe/Berlin", 1_700_000_000), 60);
+        assert_eq!(minutes("europe/berlin", 1_720_000_000), 120);
+        // The rule that holds after the last change of the tables.
+        assert_eq!(minutes("America/New_York", 4_000_000_000), -240);
+        assert_eq!(minutes("Australia/Sydney", 4_000_000_000), 600);
+        assert_eq!(minutes("Asia/Kathmandu", 0), 330);
+        assert_eq!(minutes("Pacific/Apia", 1_325_000_000), -600);
+        assert_eq!(minutes("Pacific/Apia", 1_330_000_000), 840);
+        assert_eq!(minutes("-08:30", 0), -510);
+    }
+
+    #[test]
+    fn what_is_no_zone_is_none() {
+        for name in ["", "Mars/Olympus", "+24:00", "+5", "+05:60", "UTC+1", "\u{2212}05", "zi."] {
+            assert_eq!(Zone::parse(name), None, "{name}");
+        }
+        assert_eq!(Zone::parse("gmt").map(|zone| zone.name), Some("UTC".to_owned()));
+        assert_eq!(
+            Zone::parse("pst").map(|zone| zone.name),
+            Some("America/Los_Angeles".to_owned())
+        );
+    }
+
+    #[test]
+    fn local_times_that_are_skipped_or_come_twice_have_an_offset() {
+        let zone = Zone::parse("America/New_York").expect("a zone");
+        let seconds = |days: i64, hour: i64| days * 86_400 + hour * 3600 + 1800;
+        let spring = days_of(2024, 2, 10);
+        assert_eq!(zone.offset_of_local(seconds(spring, 1)).seconds, -5 * 3600);
+        assert_eq!(zone.offset_of_local(seconds(spring, 2)).seconds, -5 * 3600);
+        assert_eq!(zone.offset_of_local(seconds(spring, 3)).seconds, -4 * 3600);
+        let autumn = days_of(2024, 10, 3);
+        assert_eq!(zone.offset_of_local(seconds(autumn, 1)).seconds, -4 * 3600);
+        assert_eq!(zone.last_offset_of_local(seconds(autumn, 1)).seconds, -5 * 3600);
+    }
+
+    #[test]
+    fn every_zone_can_be_read_at_any_time() {
+        let times = [i64::MIN / 4, -8_640_000_000_000, -1, 0, 1 << 31, 8_640_000_000_000];
+        for name in supplement("zones").expect("a list").split(' ') {
+            let Some(zone) = Zone::parse(name) else { panic!("{name}") };
+            for time in times {
+                assert!(zone.offset_at(time).seconds.abs() < 86_400, "{name}");
+                zone.offset_of_local(time);
+            }
+        }
+    }
 }

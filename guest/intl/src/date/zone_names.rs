@@ -108,7 +108,7 @@ fn generic(
 }
 
 fn differs(golden: &Zone, seconds: i64, offset: Offset) -> bool {
-    golden.offset_of_local(seconds + i64::from(offset.seconds)) != offset
+    golden.last_offset_of_local(seconds + i64::from(offset.seconds)) != offset
 }
 
 /// Whether the zone has daylight saving time within half a year of a moment.
