@@ -18,7 +18,16 @@ const BATCH: usize = 100;
 
 #[test]
 fn numbers_and_plurals_are_written_as_recorded() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/intl/numbers.json");
+    assert_answers("numbers.json");
+}
+
+#[test]
+fn dates_and_lists_are_written_as_recorded() {
+    assert_answers("dates.json");
+}
+
+fn assert_answers(file: &str) {
+    let path = format!("{}/intl/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the goldens are there");
     let goldens: Vec<Golden> = serde_json::from_str(&text).expect("the goldens are JSON");
     let mut differing = Vec::new();

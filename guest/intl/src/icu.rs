@@ -60,15 +60,18 @@ where
     M::DataStruct: Deserialize<'static>,
 {
     let bytes = piece(pack, name).ok_or(DataErrorKind::IdentifierNotFound.with_marker(M::INFO))?;
-    let data = postcard::from_bytes(bytes)
-        .map_err(|_| DataErrorKind::Deserialize.with_marker(M::INFO))?;
-    Ok(DataResponse { metadata: DataResponseMetadata::default(), payload: DataPayload::from_owned(data) })
+    let data =
+        postcard::from_bytes(bytes).map_err(|_| DataErrorKind::Deserialize.with_marker(M::INFO))?;
+    Ok(DataResponse {
+        metadata: DataResponseMetadata::default(),
+        payload: DataPayload::from_owned(data),
+    })
 }
 
 /// Whether a pack has a piece.
 pub(crate) fn piece(pack: Pack, name: &str) -> Option<&'static [u8]> {
-    let unpacked =
-        UNPACKED.with_borrow_mut(|packs| *packs.entry(pack).or_insert_with(|| unpack(pack.bytes())));
+    let unpacked = UNPACKED
+        .with_borrow_mut(|packs| *packs.entry(pack).or_insert_with(|| unpack(pack.bytes())));
     let mut rest = unpacked;
     loop {
         let (length, after) = rest.split_first()?;

@@ -7,6 +7,7 @@
 
 pub mod collation;
 pub mod data;
+pub mod date;
 pub mod decimal;
 mod icu;
 pub mod locale;

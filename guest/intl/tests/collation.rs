@@ -23,7 +23,14 @@ fn probe() {
             (false, Sensitivity::Base, Some(CaseFirst::Lower), Some(true)),
             (false, Sensitivity::Accent, None, None),
         ] {
-            let options = Options { locale, numeric, sensitivity, case_first: first, ignore_punctuation: ignore, ..Options::default() };
+            let options = Options {
+                locale,
+                numeric,
+                sensitivity,
+                case_first: first,
+                ignore_punctuation: ignore,
+                ..Options::default()
+            };
             let fast = Collation::new(options.clone());
             let full = Collation::with_tables(options);
             let mut texts = texts();
@@ -32,10 +39,14 @@ fn probe() {
             for step in [1, 2, 3, 7, 50, 1000] {
                 for pair in texts.windows(step + 1) {
                     let (a, b) = (pair[0].as_bytes(), pair[step].as_bytes());
-                    if fast.compare(a, b) != full.compare(a, b) { bad.push((pair[0].clone(), pair[step].clone())); }
+                    if fast.compare(a, b) != full.compare(a, b) {
+                        bad.push((pair[0].clone(), pair[step].clone()));
+                    }
                 }
             }
-            if !bad.is_empty() { println!("{locale} {sensitivity:?} {} {:?}", bad.len(), &bad[..4.min(bad.len())]); }
+            if !bad.is_empty() {
+                println!("{locale} {sensitivity:?} {} {:?}", bad.len(), &bad[..4.min(bad.len())]);
+            }
         }
     }
 }

@@ -66,8 +66,7 @@ fn create<'js>(
     let first = options.word(c"caseFirst", &["upper", "lower", "false"])?;
     let sensitivity = options.choice(c"sensitivity", &SENSITIVITIES)?;
     let punctuation = options.value(c"ignorePunctuation")?;
-    let has_kind =
-        |locale: &str, kind: &str| collation::types(locale).contains(&kind);
+    let has_kind = |locale: &str, kind: &str| collation::types(locale).contains(&kind);
     let is_boolean = |_: &str, value: &str| matches!(value, "true" | "false");
     let is_case = |_: &str, value: &str| matches!(value, "upper" | "lower" | "false");
     let keys = [
@@ -75,7 +74,8 @@ fn create<'js>(
         Key { name: "kf", option: first.map(str::to_owned), known: &is_case },
         Key { name: "kn", option: numeric.map(|on| on.to_string()), known: &is_boolean },
     ];
-    let resolved = resolve_among(&requested, &keys, &|tag| best_available(&tag.base_name()), "en-US");
+    let resolved =
+        resolve_among(&requested, &keys, &|tag| best_available(&tag.base_name()), "en-US");
     let [kind, first, numeric] = <[_; 3]>::try_from(resolved.values).unwrap_or_default();
     let asked = Asked {
         locale: resolved.held,
@@ -159,9 +159,8 @@ pub(super) fn resolved_options<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Retu
         _ if locale.starts_with("zh") => "stroke",
         _ => "default",
     };
-    let punctuation = asked
-        .ignore_punctuation
-        .unwrap_or_else(|| collation::ignores_punctuation(asked.locale));
+    let punctuation =
+        asked.ignore_punctuation.unwrap_or_else(|| collation::ignores_punctuation(asked.locale));
     let first = asked.case_first.unwrap_or_else(|| collation::case_first(asked.locale));
     let boolean = |on: bool| Some(Value::new_bool(ctx.clone(), on));
     js::object(

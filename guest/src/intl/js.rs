@@ -104,12 +104,22 @@ pub(super) fn construct<'js, T: 'static>(
     name: &'static str,
     service: T,
 ) -> Returned<'js> {
+    construct_shared(ctx, new_target, name, Rc::new(service))
+}
+
+/// As [`construct`], of a value that others hold as well.
+pub(super) fn construct_shared<'js, T: 'static>(
+    ctx: &Ctx<'js>,
+    new_target: &Value<'js>,
+    name: &'static str,
+    service: Rc<T>,
+) -> Returned<'js> {
     let own = match new_target.as_object() {
         Some(target) => engine::get(ctx, target, c"prototype")?,
         None => Value::new_undefined(ctx.clone()),
     };
     let prototype = if own.is_object() { own } else { prototype(ctx, name)? };
-    new_object(ctx, &prototype, Rc::new(service))
+    new_object(ctx, &prototype, service)
 }
 
 /// The value that an object of `Intl` holds, when it is of that kind.
@@ -174,6 +184,19 @@ pub(super) fn prototype<'js>(ctx: &Ctx<'js>, name: &str) -> Returned<'js> {
     kept.restore(ctx).map(Object::into_value).map_err(|_| Thrown::caught(ctx))
 }
 
+/// The time of a `Date`, `None` for anything else. Nothing of the program's runs.
+pub(super) fn date_value<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Option<f64> {
+    // SAFETY: the value is alive.
+    if !unsafe { qjs::JS_IsDate(value.as_raw()) } {
+        return None;
+    }
+    let get_time = prototype(ctx, DATE_VALUE).ok()?.into_function()?;
+    engine::call_with(ctx, &get_time, value, &[]).ok()?.as_number()
+}
+
+/// The name under which the engine's `Date.prototype.getTime` is kept.
+pub(super) const DATE_VALUE: &str = "Date.prototype.getTime";
+
 /// A `TypeError`.
 pub(super) fn type_error<'js>(ctx: &Ctx<'js>, message: &str) -> Thrown<'js> {
     throw(ctx, message, |ctx, text| {
@@ -220,7 +243,13 @@ pub(super) fn shown<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> String {
         return "function".to_owned();
     }
     if value.is_object() {
-        return "#<Object>".to_owned();
+        let known = PROTOTYPES.with_borrow(|list| {
+            let same = |kept: &rquickjs::Persistent<Object<'static>>| {
+                kept.clone().restore(ctx).is_ok_and(|kept| kept.as_value() == value)
+            };
+            list.iter().find(|(_, kept)| same(kept)).map(|(name, _)| *name)
+        });
+        return format!("#<{}>", known.unwrap_or("Object"));
     }
     if value.is_symbol() {
         return "Symbol()".to_owned();

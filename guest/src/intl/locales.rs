@@ -4,8 +4,14 @@ use super::js::{Js, range_error, strings, to_object, type_error};
 use super::options::Options;
 use crate::engine;
 use crate::globals::{Args, Returned};
+use cellblock_intl::date::zone::Zone;
 use cellblock_intl::locale::{DEFAULT, Held, Tag, best_available};
 use rquickjs::{Ctx, Object, Value};
+
+/// The time zone where a program names none.
+pub(super) fn default_zone() -> Zone {
+    Zone::utc()
+}
 
 /// `CanonicalizeLocaleList`
 pub(super) fn canonical_list<'js>(ctx: &Ctx<'js>, value: Option<&Value<'js>>) -> Js<'js, Vec<Tag>> {
@@ -124,7 +130,11 @@ pub(super) fn resolve_among<Locale: Copy + Named>(
         values.push(value);
     }
     let keywords = name.to_string();
-    Resolved { locale: format!("{}{}", held.name(), keywords.trim_start_matches("und")), held, values }
+    Resolved {
+        locale: format!("{}{}", held.name(), keywords.trim_start_matches("und")),
+        held,
+        values,
+    }
 }
 
 /// `supportedLocalesOf` of a constructor, among the locales that `available` knows.

@@ -4,7 +4,9 @@
 //! [`FUNCTIONS`] lists every function; [`js`] has what they share, [`locales`] and
 //! [`options`] the reading, and each constructor has a file of its own.
 
+mod array;
 mod collator;
+mod date;
 mod js;
 mod locales;
 mod number;
@@ -45,12 +47,14 @@ enum Kind {
     Function,
     /// A method of a built-in prototype, which replaces the engine's own.
     Replacement,
+    /// The same of the prototype that a built-in prototype inherits from.
+    Inherited,
 }
 
 /// One function: whose it is, what it is, its name, its length and what runs it.
 type Function = (&'static CStr, Kind, &'static CStr, c_int, Run);
 
-use Kind::{Callable, Constructor, Getter, Method, Replacement, Static};
+use Kind::{Callable, Constructor, Getter, Inherited, Method, Replacement, Static};
 
 /// Every function. A constructor comes before what belongs to it.
 const FUNCTIONS: &[Function] = &[
@@ -66,6 +70,13 @@ const FUNCTIONS: &[Function] = &[
     (c"Collator", Static, c"supportedLocalesOf", 1, locales::of_collator),
     (c"Collator", Getter, c"compare", 0, collator::get_compare),
     (c"Collator", Method, c"resolvedOptions", 0, collator::resolved_options),
+    (c"DateTimeFormat", Callable, c"DateTimeFormat", 0, date::construct),
+    (c"DateTimeFormat", Static, c"supportedLocalesOf", 1, locales::of_date_time_format),
+    (c"DateTimeFormat", Method, c"resolvedOptions", 0, date::resolved_options),
+    (c"DateTimeFormat", Method, c"formatToParts", 1, date::format_to_parts),
+    (c"DateTimeFormat", Getter, c"format", 0, date::get_format),
+    (c"DateTimeFormat", Method, c"formatRange", 2, date::format_range),
+    (c"DateTimeFormat", Method, c"formatRangeToParts", 2, date::format_range_to_parts),
     (c"PluralRules", Constructor, c"PluralRules", 0, plural::construct),
     (c"PluralRules", Static, c"supportedLocalesOf", 1, locales::of_plural_rules),
     (c"PluralRules", Method, c"select", 1, plural::select),
@@ -74,11 +85,18 @@ const FUNCTIONS: &[Function] = &[
     (c"Number", Replacement, c"toLocaleString", 0, number::number_to_locale_string),
     (c"String", Replacement, c"localeCompare", 1, collator::locale_compare),
     (c"BigInt", Replacement, c"toLocaleString", 0, number::big_int_to_locale_string),
+    (c"Date", Replacement, c"toLocaleString", 0, date::date_to_locale_string),
+    (c"Date", Replacement, c"toLocaleDateString", 0, date::to_locale_date_string),
+    (c"Date", Replacement, c"toLocaleTimeString", 0, date::to_locale_time_string),
+    (c"Array", Replacement, c"toLocaleString", 0, array::to_locale_string),
+    (c"Int8Array", Inherited, c"toLocaleString", 0, array::typed_to_locale_string),
 ];
 
 /// Adds `Intl` to the global scope and replaces the methods of built-ins that follow it.
 pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Js<'js, ()> {
     js::register(ctx);
+    let date = member(ctx, &member(ctx, &ctx.globals(), c"Date")?, c"prototype")?;
+    js::keep_prototype(ctx, js::DATE_VALUE, &member(ctx, &date, c"getTime")?);
     let intl = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
     tag(ctx, &intl, "Intl")?;
     for (at, (owner, kind, name, length, _)) in FUNCTIONS.iter().enumerate() {
@@ -101,8 +119,10 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Js<'js, ()> {
                     engine::define_accessor(ctx, &prototype, name, &function, &none, hidden)?;
                 }
             }
-            Replacement => {
-                let prototype = member(ctx, &member(ctx, &ctx.globals(), owner)?, c"prototype")?;
+            Replacement | Inherited => {
+                let own = member(ctx, &member(ctx, &ctx.globals(), owner)?, c"prototype")?;
+                let inherited = own.get_prototype().filter(|_| *kind == Inherited);
+                let prototype = inherited.unwrap_or(own);
                 engine::define(ctx, &prototype, name, &function, Property::Hidden)?;
             }
         }

@@ -28,6 +28,8 @@ pub struct Locale {
     pub zones: Values,
     /// Names of regions, languages, scripts, currencies.
     pub names: Values,
+    /// Whether the language is English.
+    english: bool,
 }
 
 impl Locale {
@@ -38,15 +40,31 @@ impl Locale {
             units: Values::new(),
             zones: Values::new(),
             names: Values::new(),
+            english: tag == "en" || tag.starts_with("en-"),
         };
         let numbers = source.main("numbers", tag, "numbers.json")?;
         locale.numbers(&numbers["numbers"]);
         let currencies = source.main("numbers", tag, "currencies.json")?;
         locale.currencies(&currencies["numbers"]["currencies"]);
         let dates = source.main("dates", tag, "ca-gregorian.json")?;
-        locale.calendar("g", &dates["dates"]["calendars"]["gregorian"]);
+        let formats = |tag: &str| -> Result<Value> {
+            let mut dates = source.main("dates", tag, "ca-gregorian.json")?;
+            let calendar = &mut dates["dates"]["calendars"]["gregorian"];
+            Ok(calendar["dateTimeFormats"]["availableFormats"].take())
+        };
+        let ancestors: Vec<Value> =
+            source.ancestors(tag)?.iter().map(|tag| formats(tag)).collect::<Result<_>>()?;
+        let mut dates = dates;
+        if tag == "ko" {
+            // The package has the root's AM and PM here, ICU the locale's own.
+            let periods = &mut dates["dates"]["calendars"]["gregorian"]["dayPeriods"]["format"];
+            for half in ["am", "pm"] {
+                periods["abbreviated"][half] = periods["wide"][half].clone();
+            }
+        }
+        locale.calendar("g", &dates["dates"]["calendars"]["gregorian"], &ancestors);
         if BUDDHIST.contains(&tag) {
-            locale.calendar("b", &source.buddhist(tag)?);
+            locale.calendar("b", &source.buddhist(tag)?, &[]);
         }
         let fields = source.main("dates", tag, "dateFields.json")?;
         locale.fields(&fields["dates"]["fields"]);
@@ -67,7 +85,8 @@ impl Locale {
     /// those of CLDR's root, which npm's packages leave out.
     pub fn add_arabic_digits(&mut self, source: &Source) -> Result<()> {
         let arabic = Self::read(source, "ar-EG")?;
-        self.core.insert("sym.arab".to_owned(), arabic.core["sym.arab"].clone());
+        let symbols = String::from_utf8_lossy(&arabic.core["sym.arab"]).replace("أس", "اس");
+        put(&mut self.core, "sym.arab", symbols);
         let patterns =
             ["#,##0.###", "#,##0%", "#,##0.00\u{a0}¤", "#,##0.00\u{a0}¤", "#E0", "{0}–{1}", "~{0}"];
         put(&mut self.core, "pat.arab", list(patterns));
@@ -118,13 +137,16 @@ impl Locale {
                 ("cl", &decimals["long"]["decimalFormat"]),
                 ("cc", &currency["short"]["standard"]),
             ] {
-                let magnitudes: Vec<_> = (3..=14)
+                let mut magnitudes: Vec<_> = (3..=19)
                     .map(|zeros| {
                         let prefix = format!("1{}-count-", "0".repeat(zeros));
                         plurals(patterns, &prefix)
                     })
                     .collect();
-                if magnitudes.iter().any(|patterns| !patterns.is_empty()) {
+                while magnitudes.last().is_some_and(String::is_empty) {
+                    magnitudes.pop();
+                }
+                if !magnitudes.is_empty() {
                     let joined = magnitudes.join(&RECORD.to_string());
                     put(&mut self.core, format!("{key}.{system}"), joined);
                 }
@@ -151,7 +173,8 @@ impl Locale {
         }
     }
 
-    fn calendar(&mut self, prefix: &str, calendar: &Value) {
+    /// Reads a calendar; `ancestors` are the available formats of the locale's parents.
+    fn calendar(&mut self, prefix: &str, calendar: &Value, ancestors: &[Value]) {
         let days = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"].map(str::to_owned).to_vec();
         let count = |n: usize| (1..=n).map(|at| at.to_string()).collect::<Vec<_>>();
         let periods = [
@@ -209,7 +232,22 @@ impl Locale {
                 list(styles.map(|style| text(&patterns[style]))),
             );
         }
-        let available = members(&formats["availableFormats"])
+        // ICU reads a locale's own formats before those of its parents, and takes the
+        // first of those that are equally near.
+        let depth = |skeleton: &str, pattern: &Value| {
+            ancestors.iter().take_while(|formats| formats[skeleton] == *pattern).count()
+        };
+        // ICU's English counts bare hours without a letter, CLDR's root with one.
+        let english = Value::from("HH v");
+        let mut available: Vec<_> = members(&formats["availableFormats"])
+            .map(|(skeleton, pattern)| match skeleton {
+                "Hv" if self.english => (skeleton, &english),
+                _ => (skeleton, pattern),
+            })
+            .collect();
+        available.sort_by_key(|(skeleton, pattern)| (depth(skeleton, pattern), *skeleton));
+        let available = available
+            .into_iter()
             .filter(|(skeleton, _)| !skeleton.contains("-alt-"))
             .filter(|(skeleton, _)| {
                 !skeleton.contains("-count-") || skeleton.ends_with("-count-other")
@@ -285,10 +323,6 @@ impl Locale {
         let mut open = vec![(String::new(), &names["zone"])];
         while let Some((path, value)) = open.pop() {
             if value["_type"] == "zone" {
-                let city = text(&value["exemplarCity"]);
-                if !city.is_empty() {
-                    put(&mut self.zones, format!("c.{path}"), city);
-                }
                 if value["long"].is_object() || value["short"].is_object() {
                     put(&mut self.zones, format!("n.{path}"), zone_names(value));
                 }

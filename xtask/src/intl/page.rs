@@ -60,6 +60,17 @@ pub fn compressed(keys: &BTreeSet<String>, values: &Values) -> std::io::Result<V
     deflate(&bytes)
 }
 
+/// Keys and values in one: a deflate stream of the length of the key list, the key list,
+/// and a page.
+pub fn table(values: &Values) -> std::io::Result<Vec<u8>> {
+    let keys = values.keys().cloned().collect();
+    let list = key_list(&keys);
+    let mut out = u32::try_from(list.len()).unwrap_or(0).to_le_bytes().to_vec();
+    out.extend(list);
+    out.extend(plain(&keys, values));
+    deflate(&out)
+}
+
 /// A deflate stream.
 pub fn deflate(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());

@@ -12,8 +12,7 @@ use icu_provider::prelude::*;
 
 /// Languages whose data for searching begins with their data for sorting. German
 /// searches by its phone books, and other languages by the root alone.
-const SEARCHED: [&str; 9] =
-    ["da", "es", "fi", "hr", "nb", "no", "sk", "sv", "tr"];
+const SEARCHED: [&str; 9] = ["da", "es", "fi", "hr", "nb", "no", "sk", "sv", "tr"];
 
 /// The data of one collation.
 #[derive(Debug)]

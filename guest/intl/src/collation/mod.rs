@@ -95,7 +95,8 @@ impl Collation {
             return order;
         }
         let full = self.full.get_or_init(|| load(&self.options));
-        full.as_ref().map_or_else(|| left.cmp(right), |full| full.as_borrowed().compare_utf8(left, right))
+        full.as_ref()
+            .map_or_else(|| left.cmp(right), |full| full.as_borrowed().compare_utf8(left, right))
     }
 }
 

@@ -64,14 +64,14 @@ impl NumberFormat {
                 pattern.primary = 0;
                 1
             }
-            Grouping::Auto => least,
+            Grouping::Auto if !compact => least,
             Grouping::Always => {
                 if pattern.primary == 0 {
                     (pattern.primary, pattern.secondary) = (3, 3);
                 }
                 1
             }
-            Grouping::Min2 => least.max(2),
+            Grouping::Auto | Grouping::Min2 => least.max(2),
         };
         let symbol = data.core(&format!("cur.{}", options.currency));
         let (symbol, narrow) = symbol.split_once(UNIT).unwrap_or_default();

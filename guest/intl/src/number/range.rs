@@ -38,6 +38,7 @@ impl NumberFormat {
         if repeats && !between.ends_with(char::is_whitespace) {
             between.push(' ');
         }
+        let spaced = first.spaced;
         let mut parts = Vec::new();
         let mut add = |list: Vec<Part>, source: Source| {
             for part in list {
@@ -59,6 +60,27 @@ impl NumberFormat {
         add(second.number, Source::End);
         add(second.middle.1, other);
         add(outer.1, Source::Shared);
+        if collapses && spaced {
+            shift_sources(&mut parts);
+        }
         parts
+    }
+}
+
+/// Does as ICU, which forgets the space that it puts between the letters of a currency
+/// and the range: what it says of both ends is one place too far to the front.
+fn shift_sources(parts: &mut [Part]) {
+    let sources: Vec<_> = parts.iter().map(|part| part.source).collect();
+    let Some(first) = sources.iter().position(|source| *source == Source::Start) else { return };
+    for (at, part) in parts.iter_mut().enumerate() {
+        let next = sources.get(at + 1).copied();
+        let long = part.value.chars().count() > 1;
+        part.source = match part.source {
+            _ if at + 1 == first => Source::Start,
+            // The last character lies outside, and with it the part.
+            source if source != Source::Shared && next != Some(source) => Source::Shared,
+            Source::Shared if next == Some(Source::End) && !long => Source::End,
+            source => source,
+        };
     }
 }
