@@ -7,10 +7,42 @@ use crate::globals::{Args, Returned};
 use cellblock_intl::date::zone::Zone;
 use cellblock_intl::locale::{DEFAULT, Held, Tag, best_available};
 use rquickjs::{Ctx, Object, Value};
+use std::cell::RefCell;
+
+/// What holds where a program names no locale or no time zone.
+pub(super) struct Defaults {
+    /// The locale.
+    pub(super) held: Held,
+    /// The time zone.
+    pub(super) zone: Zone,
+}
+
+thread_local! {
+    static DEFAULTS: RefCell<Defaults> =
+        RefCell::new(Defaults { held: DEFAULT, zone: Zone::utc() });
+}
+
+/// Takes over what the host has set. The host has checked both; a locale that is not held
+/// falls back as one that a program asks for.
+pub(crate) fn set_defaults(locale: Option<&str>, zone: Option<&str>) {
+    DEFAULTS.with_borrow_mut(|defaults| {
+        if let Some(held) = locale.and_then(Tag::parse).and_then(|tag| best_available(&tag)) {
+            defaults.held = held;
+        }
+        if let Some(zone) = zone.and_then(Zone::parse) {
+            defaults.zone = zone;
+        }
+    });
+}
+
+/// Looks at the defaults.
+pub(super) fn with_defaults<R>(look: impl FnOnce(&Defaults) -> R) -> R {
+    DEFAULTS.with_borrow(look)
+}
 
 /// The time zone where a program names none.
 pub(super) fn default_zone() -> Zone {
-    Zone::utc()
+    with_defaults(|defaults| defaults.zone.clone())
 }
 
 /// `CanonicalizeLocaleList`
@@ -80,7 +112,10 @@ pub(super) struct Resolved {
 /// `ResolveLocale`
 pub(super) fn resolve(requested: &[Tag], keys: &[Key<'_>]) -> Resolved {
     let found = requested.iter().find_map(|tag| best_available(tag).map(|held| (tag, held)));
-    let (tag, held) = found.map_or((None, DEFAULT), |(tag, held)| (Some(tag), held));
+    let (tag, held) = found.map_or_else(
+        || (None, with_defaults(|defaults| defaults.held)),
+        |(tag, held)| (Some(tag), held),
+    );
     let mut name = Tag::default();
     let mut values = Vec::new();
     for key in keys {

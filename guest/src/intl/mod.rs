@@ -5,6 +5,7 @@
 //! [`options`] the reading, and each constructor has a file of its own.
 
 mod array;
+mod clock;
 mod date;
 mod js;
 mod locales;
@@ -14,6 +15,8 @@ mod plural;
 
 use crate::engine::{self, Property, Thrown, run_helper};
 use crate::globals::{Args, Returned};
+pub(crate) use locales::set_defaults;
+
 use js::Js;
 use rquickjs::{Ctx, Object, Value, qjs};
 use std::ffi::{CStr, c_int};
