@@ -15,9 +15,10 @@ use icu_collator::provider::{
     CollationRootV1, CollationSpecialPrimariesV1, CollationTailoringV1,
 };
 use icu_normalizer::provider::{NormalizerNfdDataV1, NormalizerNfdTablesV1};
+use icu_properties::CodePointMapData;
+use icu_properties::props::WordBreak;
 use icu_segmenter::provider::{
     SegmenterBreakGraphemeClusterV1, SegmenterBreakSentenceOverrideV1, SegmenterBreakSentenceV1,
-    SegmenterBreakWordOverrideV1, SegmenterBreakWordV1,
 };
 use lzma_rust2::{LzmaOptions, LzmaWriter};
 use provider::{singleton, variants};
@@ -30,8 +31,8 @@ use std::path::PathBuf;
 const LANGUAGES: [&str; 50] = [
     "af", "am", "ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "et", "fa", "fi",
     "fil", "fr", "gu", "he", "hi", "hr", "hu", "id", "it", "ja", "kn", "ko", "lt", "lv", "ml",
-    "mr", "ms", "no", "nl", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "sw", "ta", "te",
-    "th", "tr", "uk", "ur", "vi",
+    "mr", "ms", "no", "nl", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "sw", "ta", "te", "th",
+    "tr", "uk", "ur", "vi",
 ];
 
 /// Tailorings of ideographs: large, so that each is a pack of its own.
@@ -86,11 +87,10 @@ fn packs() -> Result<BTreeMap<&'static str, Pieces>, Box<dyn Error>> {
     }
     let mut breaks = Pieces::new();
     breaks.insert("grapheme".to_owned(), singleton!(SegmenterBreakGraphemeClusterV1));
-    breaks.insert("word".to_owned(), singleton!(SegmenterBreakWordV1));
+    let words = CodePointMapData::<WordBreak>::new().static_to_owned();
+    let words = words.as_code_point_trie().ok_or("the classes of words are not a trie")?;
+    breaks.insert("word".to_owned(), postcard::to_allocvec(words)?);
     breaks.insert("sentence".to_owned(), singleton!(SegmenterBreakSentenceV1));
-    for (id, piece) in variants!(SegmenterBreakWordOverrideV1) {
-        breaks.insert(format!("word.{}", id.trim_end_matches('/')), piece);
-    }
     for (id, piece) in variants!(SegmenterBreakSentenceOverrideV1) {
         breaks.insert(format!("sentence.{}", id.trim_end_matches('/')), piece);
     }
@@ -120,8 +120,7 @@ fn compress(pieces: &Pieces) -> Result<Vec<u8>, Box<dyn Error>> {
     (options.lc, options.lp, options.pb) = (0, 2, 2);
     options.dict_size = u32::try_from(plain.len())?.next_power_of_two();
     options.nice_len = 273;
-    let mut writer =
-        LzmaWriter::new_use_header(Vec::new(), &options, Some(plain.len() as u64))?;
+    let mut writer = LzmaWriter::new_use_header(Vec::new(), &options, Some(plain.len() as u64))?;
     writer.write_all(&plain)?;
     Ok(writer.finish()?)
 }

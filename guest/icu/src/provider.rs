@@ -27,10 +27,8 @@ const _: () = {
     impl_collation_reordering_v1!(Baked, ITER);
     impl_normalizer_nfd_data_v1!(Baked);
     impl_normalizer_nfd_tables_v1!(Baked);
-    impl_segmenter_break_word_v1!(Baked);
     impl_segmenter_break_sentence_v1!(Baked);
     impl_segmenter_break_grapheme_cluster_v1!(Baked);
-    impl_segmenter_break_word_override_v1!(Baked, ITER);
     impl_segmenter_break_sentence_override_v1!(Baked, ITER);
     impl_case_map_v1!(Baked);
 };

@@ -59,16 +59,18 @@ where
     M: DataMarker,
     M::DataStruct: Deserialize<'static>,
 {
-    let bytes = piece(pack, name).ok_or(DataErrorKind::IdentifierNotFound.with_marker(M::INFO))?;
-    let data =
-        postcard::from_bytes(bytes).map_err(|_| DataErrorKind::Deserialize.with_marker(M::INFO))?;
-    Ok(DataResponse {
-        metadata: DataResponseMetadata::default(),
-        payload: DataPayload::from_owned(data),
-    })
+    let data = table(pack, name).map_err(|error| error.with_marker(M::INFO))?;
+    let metadata = DataResponseMetadata::default();
+    Ok(DataResponse { metadata, payload: DataPayload::from_owned(data) })
 }
 
-/// Whether a pack has a piece.
+/// A piece of a pack as the structure that it is.
+pub(crate) fn table<T: Deserialize<'static>>(pack: Pack, name: &str) -> Result<T, DataError> {
+    let bytes = piece(pack, name).ok_or(DataErrorKind::IdentifierNotFound.into_error())?;
+    postcard::from_bytes(bytes).map_err(|_| DataErrorKind::Deserialize.into_error())
+}
+
+/// A piece of a pack, `None` when it has none of that name.
 pub(crate) fn piece(pack: Pack, name: &str) -> Option<&'static [u8]> {
     let unpacked = UNPACKED
         .with_borrow_mut(|packs| *packs.entry(pack).or_insert_with(|| unpack(pack.bytes())));

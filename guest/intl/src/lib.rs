@@ -5,6 +5,7 @@
 //! the image as it is read, other locales are inflated when first asked for.
 //! Everything else is a module for each constructor of `Intl`.
 
+pub mod case;
 pub mod collation;
 pub mod data;
 pub mod date;
@@ -14,3 +15,4 @@ pub mod locale;
 pub mod number;
 pub mod part;
 pub mod plural;
+pub mod segment;

@@ -162,6 +162,30 @@ pub(crate) fn new_string<'js>(ctx: &Ctx<'js>, text: &str) -> Returned<'js> {
     owned(ctx, value)
 }
 
+/// The units of a string in UTF-16.
+pub(crate) fn units_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Vec<u16>, Thrown<'js>> {
+    let mut length = 0;
+    // SAFETY: the value is alive; the engine gives `length` units or null.
+    unsafe {
+        let raw = ctx.as_raw().as_ptr();
+        let start = qjs::JS_ToCStringLenUTF16(raw, &raw mut length, value.as_raw());
+        if start.is_null() {
+            return Err(Thrown::caught(ctx));
+        }
+        let units = std::slice::from_raw_parts(start, length as usize).to_vec();
+        qjs::JS_FreeCStringUTF16(raw, start);
+        Ok(units)
+    }
+}
+
+/// A JavaScript string of units of UTF-16.
+pub(crate) fn new_string_of<'js>(ctx: &Ctx<'js>, units: &[u16]) -> Returned<'js> {
+    // SAFETY: the engine copies `units.len()` units.
+    let value =
+        unsafe { qjs::JS_NewStringUTF16(ctx.as_raw().as_ptr(), units.as_ptr(), units.len() as _) };
+    owned(ctx, value)
+}
+
 /// A member, read as a script would read it: getters and proxies run.
 pub(crate) fn get<'js>(ctx: &Ctx<'js>, object: &Object<'js>, name: &CStr) -> Returned<'js> {
     // SAFETY: the object is alive and the name is a C string.

@@ -1,7 +1,7 @@
 //! `Intl.Collator`, and `localeCompare` of strings.
 
 use super::js::{self, Js, bound, receiver, text, type_error};
-use super::locales::{Key, canonical_list, resolve_among};
+use super::locales::{Key, canonical_list, resolve_among, supported_among};
 use super::number::word_of;
 use super::options::Options;
 use crate::engine::{self, run_helper};
@@ -9,6 +9,7 @@ use crate::globals::{Args, Returned};
 use cellblock_intl::collation::{
     self, CaseFirst, Collation, Options as Asked, Sensitivity, best_available,
 };
+use cellblock_intl::locale::{Held, Tag};
 use rquickjs::{Ctx, Value, qjs};
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -26,29 +27,39 @@ const SENSITIVITIES: [(&str, Sensitivity); 4] = [
 const CASES: [(&str, CaseFirst); 3] =
     [("upper", CaseFirst::Upper), ("lower", CaseFirst::Lower), ("false", CaseFirst::False)];
 
+/// What a program asked for.
+#[derive(Debug, PartialEq)]
+struct Request {
+    /// The one language tag, empty for the default; `None` when it was not one string.
+    locale: Option<String>,
+    search: bool,
+    kind: Option<String>,
+    numeric: Option<bool>,
+    case_first: Option<&'static str>,
+    sensitivity: Sensitivity,
+    ignore_punctuation: Option<bool>,
+}
+
 /// What a collator holds.
 #[derive(Debug)]
 struct Service {
+    request: Request,
     locale: String,
-    collation: Rc<Collation>,
+    collation: Collation,
 }
 
 thread_local! {
-    /// The collations that were made last: a collation's tables are loaded once for
-    /// all the calls of `localeCompare` in a sort.
-    static MADE: RefCell<Vec<Rc<Collation>>> = const { RefCell::new(Vec::new()) };
-    /// The collation of the last `localeCompare` without options, by its locale; the
-    /// default locale's name is empty here.
-    static LAST: RefCell<Option<(String, Rc<Collation>)>> = const { RefCell::new(None) };
+    /// What was made last: `localeCompare` asks for the same thing all through a sort.
+    static MADE: RefCell<Vec<Rc<Service>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How many collations are remembered.
+/// How many are remembered.
 const MOST_MADE: usize = 4;
 
 /// `new Intl.Collator(locales, options)`
 pub(super) fn construct<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     let service = create(ctx, args.first(), args.get(1), NAME)?;
-    js::construct(ctx, args.this, "Collator", service)
+    js::construct_shared(ctx, args.this, "Collator", service)
 }
 
 fn create<'js>(
@@ -56,51 +67,79 @@ fn create<'js>(
     locales: Option<&Value<'js>>,
     options: Option<&Value<'js>>,
     who: &'static str,
-) -> Js<'js, Service> {
-    let requested = canonical_list(ctx, locales)?;
-    let options = Options::coerced(ctx, options, who)?;
+) -> Js<'js, Rc<Service>> {
+    let locale = match locales {
+        Some(value) if value.is_string() => {
+            Some(engine::string_of(ctx, value)?).filter(|tag| !tag.is_empty())
+        }
+        Some(value) if !value.is_undefined() => None,
+        _ => Some(String::new()),
+    };
+    // A tag that was read before is valid. Any other is read before the options are.
+    let known = |service: &Rc<Service>| locale.is_some() && service.request.locale == locale;
+    let requested = if MADE.with_borrow(|made| made.iter().any(known)) {
+        None
+    } else {
+        Some(canonical_list(ctx, locales)?)
+    };
+    let request = read(ctx, locale, &Options::coerced(ctx, options, who)?)?;
+    let same =
+        |service: &&Rc<Service>| service.request.locale.is_some() && service.request == request;
+    if let Some(service) = MADE.with_borrow(|made| made.iter().find(same).cloned()) {
+        return Ok(service);
+    }
+    let requested = requested.map_or_else(|| canonical_list(ctx, locales), Ok)?;
+    let service = Rc::new(resolve(&requested, request));
+    MADE.with_borrow_mut(|made| {
+        made.insert(0, Rc::clone(&service));
+        made.truncate(MOST_MADE);
+    });
+    Ok(service)
+}
+
+fn read<'js>(
+    ctx: &Ctx<'js>,
+    locale: Option<String>,
+    options: &Options<'_, 'js>,
+) -> Js<'js, Request> {
     let search = options.word(c"usage", &["sort", "search"])? == Some("search");
     options.matcher()?;
-    let kind = options.keyword(c"collation")?;
-    let numeric = options.value(c"numeric")?.map(|value| js::to_boolean(ctx, &value));
-    let first = options.word(c"caseFirst", &["upper", "lower", "false"])?;
-    let sensitivity = options.choice(c"sensitivity", &SENSITIVITIES)?;
-    let punctuation = options.value(c"ignorePunctuation")?;
-    let has_kind = |locale: &str, kind: &str| collation::types(locale).contains(&kind);
-    let is_boolean = |_: &str, value: &str| matches!(value, "true" | "false");
-    let is_case = |_: &str, value: &str| matches!(value, "upper" | "lower" | "false");
+    let boolean = |value: Value<'js>| js::to_boolean(ctx, &value);
+    Ok(Request {
+        locale,
+        search,
+        kind: options.keyword(c"collation")?,
+        numeric: options.value(c"numeric")?.map(boolean),
+        case_first: options.word(c"caseFirst", &["upper", "lower", "false"])?,
+        sensitivity: options.choice(c"sensitivity", &SENSITIVITIES)?.unwrap_or_default(),
+        ignore_punctuation: options.value(c"ignorePunctuation")?.map(boolean),
+    })
+}
+
+fn resolve(requested: &[Tag], request: Request) -> Service {
+    let has_kind = |held: Held, kind: &str| collation::types(held.tag).contains(&kind);
+    let is_boolean = |_: Held, value: &str| matches!(value, "true" | "false");
+    let is_case = |_: Held, value: &str| matches!(value, "upper" | "lower" | "false");
+    let sort = !request.search;
     let keys = [
-        Key { name: "co", option: kind.filter(|_| !search), known: &has_kind },
-        Key { name: "kf", option: first.map(str::to_owned), known: &is_case },
-        Key { name: "kn", option: numeric.map(|on| on.to_string()), known: &is_boolean },
+        Key { name: "co", option: request.kind.clone().filter(|_| sort), known: &has_kind },
+        Key { name: "kf", option: request.case_first.map(str::to_owned), known: &is_case },
+        Key { name: "kn", option: request.numeric.map(|on| on.to_string()), known: &is_boolean },
     ];
-    let resolved =
-        resolve_among(&requested, &keys, &|tag| best_available(&tag.base_name()), "en-US");
+    let resolved = resolve_among(requested, &keys, best_available);
     let [kind, first, numeric] = <[_; 3]>::try_from(resolved.values).unwrap_or_default();
     let asked = Asked {
-        locale: resolved.held,
-        kind: kind.filter(|_| !search),
-        search,
+        locale: resolved.held.tag,
+        kind: kind.filter(|_| sort),
+        search: request.search,
         numeric: numeric.as_deref() == Some("true"),
         case_first: first.and_then(|word| {
             CASES.iter().find(|(known, _)| *known == word).map(|(_, first)| *first)
         }),
-        sensitivity: sensitivity.unwrap_or_default(),
-        ignore_punctuation: punctuation.map(|value| js::to_boolean(ctx, &value)),
+        sensitivity: request.sensitivity,
+        ignore_punctuation: request.ignore_punctuation,
     };
-    Ok(Service { locale: resolved.locale, collation: collation_of(asked) })
-}
-
-fn collation_of(asked: Asked) -> Rc<Collation> {
-    MADE.with_borrow_mut(|made| {
-        if let Some(known) = made.iter().find(|known| *known.options() == asked) {
-            return Rc::clone(known);
-        }
-        let collation = Rc::new(Collation::new(asked));
-        made.insert(0, Rc::clone(&collation));
-        made.truncate(MOST_MADE);
-        collation
-    })
+    Service { request, locale: resolved.locale, collation: Collation::new(asked) }
 }
 
 /// Compares two values as strings.
@@ -177,38 +216,20 @@ pub(super) fn resolved_options<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Retu
     )
 }
 
+/// `Intl.Collator.supportedLocalesOf(locales, options)`
+pub(super) fn supported_locales_of<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+    supported_among(ctx, args, best_available)
+}
+
 /// `String.prototype.localeCompare(that, locales, options)`
 pub(super) fn locale_compare<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     const WHO: &str = "String.prototype.localeCompare";
     if args.this.is_null() || args.this.is_undefined() {
         return Err(type_error(ctx, &format!("{WHO} called on null or undefined")));
     }
-    let undefined = |value: Option<&Value<'js>>| value.is_none_or(Value::is_undefined);
-    let plain = undefined(args.get(1)) || args.get(1).is_some_and(Value::is_string);
-    if !plain || !undefined(args.get(2)) {
-        let this = engine::to_string(ctx, args.this)?;
-        let none = Value::new_undefined(ctx.clone());
-        let that = engine::to_string(ctx, args.first().unwrap_or(&none))?;
-        let service = create(ctx, args.get(1), args.get(2), WHO)?;
-        return compare(ctx, &service.collation, Some(&this), Some(&that));
-    }
     let this = engine::to_string(ctx, args.this)?;
-    let name = match args.get(1).filter(|value| !value.is_undefined()) {
-        Some(value) => engine::string_of(ctx, value)?,
-        None => String::new(),
-    };
-    let explicit = args.get(1).is_some_and(|value| !value.is_undefined());
-    let last = LAST.with_borrow(|last| {
-        last.as_ref()
-            .filter(|(known, _)| *known == name && (explicit != name.is_empty()))
-            .map(|(_, collation)| Rc::clone(collation))
-    });
-    let collation = if let Some(collation) = last {
-        collation
-    } else {
-        let collation = create(ctx, args.get(1), None, WHO)?.collation;
-        LAST.set(Some((name, Rc::clone(&collation))));
-        collation
-    };
-    compare(ctx, &collation, Some(&this), args.first())
+    let none = Value::new_undefined(ctx.clone());
+    let that = engine::to_string(ctx, args.first().unwrap_or(&none))?;
+    let service = create(ctx, args.get(1), args.get(2), WHO)?;
+    compare(ctx, &service.collation, Some(&this), Some(&that))
 }

@@ -7,10 +7,42 @@ use crate::globals::{Args, Returned};
 use cellblock_intl::date::zone::Zone;
 use cellblock_intl::locale::{DEFAULT, Held, Tag, best_available};
 use rquickjs::{Ctx, Object, Value};
+use std::cell::RefCell;
+
+/// What holds where a program names no locale or no time zone.
+pub(super) struct Defaults {
+    /// The locale.
+    pub(super) held: Held,
+    /// The time zone.
+    pub(super) zone: Zone,
+}
+
+thread_local! {
+    static DEFAULTS: RefCell<Defaults> =
+        RefCell::new(Defaults { held: DEFAULT, zone: Zone::utc() });
+}
+
+/// Takes over what the host has set. The host has checked both; a locale that is not held
+/// falls back as one that a program asks for.
+pub(crate) fn set_defaults(locale: Option<&str>, zone: Option<&str>) {
+    DEFAULTS.with_borrow_mut(|defaults| {
+        if let Some(held) = locale.and_then(Tag::parse).and_then(|tag| best_available(&tag)) {
+            defaults.held = held;
+        }
+        if let Some(zone) = zone.and_then(Zone::parse) {
+            defaults.zone = zone;
+        }
+    });
+}
+
+/// Looks at the defaults.
+pub(super) fn with_defaults<R>(look: impl FnOnce(&Defaults) -> R) -> R {
+    DEFAULTS.with_borrow(look)
+}
 
 /// The time zone where a program names none.
 pub(super) fn default_zone() -> Zone {
-    Zone::utc()
+    with_defaults(|defaults| defaults.zone.clone())
 }
 
 /// `CanonicalizeLocaleList`
@@ -58,57 +90,42 @@ pub(super) fn parse<'js>(ctx: &Ctx<'js>, text: &str) -> Js<'js, Tag> {
 }
 
 /// A keyword that decides something about a service.
-pub(super) struct Key<'a, Locale = Held> {
+pub(super) struct Key<'a> {
     /// Its two letters.
     pub(super) name: &'static str,
     /// The option that goes before the keyword.
     pub(super) option: Option<String>,
     /// Whether a value is known.
-    pub(super) known: &'a dyn Fn(Locale, &str) -> bool,
-}
-
-/// A locale that can be resolved to.
-pub(super) trait Named {
-    /// Its language tag.
-    fn name(&self) -> &'static str;
-}
-
-impl Named for Held {
-    fn name(&self) -> &'static str {
-        self.tag
-    }
-}
-
-impl Named for &'static str {
-    fn name(&self) -> &'static str {
-        self
-    }
+    pub(super) known: &'a dyn Fn(Held, &str) -> bool,
 }
 
 /// The locale that serves a request.
-pub(super) struct Resolved<Locale = Held> {
+pub(super) struct Resolved {
     /// Its name, with the keywords that were heeded.
     pub(super) locale: String,
     /// Its data.
-    pub(super) held: Locale,
+    pub(super) held: Held,
     /// The value of each key, `None` where the locale's default holds.
     pub(super) values: Vec<Option<String>>,
 }
 
 /// `ResolveLocale` among the locales that are held.
 pub(super) fn resolve(requested: &[Tag], keys: &[Key<'_>]) -> Resolved {
-    resolve_among(requested, keys, &best_available, DEFAULT)
+    resolve_among(requested, keys, best_available)
 }
 
 /// `ResolveLocale` among the locales that `available` knows.
-pub(super) fn resolve_among<Locale: Copy + Named>(
+pub(super) fn resolve_among(
     requested: &[Tag],
-    keys: &[Key<'_, Locale>],
-    available: &dyn Fn(&Tag) -> Option<Locale>,
-    default: Locale,
-) -> Resolved<Locale> {
+    keys: &[Key<'_>],
+    available: fn(&Tag) -> Option<Held>,
+) -> Resolved {
     let found = requested.iter().find_map(|tag| available(tag).map(|held| (tag, held)));
-    let (tag, held) = found.map_or((None, default), |(tag, held)| (Some(tag), held));
+    let default = || {
+        let tag = Tag::parse(with_defaults(|defaults| defaults.held.tag));
+        tag.and_then(|tag| available(&tag)).unwrap_or(DEFAULT)
+    };
+    let (tag, held) = found.map_or_else(|| (None, default()), |(tag, held)| (Some(tag), held));
     let mut name = Tag::default();
     let mut values = Vec::new();
     for key in keys {
@@ -130,52 +147,25 @@ pub(super) fn resolve_among<Locale: Copy + Named>(
         values.push(value);
     }
     let keywords = name.to_string();
-    Resolved {
-        locale: format!("{}{}", held.name(), keywords.trim_start_matches("und")),
-        held,
-        values,
-    }
+    Resolved { locale: format!("{}{}", held.tag, keywords.trim_start_matches("und")), held, values }
 }
 
-/// `supportedLocalesOf` of a constructor, among the locales that `available` knows.
-fn supported_locales_of<'js>(
+/// `supportedLocalesOf`
+pub(super) fn supported_locales_of<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+    supported_among(ctx, args, best_available)
+}
+
+/// `supportedLocalesOf` among the locales that `available` knows.
+pub(super) fn supported_among<'js>(
     ctx: &Ctx<'js>,
     args: Args<'_, 'js>,
-    who: &'static str,
-    available: impl Fn(&Tag) -> bool,
+    available: fn(&Tag) -> Option<Held>,
 ) -> Returned<'js> {
     let requested = canonical_list(ctx, args.first())?;
-    let options = Options::coerced(ctx, args.get(1), who)?;
+    let options = Options::coerced(ctx, args.get(1), "Intl")?;
     options.matcher()?;
-    let supported = requested.iter().filter(|tag| available(tag));
+    let supported = requested.iter().filter(|tag| available(tag).is_some());
     strings(ctx, supported.map(ToString::to_string))
-}
-
-/// `supportedLocalesOf` of each constructor that has the locales that are held.
-macro_rules! supported {
-    ($($function:ident, $name:literal;)*) => {$(
-        pub(super) fn $function<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
-            let who = concat!("Intl.", $name, ".supportedLocalesOf");
-            supported_locales_of(ctx, args, who, |tag| best_available(tag).is_some())
-        }
-    )*};
-}
-
-supported! {
-    of_number_format, "NumberFormat";
-    of_plural_rules, "PluralRules";
-    of_list_format, "ListFormat";
-    of_relative_time_format, "RelativeTimeFormat";
-    of_segmenter, "Segmenter";
-    of_display_names, "DisplayNames";
-    of_duration_format, "DurationFormat";
-}
-
-/// `Intl.Collator.supportedLocalesOf`
-pub(super) fn of_collator<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
-    supported_locales_of(ctx, args, "Intl.Collator.supportedLocalesOf", |tag| {
-        cellblock_intl::collation::best_available(&tag.base_name()).is_some()
-    })
 }
 
 /// `Intl.getCanonicalLocales(locales)`

@@ -28,8 +28,8 @@ pub struct Locale {
     pub zones: Values,
     /// Names of regions, languages, scripts, currencies.
     pub names: Values,
-    /// Whether the language is English.
-    english: bool,
+    /// The language tag.
+    tag: String,
 }
 
 impl Locale {
@@ -40,7 +40,7 @@ impl Locale {
             units: Values::new(),
             zones: Values::new(),
             names: Values::new(),
-            english: tag == "en" || tag.starts_with("en-"),
+            tag: tag.to_owned(),
         };
         let numbers = source.main("numbers", tag, "numbers.json")?;
         locale.numbers(&numbers["numbers"]);
@@ -241,7 +241,7 @@ impl Locale {
         let english = Value::from("HH v");
         let mut available: Vec<_> = members(&formats["availableFormats"])
             .map(|(skeleton, pattern)| match skeleton {
-                "Hv" if self.english => (skeleton, &english),
+                "Hv" if self.tag.starts_with("en") => (skeleton, &english),
                 _ => (skeleton, pattern),
             })
             .collect();
@@ -318,11 +318,19 @@ impl Locale {
         ];
         put(&mut self.core, "tz", list(formats.map(|format| text(&names[format]))));
         for (metazone, names) in members(&names["metazone"]) {
-            put(&mut self.zones, format!("m.{metazone}"), zone_names(names));
+            let names = zone_names(names);
+            let names = if self.tag == "ko" { as_in_icu(&names) } else { names };
+            put(&mut self.zones, format!("m.{metazone}"), names);
         }
         let mut open = vec![(String::new(), &names["zone"])];
         while let Some((path, value)) = open.pop() {
             if value["_type"] == "zone" {
+                // Chromium leaves out the cities that it knew of when it made its list.
+                let city = text(&value["exemplarCity"]);
+                let newer = ["America/Ciudad_Juarez", "America/Coyhaique"];
+                if newer.contains(&path.as_str()) && !city.is_empty() {
+                    put(&mut self.zones, format!("c.{path}"), city);
+                }
                 if value["long"].is_object() || value["short"].is_object() {
                     put(&mut self.zones, format!("n.{path}"), zone_names(value));
                 }
@@ -378,6 +386,14 @@ impl Locale {
                 if code.ends_with("~variant") || text(name) == code {
                     continue;
                 }
+                // Chromium says Hong Kong, Macao and Palestine, and both names of the Falklands.
+                let other = match (mark, code.as_str()) {
+                    ('r', "HK" | "MO" | "PS") => "short",
+                    ('r', "FK") => "variant",
+                    _ => "",
+                };
+                let other = &names["localeDisplayNames"][kind][format!("{code}-alt-{other}")];
+                let name = if other.is_string() { other } else { name };
                 put(&mut self.names, format!("{mark}.{code}"), text(name));
             }
         }
@@ -398,6 +414,16 @@ impl Locale {
 fn zone_names(names: &Value) -> String {
     let kinds = ["generic", "standard", "daylight"];
     list(["long", "short"].iter().flat_map(|width| kinds.map(|kind| text(&names[width][kind]))))
+}
+
+/// ICU's Korean names of American zones, which are not those of the package.
+fn as_in_icu(names: &str) -> String {
+    let names = names.replace("미 산지", "미 로키 산맥").replace("미 산악", "미 로키 산맥");
+    let other = |name: &str| match name.strip_prefix("미 ") {
+        Some(rest) => format!("북미 {rest}"),
+        None => name.to_owned(),
+    };
+    list(names.split(UNIT).map(other))
 }
 
 /// Patterns by plural category, each led by the letter of its category.

@@ -87,7 +87,13 @@ struct Manifest {
 /// Generates the tables; with `check`, compares them with the committed ones instead.
 pub fn intl(check: bool) -> Result<()> {
     let folder = root().join("guest/intl/data");
-    let files = generate(&Source::fetch(&downloads()?)?)?;
+    let (files, time_zones) = generate(&Source::fetch(&downloads()?)?)?;
+    let host = root().join("host/src/time-zones.txt");
+    if !check {
+        std::fs::write(host, time_zones)?;
+    } else if std::fs::read_to_string(host)? != time_zones {
+        bail!("host/src/time-zones.txt is stale; run `cargo xtask intl`");
+    }
     let manifest = Manifest {
         cldr: source::PACKAGES
             .iter()
@@ -133,7 +139,8 @@ fn downloads() -> Result<PathBuf> {
     folder.canonicalize().context("no folder for downloads")
 }
 
-fn generate(source: &Source) -> Result<BTreeMap<String, Vec<u8>>> {
+/// The files of the guest, and the names of time zones that the host takes.
+fn generate(source: &Source) -> Result<(BTreeMap<String, Vec<u8>>, String)> {
     let mut files = BTreeMap::new();
     let mut english = Locale::read(source, "en")?;
     english.add_arabic_digits(source)?;
@@ -197,6 +204,7 @@ fn generate(source: &Source) -> Result<BTreeMap<String, Vec<u8>>> {
     let zones = zones::read(source, &supplement)?;
     let (subtags, supplement): (Values, Values) =
         supplement.into_iter().partition(|(key, _)| supplement::is_subtag(key));
+    let time_zones = time_zones(&supplement, &zones)?;
     let (zone_names, mut supplement): (Values, Values) =
         supplement.into_iter().partition(|(key, _)| supplement::is_of_zones(key));
     for (_, value) in supplement.iter_mut().filter(|(key, _)| key.starts_with("zi.")) {
@@ -222,7 +230,20 @@ fn generate(source: &Source) -> Result<BTreeMap<String, Vec<u8>>> {
     code.push_str("]\n");
     files.insert("zones.in".to_owned(), code.into_bytes());
     files.insert("subtags.bin".to_owned(), page::deflate(&page::lines(&subtags))?);
-    Ok(files)
+    Ok((files, time_zones))
+}
+
+/// The names of the zones that there are, one a line.
+fn time_zones(supplement: &Values, zones: &Values) -> Result<String> {
+    let mut names = BTreeSet::new();
+    for (_, value) in supplement.iter().filter(|(key, _)| key.starts_with("zi.")) {
+        let value = std::str::from_utf8(value)?;
+        let (canonical, name) = value.split_once('\u{1f}').context("a zone has two names")?;
+        if zones.contains_key(canonical) {
+            names.insert(format!("{name}\n"));
+        }
+    }
+    Ok(names.into_iter().collect())
 }
 
 /// Every locale whose data is held to the letter, with the tag under which it is:

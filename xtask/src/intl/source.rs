@@ -102,7 +102,8 @@ impl Source {
                     formats[skeleton] = pattern.clone();
                 }
             }
-            // These two are newer than the package.
+            // These are newer than the package.
+            formats["GyM"] = Value::from("M/G y");
             formats["GyMd"] = Value::from("d/M/G y");
             formats["GyMEd"] = Value::from("E ที่ d/M/G y");
         }

@@ -57,7 +57,8 @@ pub const UNITS: [&str; 45] = [
 ];
 
 /// Names of zones that only ICU knows, each with the zone it stands for.
-const ICU_ZONES: [(&str, &str); 26] = [
+const ICU_ZONES: [(&str, &str); 27] = [
+    ("Factory", "Factory"),
     ("ACT", "Australia/Darwin"),
     ("AET", "Australia/Sydney"),
     ("AGT", "America/Buenos_Aires"),
@@ -303,7 +304,7 @@ impl Supplement {
         let mut listed = Vec::new();
         for (code, zone) in entries(zones).filter(|(code, _)| !code.starts_with('_')) {
             let Some(aliases) = zone["_alias"].as_str() else { continue };
-            if zone["_preferred"].is_string() {
+            if zone["_preferred"].is_string() || aliases.starts_with("Etc/Unknown") {
                 continue;
             }
             let names: Vec<_> = aliases.split(' ').collect();

@@ -18,6 +18,8 @@ pub struct Zone {
 enum Kind {
     /// Always the same seconds ahead of UTC.
     Fixed(i32),
+    /// UTC by the name of Greenwich, which ICU keeps apart in the names of zones.
+    Greenwich,
     /// A zone of the database.
     Placed(Rc<History>),
 }
@@ -97,10 +99,26 @@ impl Zone {
         }
         let canonical = supplement(&format!("zi.{}", name.to_ascii_lowercase()))?;
         if matches!(canonical, "Etc/UTC" | "Etc/GMT" | "GMT" | "UTC") {
-            return Some(Self::utc());
+            let mut zone = Self::utc();
+            if ["Etc/GMT0", "Etc/GMT-0", "Etc/GMT+0", "Etc/Greenwich", "Greenwich"]
+                .iter()
+                .any(|greenwich| greenwich.eq_ignore_ascii_case(name))
+            {
+                zone.kind = Kind::Greenwich;
+            }
+            return Some(zone);
         }
         let history = history(canonical)?;
         Some(Self { name: canonical.to_owned(), kind: Kind::Placed(history) })
+    }
+
+    /// The identifier under which CLDR has its names.
+    pub(super) fn id(&self) -> &str {
+        match self.kind {
+            Kind::Greenwich => "Etc/GMT",
+            Kind::Fixed(0) if self.name == "UTC" => "Etc/UTC",
+            _ => &self.name,
+        }
     }
 
     /// What clocks show at a moment, in seconds since 1970.
@@ -108,6 +126,7 @@ impl Zone {
     pub fn offset_at(&self, seconds: i64) -> Offset {
         match &self.kind {
             Kind::Fixed(fixed) => Offset { seconds: *fixed, daylight: false },
+            Kind::Greenwich => Offset::default(),
             Kind::Placed(history) => history.offset_at(seconds),
         }
     }
@@ -248,7 +267,9 @@ impl Rule {
     }
 
     fn offset_at(&self, seconds: i64) -> Offset {
-        let standard = Offset { seconds: self.standard, daylight: false };
+        // Ireland's standard time is that of summer, which is what ICU calls daylight time.
+        let summer = self.daylight.is_some_and(|(daylight, ..)| daylight < self.standard);
+        let standard = Offset { seconds: self.standard, daylight: summer };
         let Some((daylight, start, end)) = self.daylight else { return standard };
         let (year, _, _) = civil((seconds + i64::from(self.standard)).div_euclid(86_400));
         let start = start.at(year) - i64::from(self.standard);

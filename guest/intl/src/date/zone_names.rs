@@ -25,7 +25,7 @@ pub(super) fn name(
     long: bool,
 ) -> String {
     let offset = zone.offset_at(seconds);
-    let id = if zone.name == "UTC" { "Etc/UTC" } else { &zone.name };
+    let id = zone.id();
     let own = match naming {
         Naming::Offset => String::new(),
         _ if id.starts_with(['+', '-']) => String::new(),
@@ -38,6 +38,23 @@ pub(super) fn name(
             .unwrap_or_default(),
     };
     if own.is_empty() { by_offset(data, symbols, offset.seconds, long) } else { own }
+}
+
+impl Zone {
+    /// The long name that it has nowadays, of standard or daylight saving time as it is at
+    /// a moment, in seconds since 1970. V8 puts it behind dates.
+    #[must_use]
+    pub fn long_name(&self, data: Data, seconds: i64) -> String {
+        // Whatever the moment: late enough for the last group of zones.
+        const NOWADAYS: i64 = 1 << 32;
+        let offset = self.offset_at(seconds);
+        let id = self.id();
+        let kind = if offset.daylight { DAYLIGHT } else { STANDARD };
+        let symbols = Symbols::of(data, data.core("ns"), false);
+        let own =
+            if id.starts_with(['+', '-']) { None } else { display(data, id, NOWADAYS, kind, true) };
+        own.map_or_else(|| by_offset(data, &symbols, offset.seconds, true), str::to_owned)
+    }
 }
 
 const GENERIC: usize = 0;
@@ -138,7 +155,7 @@ fn partial(data: Data, id: &str, metazone: &str, name: &str) -> Option<String> {
     let region = supplement(&format!("zr.{id}"));
     let place = match region {
         Some(region) if reference(metazone, region) == Some(id) => region_name(data, region),
-        _ => city(id),
+        _ => city(data, id),
     };
     Some(formats(data, 6)?.replace("{0}", &place).replace("{1}", name))
 }
@@ -148,7 +165,7 @@ fn location(data: Data, id: &str) -> Option<String> {
     let region = supplement(&format!("zr.{id}"))?;
     let only = supplement(&format!("zc.{region}")) == Some("1");
     let primary = only || supplement(&format!("pz.{region}")) == Some(id);
-    let place = if primary { region_name(data, region) } else { city(id) };
+    let place = if primary { region_name(data, region) } else { city(data, id) };
     Some(formats(data, 3)?.replace("{0}", &place))
 }
 
@@ -156,8 +173,11 @@ fn region_name(data: Data, region: &str) -> String {
     data.get(Section::Names, &format!("r.{region}")).unwrap_or(region).to_owned()
 }
 
-/// The city of a zone, from its identifier: Chromium leaves out CLDR's names of cities.
-fn city(id: &str) -> String {
+/// The city of a zone, from its identifier where CLDR's name is left out, as Chromium does.
+fn city(data: Data, id: &str) -> String {
+    if let Some(city) = data.get(Section::Zones, &format!("c.{id}")) {
+        return city.to_owned();
+    }
     id.rsplit('/').next().unwrap_or(id).replace('_', " ")
 }
 
