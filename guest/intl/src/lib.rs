@@ -8,7 +8,12 @@
 pub mod data;
 pub mod date;
 pub mod decimal;
+pub mod display;
+pub mod duration;
+pub mod info;
+pub mod list;
 pub mod locale;
 pub mod number;
 pub mod part;
 pub mod plural;
+pub mod relative;
