@@ -6,7 +6,7 @@ use super::options::Options;
 use crate::engine;
 use crate::globals::{Args, Returned};
 use cellblock_intl::date::zone::Zone;
-use cellblock_intl::locale::{DEFAULT, Held, Tag, best_available};
+use cellblock_intl::locale::{DEFAULT, Held, Tag, begins_as_tag, best_available};
 use cellblock_intl::number::symbols::is_numeric;
 use rquickjs::{Ctx, Object, Value};
 use std::cell::RefCell;
@@ -92,8 +92,11 @@ pub(super) fn item<'js>(
 
 /// A tag in canonical form, or the `RangeError` for a malformed one.
 pub(super) fn parse<'js>(ctx: &Ctx<'js>, text: &str) -> Js<'js, Tag> {
-    Tag::parse(text)
-        .ok_or_else(|| range_error(ctx, &format!("Invalid language tag: {}", text.to_lowercase())))
+    Tag::parse(text).ok_or_else(|| {
+        // V8 brings what begins as a tag should to small letters before it reads on.
+        let shown = if begins_as_tag(text) { text.to_lowercase() } else { text.to_owned() };
+        range_error(ctx, &format!("Invalid language tag: {shown}"))
+    })
 }
 
 /// A keyword that decides something about a service.

@@ -1,5 +1,6 @@
 //! `cargo xtask intl`: from CLDR and the time zone database to the tables of guest/intl.
 
+mod chromium;
 mod locale;
 mod page;
 mod source;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 
 /// Locales whose pages are compressed, each after the one it may be a variant of,
 /// whose values it then leaves out.
-const LOCALES: [(&str, Option<&str>); 50] = [
+const LOCALES: [(&str, Option<&str>); 51] = [
     ("en-GB", Some("en")),
     ("en-AU", Some("en")),
     ("en-CA", Some("en")),
@@ -70,6 +71,7 @@ const LOCALES: [(&str, Option<&str>); 50] = [
     ("zh-Hant-HK", Some("zh-Hant")),
     ("hr", None),
     ("ca", None),
+    ("sr-Latn", None),
 ];
 
 /// What `guest/intl/data/manifest.json` says. Hashes are SHA-256, in hex.
@@ -191,7 +193,7 @@ fn generate(source: &Source) -> Result<(BTreeMap<String, Vec<u8>>, String)> {
     }
     code.push_str("]\n");
     files.insert("locales.in".to_owned(), code.into_bytes());
-    let languages: Vec<_> = ["en", "no"]
+    let languages: Vec<_> = ["en", "no", "sr"]
         .into_iter()
         .chain(LOCALES.iter().map(|(tag, _)| *tag))
         .filter(|tag| !tag.contains('-') || *tag == "pt-PT" || *tag == "es-419")
