@@ -1,9 +1,11 @@
-//! Writes the packs of guest/intl/icu: what `guest/intl` needs of ICU4X's data, which
-//! is CLDR 48 in the pinned release of its crates, and nothing of other languages.
+//! Writes packs of what `guest/intl` needs of ICU4X's data, which is CLDR 48 in the
+//! pinned release of its crates, and nothing of other languages.
 //!
-//! A pack is a file in the format `.lzma` of pieces, one after the other: the length
-//! of the piece's name (one byte), the name, the length of the piece (four bytes,
-//! little-endian), and the piece, which is one of ICU4X's structures in postcard's form.
+//! A pack begins with ranges of its pieces: their count, and the start and the end of each,
+//! four bytes, little-endian, each. In a range, elements of collations are differences, as
+//! [`to_differences`] makes them. Pieces follow, one after the other: the length of the piece's name (one byte), the
+//! name, the length of the piece (four bytes, little-endian), and the piece, which is one
+//! of ICU4X's structures in postcard's form.
 //!
 //! Usage: `cellblock-icu-tables FOLDER`
 
@@ -20,11 +22,10 @@ use icu_properties::props::WordBreak;
 use icu_segmenter::provider::{
     SegmenterBreakGraphemeClusterV1, SegmenterBreakSentenceOverrideV1, SegmenterBreakSentenceV1,
 };
-use lzma_rust2::{LzmaOptions, LzmaWriter};
 use provider::{singleton, variants};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Languages whose collation V8 has.
@@ -36,10 +37,9 @@ const LANGUAGES: [&str; 50] = [
 ];
 
 /// Tailorings of ideographs: large, so that each is a pack of its own.
-const LARGE: [(&str, &str); 6] = [
+const LARGE: [(&str, &str); 5] = [
     ("und-Hani/pinyin", "pinyin"),
     ("und-Hani/stroke", "stroke"),
-    ("und-Hani/zhuyin", "zhuyin"),
     ("ja/", "ja"),
     ("ko/", "ko"),
     ("und/emoji", "emoji"),
@@ -50,7 +50,7 @@ type Pieces = BTreeMap<String, Vec<u8>>;
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("which folder?")?);
     for (name, pieces) in packs()? {
-        std::fs::write(folder.join(format!("{name}.lzma")), compress(&pieces)?)?;
+        std::fs::write(folder.join(name), joined(&pieces)?)?;
     }
     Ok(())
 }
@@ -99,28 +99,80 @@ fn packs() -> Result<BTreeMap<&'static str, Pieces>, Box<dyn Error>> {
     Ok(packs)
 }
 
-/// Whether `LOCALE/TYPE` is of a language that is held. Chinese goes by its types.
+/// Types of collation that are left out, for they are large and seldom asked for.
+const LEFT_OUT: [&str; 6] =
+    ["und-Hani/unihan", "und-Hani/zhuyin", "ja/unihan", "ko/unihan", "bn/trad", "kn/trad"];
+
+/// Whether `LOCALE/TYPE` is held. Chinese goes by its types.
 fn is_held(id: &str) -> bool {
-    let language = id.split(['-', '/']).next().unwrap_or_default();
-    LANGUAGES.contains(&language)
-        || id.starts_with("und/")
-        || id.starts_with("und-Hani/") && id != "und-Hani/unihan"
+    let locale = id.split('/').next().unwrap_or_default();
+    let language = locale.split('-').next().unwrap_or_default();
+    (LANGUAGES.contains(&language) || matches!(locale, "und" | "und-Hani"))
+        && !LEFT_OUT.contains(&id)
 }
 
-fn compress(pieces: &Pieces) -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut plain = Vec::new();
+/// A pack in the form that the guest reads.
+fn joined(pieces: &Pieces) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut ranges = Vec::new();
+    let mut body = Vec::new();
     for (name, piece) in pieces {
-        plain.push(u8::try_from(name.len())?);
-        plain.extend(name.as_bytes());
-        plain.extend(u32::try_from(piece.len())?.to_le_bytes());
-        plain.extend(piece);
+        body.push(u8::try_from(name.len())?);
+        body.extend(name.as_bytes());
+        body.extend(u32::try_from(piece.len())?.to_le_bytes());
+        let start = body.len();
+        body.extend(piece);
+        if name == "root" || name.starts_with("t.") {
+            let elements = elements(piece)?;
+            let range = start + elements.start..start + elements.end;
+            to_differences(&mut body[range.clone()]);
+            ranges.push(range);
+        }
     }
-    // Most of it is numbers of four bytes, so bytes are told apart by their place.
-    let mut options = LzmaOptions::with_preset(9);
-    (options.lc, options.lp, options.pb) = (0, 2, 2);
-    options.dict_size = u32::try_from(plain.len())?.next_power_of_two();
-    options.nice_len = 273;
-    let mut writer = LzmaWriter::new_use_header(Vec::new(), &options, Some(plain.len() as u64))?;
-    writer.write_all(&plain)?;
-    Ok(writer.finish()?)
+    let mut pack = u32::try_from(ranges.len())?.to_le_bytes().to_vec();
+    for range in ranges {
+        pack.extend(u32::try_from(range.start)?.to_le_bytes());
+        pack.extend(u32::try_from(range.end)?.to_le_bytes());
+    }
+    pack.extend(body);
+    Ok(pack)
+}
+
+/// Where a structure of collation data has the elements of its trie: behind the trie's
+/// header, which is five numbers and its type, and the trie's index.
+fn elements(piece: &[u8]) -> Result<Range<usize>, Box<dyn Error>> {
+    let mut at = 0;
+    for _ in 0..6 {
+        number(piece, &mut at)?;
+    }
+    at += number(piece, &mut at)?;
+    let length = number(piece, &mut at)?;
+    Ok(at..at + length)
+}
+
+/// A number in postcard's form.
+fn number(piece: &[u8], at: &mut usize) -> Result<usize, Box<dyn Error>> {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let byte = *piece.get(*at).ok_or("a piece ends too soon")?;
+        *at += 1;
+        number |= usize::from(byte & 0x7F) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+}
+
+/// Replaces elements that point into another table, most often to where the one before
+/// it ends, by how much further they point. The lowest byte of an element is its kind.
+fn to_differences(elements: &mut [u8]) {
+    let mut last = [0_u32; 256];
+    for element in elements.as_chunks_mut::<4>().0 {
+        let value = u32::from_le_bytes(*element);
+        let kind = value & 0xFF;
+        if kind > 0xC0 && value != u32::MAX {
+            let before = std::mem::replace(&mut last[kind as usize], value >> 8);
+            *element = ((value >> 8).wrapping_sub(before) << 8 | kind).to_le_bytes();
+        }
+    }
 }

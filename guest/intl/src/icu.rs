@@ -1,15 +1,14 @@
-//! ICU4X's data for the crates that are used of it, in the packs of `guest/intl/icu`.
+//! ICU4X's data for the crates that are used of it, in the packs `data/icu.*.bin`.
 //!
 //! A pack is unpacked when a piece of it is first asked for, and stays for as long as
 //! the program: a cell asks for few. The program `cellblock-icu-tables` of guest/icu
 //! writes them and describes their form.
 
+use crate::packed::read;
 use icu_provider::prelude::*;
-use lzma_rust2::LzmaReader;
 use serde::Deserialize;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::Read;
 
 /// A file of pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +20,6 @@ pub(crate) enum Pack {
     /// Tailorings of ideographs, and of emoji.
     Pinyin,
     Stroke,
-    Zhuyin,
     Japanese,
     Korean,
     Emoji,
@@ -34,16 +32,15 @@ pub(crate) enum Pack {
 impl Pack {
     fn bytes(self) -> &'static [u8] {
         match self {
-            Self::Root => include_bytes!("../icu/root.lzma"),
-            Self::Tailorings => include_bytes!("../icu/tailorings.lzma"),
-            Self::Pinyin => include_bytes!("../icu/pinyin.lzma"),
-            Self::Stroke => include_bytes!("../icu/stroke.lzma"),
-            Self::Zhuyin => include_bytes!("../icu/zhuyin.lzma"),
-            Self::Japanese => include_bytes!("../icu/ja.lzma"),
-            Self::Korean => include_bytes!("../icu/ko.lzma"),
-            Self::Emoji => include_bytes!("../icu/emoji.lzma"),
-            Self::Breaks => include_bytes!("../icu/breaks.lzma"),
-            Self::Case => include_bytes!("../icu/case.lzma"),
+            Self::Root => include_bytes!("../data/icu.root.bin"),
+            Self::Tailorings => include_bytes!("../data/icu.tailorings.bin"),
+            Self::Pinyin => include_bytes!("../data/icu.pinyin.bin"),
+            Self::Stroke => include_bytes!("../data/icu.stroke.bin"),
+            Self::Japanese => include_bytes!("../data/icu.ja.bin"),
+            Self::Korean => include_bytes!("../data/icu.ko.bin"),
+            Self::Emoji => include_bytes!("../data/icu.emoji.bin"),
+            Self::Breaks => include_bytes!("../data/icu.breaks.bin"),
+            Self::Case => include_bytes!("../data/icu.case.bin"),
         }
     }
 }
@@ -72,8 +69,9 @@ pub(crate) fn table<T: Deserialize<'static>>(pack: Pack, name: &str) -> Result<T
 
 /// A piece of a pack, `None` when it has none of that name.
 pub(crate) fn piece(pack: Pack, name: &str) -> Option<&'static [u8]> {
-    let unpacked = UNPACKED
-        .with_borrow_mut(|packs| *packs.entry(pack).or_insert_with(|| unpack(pack.bytes())));
+    let unpacked = UNPACKED.with_borrow_mut(|packs| {
+        *packs.entry(pack).or_insert_with(|| open(pack.bytes()).unwrap_or_default())
+    });
     let mut rest = unpacked;
     loop {
         let (length, after) = rest.split_first()?;
@@ -87,13 +85,24 @@ pub(crate) fn piece(pack: Pack, name: &str) -> Option<&'static [u8]> {
     }
 }
 
-fn unpack(packed: &[u8]) -> &'static [u8] {
-    let mut plain = Vec::new();
-    // The packs are the generator's: a damaged one would have no pieces.
-    if let Ok(mut reader) = LzmaReader::new_mem_limit(packed, u32::MAX, None)
-        && reader.read_to_end(&mut plain).is_err()
-    {
-        plain.clear();
+/// Unpacks a pack and puts elements in the place of their differences.
+fn open(packed: &[u8]) -> Option<&'static [u8]> {
+    let mut plain = read(packed)?;
+    let (count, rest) = plain.split_first_chunk_mut::<4>()?;
+    let (ranges, body) = rest.split_at_mut_checked(8 * u32::from_le_bytes(*count) as usize)?;
+    for range in ranges.as_chunks::<4>().0.as_chunks::<2>().0 {
+        let [start, end] = range.map(|at| u32::from_le_bytes(at) as usize);
+        let mut last = [0_u32; 256];
+        for element in body.get_mut(start..end)?.as_chunks_mut::<4>().0 {
+            let value = u32::from_le_bytes(*element);
+            let kind = value & 0xFF;
+            if kind > 0xC0 && value != u32::MAX {
+                let further = &mut last[kind as usize];
+                *further = further.wrapping_add(value >> 8) & 0xFF_FFFF;
+                *element = (*further << 8 | kind).to_le_bytes();
+            }
+        }
     }
-    plain.leak()
+    let skipped = 4 + ranges.len();
+    Some(&plain.leak()[skipped..])
 }

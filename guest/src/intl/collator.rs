@@ -218,7 +218,7 @@ pub(super) fn resolved_options<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Retu
 
 /// `Intl.Collator.supportedLocalesOf(locales, options)`
 pub(super) fn supported_locales_of<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
-    supported_among(ctx, args, best_available)
+    supported_among(ctx, args, "Intl.Collator.supportedLocalesOf", best_available)
 }
 
 /// `String.prototype.localeCompare(that, locales, options)`

@@ -1,7 +1,7 @@
 //! `Intl.DateTimeFormat`.
 
 use super::js::{self, Js, bound, parts, range_error, receiver, text, type_error};
-use super::locales::{Key, canonical_list, default_zone, resolve};
+use super::locales::{Key, canonical_list, default_zone, resolve, system_key};
 use super::options::Options;
 use crate::engine::{self, run_helper};
 use crate::globals::{Args, Returned};
@@ -11,7 +11,6 @@ use cellblock_intl::date::{
     DateTimeFormat, HourCycle, Options as Asked, Shown, Style, cycle_of, default_calendar,
     default_hour_cycle,
 };
-use cellblock_intl::number::symbols::is_numeric;
 use rquickjs::{Ctx, Value, qjs};
 use std::cell::RefCell;
 use std::ffi::{CStr, c_int};
@@ -121,7 +120,7 @@ pub(super) fn create<'js>(
     let twelve = options.value(c"hour12")?.map(|value| js::to_boolean(ctx, &value));
     let cycle = options.choice(c"hourCycle", &CYCLES)?;
     let cycle = cycle.filter(|_| twelve.is_none());
-    let word = |cycle: &HourCycle| super::number::word_of(&CYCLES, cycle).to_owned();
+    let word = |cycle: &HourCycle| cycle.name().to_owned();
     let is_cycle =
         |_, name: &str| twelve.is_none() && CYCLES.iter().any(|(known, _)| *known == name);
     let resolved = resolve(
@@ -129,7 +128,7 @@ pub(super) fn create<'js>(
         &[
             Key { name: "ca", option: calendar, known: &|_, name| Calendar::of(name).is_some() },
             Key { name: "hc", option: cycle.as_ref().map(word), known: &is_cycle },
-            Key { name: "nu", option: system, known: &|_, system| is_numeric(system) },
+            system_key(system),
         ],
     );
     let [calendar, named_cycle, system] = &resolved.values[..] else {
@@ -386,7 +385,7 @@ pub(super) fn resolved_options<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Retu
         ("timeZone", text(ctx, &format.zone().name)?),
     ];
     if let Some(cycle) = format.hour_cycle() {
-        members.push(("hourCycle", text(ctx, super::number::word_of(&CYCLES, &cycle))?));
+        members.push(("hourCycle", text(ctx, cycle.name())?));
         members.push(("hour12", Some(Value::new_bool(ctx.clone(), cycle.is_twelve()))));
     }
     let find = |words: Words| words.iter().find(|(_, letters)| pattern.contains(letters));

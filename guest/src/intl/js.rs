@@ -234,27 +234,18 @@ pub(super) fn incompatible<'js>(ctx: &Ctx<'js>, this: &Value<'js>, method: &str)
     type_error(ctx, &format!("Method {method} called on incompatible receiver {shown}"))
 }
 
-/// A value as V8 writes it in messages.
+unsafe extern "C" {
+    /// See `quickjs/words.h`.
+    fn cellblock_shown_value(raw: *mut qjs::JSContext, value: qjs::JSValue) -> qjs::JSValue;
+}
+
+/// A value as V8 writes it in messages. Nothing of the program's runs.
 pub(super) fn shown<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> String {
-    if value.is_array() {
-        return engine::string_of(ctx, value).unwrap_or_default();
-    }
-    if value.is_function() {
-        return "function".to_owned();
-    }
-    if value.is_object() {
-        let known = PROTOTYPES.with_borrow(|list| {
-            let same = |kept: &rquickjs::Persistent<Object<'static>>| {
-                kept.clone().restore(ctx).is_ok_and(|kept| kept.as_value() == value)
-            };
-            list.iter().find(|(_, kept)| same(kept)).map(|(name, _)| *name)
-        });
-        return format!("#<{}>", known.unwrap_or("Object"));
-    }
-    if value.is_symbol() {
-        return "Symbol()".to_owned();
-    }
-    engine::string_of(ctx, value).unwrap_or_default()
+    // SAFETY: the value is alive; the engine returns one reference of a string.
+    let text = unsafe {
+        Value::from_raw(ctx.clone(), cellblock_shown_value(ctx.as_raw().as_ptr(), value.as_raw()))
+    };
+    engine::string_of(ctx, &text).unwrap_or_default()
 }
 
 /// `ToObject`

@@ -1,11 +1,13 @@
 //! Lists of locales, and which locale serves a request.
 
 use super::js::{Js, range_error, strings, to_object, type_error};
+use super::locale::tag_of;
 use super::options::Options;
 use crate::engine;
 use crate::globals::{Args, Returned};
 use cellblock_intl::date::zone::Zone;
-use cellblock_intl::locale::{DEFAULT, Held, Tag, best_available};
+use cellblock_intl::locale::{DEFAULT, Held, Tag, begins_as_tag, best_available};
+use cellblock_intl::number::symbols::is_numeric;
 use rquickjs::{Ctx, Object, Value};
 use std::cell::RefCell;
 
@@ -51,6 +53,9 @@ pub(super) fn canonical_list<'js>(ctx: &Ctx<'js>, value: Option<&Value<'js>>) ->
     if value.is_string() {
         return Ok(vec![parse(ctx, &engine::string_of(ctx, value)?)?]);
     }
+    if let Some(tag) = tag_of(value) {
+        return Ok(vec![tag.as_ref().clone()]);
+    }
     let list = to_object(ctx, value)?;
     let length = engine::number_of(ctx, &engine::get(ctx, &list, c"length")?)?;
     // A longer list than this is no list of locales.
@@ -58,7 +63,9 @@ pub(super) fn canonical_list<'js>(ctx: &Ctx<'js>, value: Option<&Value<'js>>) ->
     let mut tags: Vec<Tag> = Vec::new();
     for at in 0..length {
         let Some(item) = item(ctx, &list, at)? else { continue };
-        let tag = if item.is_string() || item.is_object() {
+        let tag = if let Some(tag) = tag_of(&item) {
+            tag.as_ref().clone()
+        } else if item.is_string() || item.is_object() {
             parse(ctx, &engine::string_of(ctx, &item)?)?
         } else {
             return Err(type_error(ctx, "Language ID should be string or object."));
@@ -85,8 +92,11 @@ pub(super) fn item<'js>(
 
 /// A tag in canonical form, or the `RangeError` for a malformed one.
 pub(super) fn parse<'js>(ctx: &Ctx<'js>, text: &str) -> Js<'js, Tag> {
-    Tag::parse(text)
-        .ok_or_else(|| range_error(ctx, &format!("Invalid language tag: {}", text.to_lowercase())))
+    Tag::parse(text).ok_or_else(|| {
+        // V8 brings what begins as a tag should to small letters before it reads on.
+        let shown = if begins_as_tag(text) { text.to_lowercase() } else { text.to_owned() };
+        range_error(ctx, &format!("Invalid language tag: {shown}"))
+    })
 }
 
 /// A keyword that decides something about a service.
@@ -97,6 +107,14 @@ pub(super) struct Key<'a> {
     pub(super) option: Option<String>,
     /// Whether a value is known.
     pub(super) known: &'a dyn Fn(Held, &str) -> bool,
+}
+
+/// The keyword of the numbering system.
+pub(super) fn system_key(option: Option<String>) -> Key<'static> {
+    fn known(_: Held, system: &str) -> bool {
+        is_numeric(system)
+    }
+    Key { name: "nu", option, known: &known }
 }
 
 /// The locale that serves a request.
@@ -151,18 +169,23 @@ pub(super) fn resolve_among(
 }
 
 /// `supportedLocalesOf`
-pub(super) fn supported_locales_of<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
-    supported_among(ctx, args, best_available)
+pub(super) fn supported_locales_of<'js>(
+    ctx: &Ctx<'js>,
+    args: Args<'_, 'js>,
+    method: &'static str,
+) -> Returned<'js> {
+    supported_among(ctx, args, method, best_available)
 }
 
 /// `supportedLocalesOf` among the locales that `available` knows.
 pub(super) fn supported_among<'js>(
     ctx: &Ctx<'js>,
     args: Args<'_, 'js>,
+    method: &'static str,
     available: fn(&Tag) -> Option<Held>,
 ) -> Returned<'js> {
     let requested = canonical_list(ctx, args.first())?;
-    let options = Options::coerced(ctx, args.get(1), "Intl")?;
+    let options = Options::coerced(ctx, args.get(1), method)?;
     options.matcher()?;
     let supported = requested.iter().filter(|tag| available(tag).is_some());
     strings(ctx, supported.map(ToString::to_string))

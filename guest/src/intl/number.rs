@@ -1,12 +1,11 @@
 //! `Intl.NumberFormat`, and `toLocaleString` of numbers and big integers.
 
 use super::js::{self, Js, bound, number, parts, range_error, receiver, text, type_error};
-use super::locales::{Key, canonical_list, resolve};
+use super::locales::{canonical_list, resolve, system_key};
 use super::options::{Options, within};
 use crate::engine::{self, run_helper};
 use crate::globals::{Args, Returned};
 use cellblock_intl::decimal::{Decimal, Kind, Mode};
-use cellblock_intl::number::symbols::is_numeric;
 use cellblock_intl::number::{
     CurrencyDisplay, Digits, Grouping, Notation, NumberFormat, Options as Asked, Precision,
     SignDisplay, Style, Width, currency_digits, is_sanctioned,
@@ -82,8 +81,7 @@ pub(super) fn create<'js>(
     let options = Options::coerced(ctx, options, who)?;
     options.matcher()?;
     let system = options.keyword(c"numberingSystem")?;
-    let known = |_, system: &str| is_numeric(system);
-    let mut resolved = resolve(&requested, &[Key { name: "nu", option: system, known: &known }]);
+    let mut resolved = resolve(&requested, &[system_key(system)]);
     let default = resolved.held.data.core("ns");
     let system = resolved.values.remove(0).unwrap_or_else(|| default.to_owned());
     let mut asked =

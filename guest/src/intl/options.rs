@@ -22,7 +22,8 @@ impl<'a, 'js> Options<'a, 'js> {
     ) -> Js<'js, Self> {
         let object = match value {
             Some(value) if value.is_null() => {
-                return Err(type_error(ctx, &format!("{service} called on null or undefined")));
+                let message = format!("{service} called on null or undefined");
+                return Err(type_error(ctx, &message));
             }
             Some(value) if !value.is_undefined() => Some(to_object(ctx, value)?),
             _ => None,
@@ -30,16 +31,18 @@ impl<'a, 'js> Options<'a, 'js> {
         Ok(Self { ctx, object, service })
     }
 
-    /// `GetOptionsObject`: an object or `undefined`.
-    pub(super) fn strict(
+    /// `GetOptionsObject`: an object and nothing else.
+    pub(super) fn object(
         ctx: &'a Ctx<'js>,
         value: Option<&Value<'js>>,
         service: &'static str,
     ) -> Js<'js, Self> {
-        if value.is_some_and(|value| !value.is_undefined() && !value.is_object()) {
-            return Err(type_error(ctx, "invalid_argument"));
+        match value {
+            Some(value) if !value.is_undefined() && !value.is_object() => {
+                Err(type_error(ctx, "invalid_argument"))
+            }
+            _ => Self::coerced(ctx, value, service),
         }
-        Self::coerced(ctx, value, service)
     }
 
     /// A member, `None` when undefined.

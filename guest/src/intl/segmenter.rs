@@ -63,7 +63,7 @@ pub(super) fn make_prototypes<'js>(ctx: &Ctx<'js>) -> Js<'js, ()> {
 /// `new Intl.Segmenter(locales, options)`
 pub(super) fn construct<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     let requested = canonical_list(ctx, args.first())?;
-    let options = Options::strict(ctx, args.get(1), "Intl.Segmenter")?;
+    let options = Options::object(ctx, args.get(1), "Intl.Segmenter")?;
     options.matcher()?;
     let granularity = options.choice(c"granularity", &GRANULARITIES)?.unwrap_or_default();
     let locale = resolve(&requested, &[]).locale;

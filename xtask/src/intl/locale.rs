@@ -1,5 +1,6 @@
 //! The pages of one locale, from the files of npm's `cldr-*-full`.
 
+use super::chromium;
 use super::page::Values;
 use super::source::Source;
 use anyhow::Result;
@@ -156,6 +157,9 @@ impl Locale {
 
     fn currencies(&mut self, currencies: &Value) {
         for (code, currency) in members(currencies) {
+            if !chromium::has_currency(code) {
+                continue;
+            }
             let (symbol, narrow) =
                 (text(&currency["symbol"]), text(&currency["symbol-alt-narrow"]));
             let symbol = if symbol.is_empty() { code } else { symbol };
@@ -383,7 +387,7 @@ impl Locale {
             let names = source.main("localenames", tag, file)?;
             for (code, name) in members(&names["localeDisplayNames"][kind]) {
                 let code = code.replace("-alt-", "~");
-                if code.ends_with("~variant") || text(name) == code {
+                if !chromium::has_name(mark, &code) || text(name) == code {
                     continue;
                 }
                 // Chromium says Hong Kong, Macao and Palestine, and both names of the Falklands.
@@ -404,6 +408,9 @@ impl Locale {
         put(&mut self.names, "pattern", list(parts.map(|part| text(&pattern[part]))));
         for (calendar, name) in members(&names["types"]["calendar"]) {
             let calendar = calendar.replace("gregorian", "gregory");
+            if calendar == "ethiopic-amete-alem" {
+                put(&mut self.names, "k.ethioaa", text(name));
+            }
             put(&mut self.names, format!("k.{calendar}"), text(name));
         }
         Ok(())

@@ -45,7 +45,7 @@ fn id(options: &Options) -> String {
     }
     match (options.kind.as_deref(), language) {
         (Some(kind @ ("emoji" | "eor")), _) => format!("und/{kind}"),
-        (Some(kind @ ("pinyin" | "stroke" | "zhuyin")), "zh") => format!("und-Hani/{kind}"),
+        (Some(kind @ ("pinyin" | "stroke")), "zh") => format!("und-Hani/{kind}"),
         (None, "zh") if is_traditional(options.locale) => "und-Hani/stroke".to_owned(),
         (None, "zh") => "und-Hani/pinyin".to_owned(),
         (Some("phonebk"), "de") if options.locale == "de-AT" => "de-AT/phonebk".to_owned(),
@@ -110,7 +110,6 @@ impl DataProvider<CollationTailoringV1> for Source {
         let pack = match self.id.as_str() {
             "und-Hani/pinyin" => Pack::Pinyin,
             "und-Hani/stroke" => Pack::Stroke,
-            "und-Hani/zhuyin" => Pack::Zhuyin,
             "ja/" => Pack::Japanese,
             "ko/" => Pack::Korean,
             "und/emoji" => Pack::Emoji,

@@ -30,9 +30,8 @@ pub fn types(locale: &str) -> &'static [&'static str] {
     match locale.split('-').next().unwrap_or_default() {
         "ar" => &["compat", "emoji", "eor"],
         "de" => &["emoji", "eor", "phonebk"],
-        "bn" | "es" | "fi" | "kn" | "sv" | "vi" => &["emoji", "eor", "trad"],
-        "ja" | "ko" => &["emoji", "eor", "unihan"],
-        "zh" => &["emoji", "eor", "pinyin", "stroke", "zhuyin"],
+        "es" | "fi" | "sv" | "vi" => &["emoji", "eor", "trad"],
+        "zh" => &["emoji", "eor", "pinyin", "stroke"],
         _ => &["emoji", "eor"],
     }
 }

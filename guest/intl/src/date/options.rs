@@ -14,6 +14,17 @@ pub enum HourCycle {
 }
 
 impl HourCycle {
+    /// ECMA-402's word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::H11 => "h11",
+            Self::H12 => "h12",
+            Self::H23 => "h23",
+            Self::H24 => "h24",
+        }
+    }
+
     /// The letter of patterns that counts so.
     #[must_use]
     pub const fn letter(self) -> char {

@@ -2,6 +2,7 @@
 
 use super::NumberFormat;
 use super::options::{Digits, Notation, Precision, SignDisplay, Style};
+use super::unit::LongName;
 use crate::decimal::{Decimal, Kind};
 use crate::number::pattern::{Pattern, Sign, Words};
 use crate::number::symbols::Symbols;
@@ -18,7 +19,7 @@ pub(super) struct Pieces {
     /// Sign, currency, percent sign, compact suffix.
     pub(super) middle: (Vec<Part>, Vec<Part>),
     /// Names of units and currencies.
-    pub(super) outer: (Vec<Part>, Vec<Part>),
+    pub(super) outer: LongName,
     /// Plural category.
     pub(super) category: Category,
     /// The number after rounding.
@@ -30,8 +31,10 @@ pub(super) struct Pieces {
 impl Pieces {
     pub(super) fn join(self) -> Vec<Part> {
         let mut parts = Vec::new();
-        let sides = [self.outer.0, self.middle.0, self.number, self.middle.1, self.outer.1];
-        for part in sides.into_iter().flatten() {
+        let (before, after) = self.middle;
+        let inner = [before, self.number, after].into_iter().flatten();
+        let inner = inner.filter(|_| !self.outer.alone);
+        for part in self.outer.before.into_iter().chain(inner).chain(self.outer.after) {
             push(&mut parts, part);
         }
         parts

@@ -11,6 +11,7 @@ mod unit;
 pub use options::{
     CurrencyDisplay, Digits, Grouping, Notation, Options, Precision, SignDisplay, Style, Width,
 };
+pub use unit::currency_name;
 
 use crate::data::{Data, UNIT, supplement};
 use crate::decimal::Decimal;

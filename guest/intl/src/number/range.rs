@@ -27,8 +27,7 @@ impl NumberFormat {
                 .sum::<usize>()
         };
         let collapses = same && characters(&first) > 1;
-        let repeats =
-            !collapses && characters(&first).max(characters(&second)) > 0 || first.exponent;
+        let repeats = !collapses && characters(&first) > 0 || first.exponent;
         let pattern = table(self.data, "pat", &self.system).split(UNIT).nth(5).unwrap_or("{0}–{1}");
         let between = pattern.trim_start_matches("{0}").trim_end_matches("{1}");
         let mut between = between.to_owned();
@@ -45,7 +44,7 @@ impl NumberFormat {
                 push(&mut parts, Part { source, ..part });
             }
         };
-        add(outer.0, Source::Shared);
+        add(outer.before, Source::Shared);
         let (own, other) =
             if collapses { (Source::Shared, Source::Shared) } else { (Source::Start, Source::End) };
         add(first.middle.0, own);
@@ -59,7 +58,7 @@ impl NumberFormat {
         }
         add(second.number, Source::End);
         add(second.middle.1, other);
-        add(outer.1, Source::Shared);
+        add(outer.after, Source::Shared);
         if collapses && spaced {
             shift_sources(&mut parts);
         }
