@@ -30,6 +30,11 @@ fn dates_and_lists_are_written_as_recorded() {
     assert_answers("dates.json");
 }
 
+#[test]
+fn words_are_compared_cut_and_cased_as_recorded() {
+    assert_answers("words.json");
+}
+
 fn assert_answers(file: &str) {
     let path = format!("{}/intl/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the goldens are there");

@@ -39,7 +39,7 @@ fn ascii_is_ordered_as_the_tables_order_it() {
             let full = Collation::with_tables(options.clone());
             let mut texts = texts();
             texts.sort_by(|a, b| full.compare(a.as_bytes(), b.as_bytes()).then(a.cmp(b)));
-            for step in [1, 2, 3, 7, 50, 1000] {
+            for step in [1, 7, 100] {
                 for pair in texts.windows(step + 1) {
                     let (a, b) = (pair[0].as_bytes(), pair[step].as_bytes());
                     let orders = (fast.compare(a, b), full.compare(a, b));
