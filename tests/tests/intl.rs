@@ -30,6 +30,11 @@ fn dates_and_lists_are_written_as_recorded() {
     assert_answers("dates.json");
 }
 
+#[test]
+fn names_lists_durations_and_locales_are_as_recorded() {
+    assert_answers("names.json");
+}
+
 fn assert_answers(file: &str) {
     let path = format!("{}/intl/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the goldens are there");
