@@ -35,6 +35,11 @@ fn words_are_compared_cut_and_cased_as_recorded() {
     assert_answers("words.json");
 }
 
+#[test]
+fn names_lists_durations_and_locales_are_as_recorded() {
+    assert_answers("names.json");
+}
+
 fn assert_answers(file: &str) {
     let path = format!("{}/intl/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the goldens are there");

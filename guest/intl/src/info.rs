@@ -32,12 +32,14 @@ const COLLATIONS: &[&str] = &[
 ];
 
 /// Languages with orders of words other than those of every language.
-const OWN_COLLATIONS: [(&str, &[&str]); 9] = [
+const OWN_COLLATIONS: [(&str, &[&str]); 11] = [
     ("ar", &["compat"]),
+    ("bn", &["trad"]),
     ("de", &["phonebk"]),
     ("es", &["trad"]),
     ("fi", &["trad"]),
     ("ja", &["unihan"]),
+    ("kn", &["trad"]),
     ("ko", &["searchjl", "unihan"]),
     ("sv", &["trad"]),
     ("vi", &["trad"]),
@@ -45,12 +47,12 @@ const OWN_COLLATIONS: [(&str, &[&str]); 9] = [
 ];
 
 /// Languages whose data is not held here, with the digits they are written with.
-const OTHER_DIGITS: [(&str, &str); 4] =
-    [("bn", "beng"), ("fa", "arabext"), ("mr", "deva"), ("ne", "deva")];
+const OTHER_DIGITS: [(&str, &str); 3] = [("bn", "beng"), ("fa", "arabext"), ("mr", "deva")];
 
 /// Scripts that are written from right to left.
-const RIGHT_TO_LEFT: [&str; 10] =
-    ["Adlm", "Arab", "Hebr", "Mand", "Mend", "Nkoo", "Rohg", "Samr", "Syrc", "Thaa"];
+const RIGHT_TO_LEFT: &str = "Adlm Arab Armi Avst Chrs Cprt Elym Hatr Hebr Hung Khar Lydi Mand \
+     Mani Mend Merc Mero Narb Nbat Nkoo Orkh Ougr Palm Phli Phlp Phnx Prti Rohg Samr Sarb Sogd \
+     Sogo Syrc Thaa Yezi";
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
@@ -133,7 +135,7 @@ pub fn time_zones(tag: &Tag) -> Option<Vec<&'static str>> {
 pub fn is_right_to_left(tag: &Tag) -> bool {
     let mut full = tag.clone();
     full.maximize();
-    RIGHT_TO_LEFT.contains(&full.script.as_str())
+    RIGHT_TO_LEFT.split(' ').any(|script| script == full.script)
 }
 
 /// The first day of the week, and those of the weekend; Monday is 1.

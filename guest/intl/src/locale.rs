@@ -167,6 +167,14 @@ impl Tag {
     }
 
     fn replace_language(&mut self) {
+        if self.variants.len() > 1
+            && let Some(other) = subtag(&format!("la.und-{}", self.variants.join("-")))
+        {
+            let language = self.language.clone();
+            self.variants.clear();
+            self.take_over(other);
+            self.language = language;
+        }
         for variant in self.variants.clone() {
             for key in [format!("la.{}-{variant}", self.language), format!("la.und-{variant}")] {
                 if let Some(other) = subtag(&key) {

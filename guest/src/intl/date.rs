@@ -1,6 +1,8 @@
 //! `Intl.DateTimeFormat`.
 
-use super::js::{self, Js, bound, parts, range_error, receiver, text, type_error};
+use super::js::{
+    self, Js, bound, parts, range_error, receiver, text, type_error, unwrapped_receiver,
+};
 use super::locales::{Key, canonical_list, default_zone, resolve, system_key};
 use super::options::Options;
 use crate::engine::{self, run_helper};
@@ -257,9 +259,13 @@ fn moment<'js>(ctx: &Ctx<'js>, value: Option<&Value<'js>>) -> Js<'js, i64> {
     Ok(time.trunc() as i64)
 }
 
+fn this<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>, method: &str) -> Js<'js, Rc<Service>> {
+    unwrapped_receiver(ctx, args.this, method, ("UnwrapDateTimeFormat", args.this))
+}
+
 /// `format`, bound to its format.
 pub(super) fn get_format<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
-    receiver::<Service>(ctx, args.this, "UnwrapDateTimeFormat")?;
+    this(ctx, args, "get Intl.DateTimeFormat.prototype.format")?;
     bound(ctx, args.this, 1, format)
 }
 
@@ -375,7 +381,7 @@ const RESOLVED: [(&str, Words); 9] = [
 
 /// `resolvedOptions()`
 pub(super) fn resolved_options<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
-    let service = receiver::<Service>(ctx, args.this, "UnwrapDateTimeFormat")?;
+    let service = this(ctx, args, "Intl.DateTimeFormat.prototype.resolvedOptions")?;
     let format = &service.format;
     let pattern = format.pattern();
     let mut members = vec![

@@ -228,6 +228,23 @@ pub(super) fn receiver<'js, T: 'static>(
     service(this).ok_or_else(|| incompatible(ctx, this, method))
 }
 
+/// The receiver of a member that may stand behind another object in V8, whose message
+/// then names what looks for it, and what it found.
+pub(super) fn unwrapped_receiver<'js, T: 'static>(
+    ctx: &Ctx<'js>,
+    this: &Value<'js>,
+    method: &str,
+    (unwrap, found): (&str, &Value<'js>),
+) -> Js<'js, Rc<T>> {
+    service(this).ok_or_else(|| {
+        if this.is_object() {
+            incompatible(ctx, found, unwrap)
+        } else {
+            incompatible(ctx, this, method)
+        }
+    })
+}
+
 /// The error for a receiver of another kind.
 pub(super) fn incompatible<'js>(ctx: &Ctx<'js>, this: &Value<'js>, method: &str) -> Thrown<'js> {
     let shown = shown(ctx, this);

@@ -349,6 +349,7 @@ impl Supplement {
                     }
                     if let Some(preferred) = about["_preferred"].as_str() {
                         self.put(format!("kw.{key}.{value}"), preferred);
+                        continue;
                     }
                     // Other names, but those that are longer than a subtag may be.
                     for alias in about["_alias"].as_str().unwrap_or_default().split(' ') {

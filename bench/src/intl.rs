@@ -1,0 +1,61 @@
+//! What `Intl` costs a program, warm: a loop of calls in one cell, without the loop.
+
+use crate::figures::Figures;
+use crate::host::Bench;
+use anyhow::{Result, ensure};
+use cellblock::{ContentItem, SessionLimits};
+use std::time::Instant;
+
+/// Runs of each loop; the fastest counts.
+const RUNS: usize = 5;
+/// Calls in a loop.
+const CALLS: u32 = 20_000;
+
+/// What is called, with the microseconds that are the target.
+const CALLED: [(&str, &str, f64); 6] = [
+    ("n.toLocaleString()", "(i * 1.5).toLocaleString()", 5.0),
+    (
+        "n.toLocaleString, currency",
+        "(i * 1.5).toLocaleString('en-US', { style: 'currency', currency: 'USD' })",
+        15.0,
+    ),
+    ("NumberFormat.format", "number.format(i * 1.5)", 5.0),
+    ("date.toLocaleString()", "new Date(i * 1e8).toLocaleString()", 15.0),
+    (
+        "date.toLocaleDateString, fields",
+        "new Date(i * 1e8).toLocaleDateString('en-US', \
+         { year: 'numeric', month: 'long', day: 'numeric', timeZone: 'America/New_York' })",
+        15.0,
+    ),
+    ("DateTimeFormat.format", "date.format(i * 1e8)", 15.0),
+];
+
+/// A call of each kind.
+pub fn intl(figures: &mut Figures) -> Result<()> {
+    let bench = Bench::new(0, SessionLimits::default())?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let fastest = |expression: &str| -> Result<f64> {
+        let source = format!(
+            "const number = new Intl.NumberFormat('en-US'); \
+             const date = new Intl.DateTimeFormat('en-US', {{ dateStyle: 'medium', timeStyle: 'short' }}); \
+             let length = 0; \
+             for (let i = 0; i < {CALLS}; i++) length += ({expression}).length; \
+             text(length > 0)"
+        );
+        let mut fastest = f64::INFINITY;
+        for _ in 0..RUNS {
+            let started = Instant::now();
+            let response = runtime.block_on(bench.run(&source))?;
+            fastest = fastest.min(started.elapsed().as_secs_f64());
+            let expected = [ContentItem::InputText { text: "true".to_owned() }];
+            ensure!(response.content_items() == expected, "{expression}: {response:?}");
+        }
+        Ok(fastest)
+    };
+    let empty = fastest("'x'")?;
+    for (name, expression, target) in CALLED {
+        let each = (fastest(expression)? - empty) / f64::from(CALLS) * 1e6;
+        figures.add(format!("{name}, warm"), each, "µs", Some(target));
+    }
+    Ok(())
+}
