@@ -8,6 +8,7 @@
 mod against;
 mod figures;
 mod host;
+mod intl;
 mod measure;
 mod workloads;
 
@@ -21,7 +22,8 @@ struct Arguments {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
-    /// Measure one thing only: cold, calls, throughput, parked, neighbours, workloads, start.
+    /// Measure one thing only: cold, calls, throughput, parked, neighbours, workloads, intl,
+    /// start.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Measure this code-mode host, started with `--listen stdio`, and ours instead.
@@ -32,12 +34,13 @@ struct Arguments {
 /// Something to measure.
 type Measurement = fn(&mut Figures) -> Result<()>;
 
-const MEASUREMENTS: [(&str, Measurement); 7] = [
+const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("start", measure::start),
     ("cold", measure::cold),
     ("calls", measure::calls),
     ("throughput", measure::throughput),
     ("workloads", workloads::workloads),
+    ("intl", intl::intl),
     ("neighbours", measure::neighbours),
     ("parked", measure::parked),
 ];

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
-    ExecuteRequest, RuntimeResponse, ToolDefinition, ToolInput, ToolResult, WaitOutcome,
-    WaitRequest,
+    ExecuteRequest, RegionalSettings, RuntimeResponse, ToolDefinition, ToolInput, ToolResult,
+    WaitOutcome, WaitRequest,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -69,6 +69,7 @@ impl Vector {
                 yield_time_ms: Some(self.yield_ms.unwrap_or(YIELD_MS)),
                 max_output_tokens: None,
                 wants_value: false,
+                regional: RegionalSettings::default(),
             };
             let mut response = service.execute(request).await.map_err(|e| e.to_string())?;
             steps.push(json!({ "execute": { "value": response } }));

@@ -25,7 +25,7 @@ async fn the_language_is_what_the_description_says() {
     let exec = ExecToolSpec::new(&catalog, &ExecOptions::default());
     let description = exec.description(InputForm::Source);
     let lacks = |what: &str| description.contains(&format!("without {what}"));
-    let intl = "with the numbers and plurals of `Intl`";
+    let intl = "with the numbers, plurals and dates of `Intl`";
     let program = "new Intl.NumberFormat().format(1); new Intl.PluralRules().select(1)";
     assert_eq!(runs(program).await, description.contains(intl));
     assert_eq!(runs("const n: number = 1").await, !lacks("the types of TypeScript"));

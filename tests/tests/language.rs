@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use cellblock::{CodeModeService, ContentItem, ExecuteRequest, RuntimeResponse, SessionLimits};
+use cellblock::{
+    CodeModeService, ContentItem, ExecuteRequest, RegionalSettings, RuntimeResponse, SessionLimits,
+};
 use cellblock_tests::backends::Backends;
 use cellblock_tests::repository;
 use serde::Deserialize;
@@ -18,6 +20,7 @@ async fn run(source: &str) -> (Vec<String>, Option<String>) {
         yield_time_ms: Some(60_000),
         max_output_tokens: None,
         wants_value: false,
+        regional: RegionalSettings::default(),
     };
     let response = service.execute(request).await.unwrap();
     let error = match &response {

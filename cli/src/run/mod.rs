@@ -17,8 +17,9 @@ use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
 use cellblock::{
-    CellLimits, CellState, CodeModeService, Engine, EngineConfig, ExecuteRequest, RuntimeResponse,
-    SessionLimits, StoredValues, WaitRequest, WasmBackend,
+    CellLimits, CellState, CodeModeService, Engine, EngineConfig, ExecuteRequest, Locale,
+    RegionalSettings, RuntimeResponse, SessionLimits, StoredValues, TimeZone, WaitRequest,
+    WasmBackend,
 };
 use clap::Args;
 use host::Host;
@@ -67,6 +68,12 @@ pub struct Arguments {
     /// a `return` at its top.
     #[arg(long)]
     result: bool,
+    /// The locale where the script names none, such as `de-CH`; en-US when absent.
+    #[arg(long, value_name = "TAG")]
+    locale: Option<Locale>,
+    /// The time zone of the script's clock, such as `Europe/Zurich`; UTC when absent.
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<TimeZone>,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
@@ -112,7 +119,12 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         let (printer, printing) = printer::start(style);
         let report = Report::new(printer.clone(), source.clone(), folder, arguments);
         let commands = arguments.max_commands;
-        let run = Run { limits, tools, values, store, commands, result: arguments.result };
+        let regional = RegionalSettings {
+            locale: arguments.locale.clone(),
+            time_zone: arguments.time_zone.clone(),
+        };
+        let run =
+            Run { limits, tools, values, store, commands, result: arguments.result, regional };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -150,6 +162,8 @@ struct Run {
     commands: usize,
     /// Whether the script's value is wanted.
     result: bool,
+    /// The locale and the time zone of the script.
+    regional: RegionalSettings,
 }
 
 impl Run {
@@ -175,6 +189,7 @@ impl Run {
             // The value has no budget of its own here: what a report carries is printed.
             max_output_tokens: self.result.then_some(usize::MAX),
             wants_value: self.result,
+            regional: self.regional,
         };
         let ended = converse(&service, request, &mut report, signals).await;
         drop(worker);

@@ -1,5 +1,6 @@
 //! What is asked of a backend.
 
+use crate::regional::RegionalSettings;
 use crate::tools::ToolDefinition;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -68,6 +69,10 @@ pub struct ExecuteRequest {
     /// projects send no value.
     #[serde(skip)]
     pub wants_value: bool,
+    /// The locale and the time zone that the program finds where it names none. Not part
+    /// of the contract either.
+    #[serde(skip)]
+    pub regional: RegionalSettings,
 }
 
 impl ExecuteRequest {

@@ -148,9 +148,10 @@ fn beyond(limits: &CellLimits) -> String {
     } = limits;
     let mib = |bytes: &usize| format!("{} MiB", bytes >> 20);
     format!(
-        "The language is that of ES2025, with the numbers and plurals of `Intl`, and without the \
-         types of TypeScript. A failed program's report holds the error with its stack, by line and column of the program, and the nested calls that it \
-         made, with how each ended; what it printed before is kept, and what it stored too.\n\
+        "The language is that of ES2025, with the numbers, plurals and dates of `Intl`, and \
+         without the types of TypeScript. A failed program's report holds the error with its \
+         stack, by line and column of the program, and the nested calls that it made, with \
+         how each ended; what it printed before is kept, and what it stored too.\n\
          Limits: {} of computing and {} in all (waiting is not computing), {} of memory, {} of \
          output, {calls} calls, {calls_in_flight} of them at a time, {} stored. A program that \
          reaches a limit ends there, nothing it stored is kept, and its report names the limit \

@@ -12,6 +12,7 @@ use crate::backend::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker,
     ContentItem, ExecuteRequest, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
 };
+use crate::regional::RegionalSettings;
 use crate::stored::StoredValues;
 use crate::support::lock;
 use crate::tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
@@ -193,6 +194,7 @@ impl Library {
             yield_time_ms: Some(FETCH_MS),
             max_output_tokens: None,
             wants_value: false,
+            regional: RegionalSettings::default(),
         };
         lock(&self.runs).insert(cell_id.clone(), caller);
         let mut run = Run { library: self, cell_id: Some(cell_id.clone()) };

@@ -238,6 +238,7 @@ impl TryFrom<ExecuteRequest> for seam::ExecuteRequest {
                 .max_output_tokens
                 .map(|tokens| usize::try_from(tokens).unwrap_or(usize::MAX)),
             wants_value: false,
+            regional: seam::RegionalSettings::default(),
         })
     }
 }

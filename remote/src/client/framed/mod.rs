@@ -318,6 +318,7 @@ impl State {
             stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
+            regional: program.request.regional.clone(),
         };
         let request =
             OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };

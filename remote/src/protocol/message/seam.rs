@@ -1,7 +1,7 @@
 //! What hosts and clients of this project add to the messages, once both have agreed on it:
 //! see [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY).
 
-use cellblock::{CellLimits, CellReport, ProgramValue};
+use cellblock::{CellLimits, CellReport, ProgramValue, RegionalSettings};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -29,6 +29,9 @@ pub struct SeamExecute {
     /// As [`ExecuteRequest::wants_value`](cellblock::ExecuteRequest::wants_value).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wants_value: bool,
+    /// As [`ExecuteRequest::regional`](cellblock::ExecuteRequest::regional).
+    #[serde(default, skip_serializing_if = "RegionalSettings::is_default")]
+    pub regional: RegionalSettings,
 }
 
 /// A change of stored values.
