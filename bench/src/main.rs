@@ -8,6 +8,7 @@
 mod against;
 mod figures;
 mod host;
+mod intl;
 mod measure;
 mod workloads;
 
@@ -22,7 +23,7 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// Measure one thing only: cold, typescript, calls, throughput, parked, neighbours,
-    /// workloads, start.
+    /// workloads, intl, start.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Measure this code-mode host, started with `--listen stdio`, and ours instead.
@@ -33,13 +34,14 @@ struct Arguments {
 /// Something to measure.
 type Measurement = fn(&mut Figures) -> Result<()>;
 
-const MEASUREMENTS: [(&str, Measurement); 8] = [
+const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("start", measure::start),
     ("cold", measure::cold),
     ("typescript", measure::typescript),
     ("calls", measure::calls),
     ("throughput", measure::throughput),
     ("workloads", workloads::workloads),
+    ("intl", intl::intl),
     ("neighbours", measure::neighbours),
     ("parked", measure::parked),
 ];

@@ -6,7 +6,7 @@ mod support;
 
 use cellblock::{
     CellLimits, CellState, CodeModeService, ContentItem, ExecuteRequest, Language, LimitKind,
-    ProgramValue, RuntimeResponse, StoredValues, WaitRequest,
+    ProgramValue, RegionalSettings, RuntimeResponse, StoredValues, WaitRequest,
 };
 use cellblock_remote::protocol::Protocol;
 use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
@@ -147,6 +147,23 @@ async fn a_program_in_typescript_runs_on_a_host_and_its_language_travels() {
             panic!("{ended:?}")
         };
         assert!(error.starts_with("SyntaxError"), "{error}");
+        service.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn regional_settings_travel() {
+    for protocol in PROTOCOLS {
+        let host = host(protocol);
+        let service = service(&host, &StoredValues::new());
+        let regional = RegionalSettings {
+            locale: Some("de".parse().unwrap()),
+            time_zone: Some("Asia/Tokyo".parse().unwrap()),
+        };
+        let source = "text(new Date(0).getHours() + (0.5).toLocaleString())";
+        let request = ExecuteRequest { regional, ..ExecuteRequest::new(source) };
+        let ended = service.execute(request).await.unwrap();
+        assert_eq!(ended.content_items(), [ContentItem::InputText { text: "90,5".to_owned() }]);
         service.shutdown().await;
     }
 }

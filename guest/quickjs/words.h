@@ -59,6 +59,17 @@ static void cellblock_put_value(JSContext *ctx, DynBuf *out, JSValueConst value)
     dbuf_putc(out, ']');
 }
 
+/* The same as a string, for guest/src/intl/js.rs. */
+JSValue cellblock_shown_value(JSContext *ctx, JSValueConst value)
+{
+    DynBuf out;
+    js_dbuf_init(ctx, &out);
+    cellblock_put_value(ctx, &out, value);
+    JSValue text = JS_NewStringLen(ctx, (const char *)out.buf, out.size);
+    dbuf_free(&out);
+    return text;
+}
+
 /* The name of the built-in that runs, for messages. */
 static void cellblock_put_function(JSContext *ctx, DynBuf *out)
 {

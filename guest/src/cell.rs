@@ -12,6 +12,7 @@ use crate::engine::{self, Thrown};
 use crate::error_text::exception_text;
 use crate::globals;
 use crate::hint;
+use crate::intl;
 use crate::state::{self, Stop};
 use crate::value;
 use crate::wasi;
@@ -50,6 +51,7 @@ pub(crate) fn initialize() {
 pub(crate) fn execute(request: ExecuteRequest) -> Step {
     wasi::go_live();
     state::set_limits(&request.limits);
+    intl::set_defaults(request.locale.as_deref(), request.time_zone.as_deref());
     state::with(|state| {
         // The generator must not start from zero, where it would stay.
         state.random = request.random_seed.max(1);

@@ -179,6 +179,8 @@ impl Guest {
                 stored_bytes: 1 << 20,
                 stored_keys: 100,
             },
+            locale: None,
+            time_zone: None,
             value: self.store.data().value.clone(),
         };
         self.cell.call_execute(&mut self.store, &request).expect("no trap")

@@ -19,7 +19,8 @@ use anyhow::{Context, Result};
 use cellblock::model::ArgumentChecks;
 use cellblock::{
     CellLimits, CellState, CodeModeService, CodeModeTurnHost, Engine, EngineConfig, ExecuteRequest,
-    Language, RuntimeResponse, SessionLimits, StoredValues, WaitRequest, WasmBackend,
+    Language, Locale, RegionalSettings, RuntimeResponse, SessionLimits, StoredValues, TimeZone,
+    WaitRequest, WasmBackend,
 };
 use clap::Args;
 use host::Host;
@@ -75,6 +76,12 @@ pub struct Arguments {
     /// Check the arguments of nested calls against the tools' input schemas.
     #[arg(long)]
     check_arguments: bool,
+    /// The locale where the script names none, such as `de-CH`; en-US when absent.
+    #[arg(long, value_name = "TAG")]
+    locale: Option<Locale>,
+    /// The time zone of the script's clock, such as `Europe/Zurich`; UTC when absent.
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<TimeZone>,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
@@ -140,9 +147,21 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         let (printer, printing) = printer::start(style);
         let report = Report::new(printer.clone(), source.clone(), folder, arguments);
         let commands = arguments.max_commands;
-        let (result, language) = (arguments.result, arguments.language());
-        let check_arguments = arguments.check_arguments;
-        let run = Run { limits, tools, values, store, commands, result, language, check_arguments };
+        let regional = RegionalSettings {
+            locale: arguments.locale.clone(),
+            time_zone: arguments.time_zone.clone(),
+        };
+        let run = Run {
+            limits,
+            tools,
+            values,
+            store,
+            commands,
+            result: arguments.result,
+            regional,
+            language: arguments.language(),
+            check_arguments: arguments.check_arguments,
+        };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -184,6 +203,8 @@ struct Run {
     language: Language,
     /// Whether arguments of nested calls are checked.
     check_arguments: bool,
+    /// The locale and the time zone of the script.
+    regional: RegionalSettings,
 }
 
 impl Run {
@@ -214,6 +235,7 @@ impl Run {
             max_output_tokens: self.result.then_some(usize::MAX),
             wants_value: self.result,
             language: self.language,
+            regional: self.regional,
         };
         let ended = converse(&service, request, &mut report, signals).await;
         drop(worker);

@@ -1,5 +1,6 @@
 //! The generated tables. `xtask/src/intl/page.rs` describes their form.
 
+use crate::packed::unpack;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -55,13 +56,17 @@ static ENGLISH: [&[u8]; 4] = [
 ];
 static SUPPLEMENT_KEYS: &[u8] = include_bytes!("../data/keys.s.bin");
 static SUPPLEMENT: &[u8] = include_bytes!("../data/page.s.bin");
-static ZONE_KEYS: &[u8] = include_bytes!("../data/keys.t.bin");
-static ZONES: &[u8] = include_bytes!("../data/page.t.bin");
+/// Tables of zones, by area.
+static ZONES: &[(&str, &[u8])] = include!("../data/zones.in");
+static ZONE_NAMES: &[u8] = include_bytes!("../data/zone-names.bin");
 static SUBTAGS: &[u8] = include_bytes!("../data/subtags.bin");
 
 thread_local! {
-    /// Pages inflated so far. They live as long as the program: a cell asks for few.
-    static INFLATED: RefCell<BTreeMap<(&'static str, Section), &'static [u8]>> =
+    /// Pages unpacked so far. They live as long as the program: a cell asks for few.
+    static PAGES: RefCell<BTreeMap<(&'static str, Section), &'static [u8]>> =
+        const { RefCell::new(BTreeMap::new()) };
+    /// Tables unpacked so far, by name.
+    static TABLES: RefCell<BTreeMap<&'static str, &'static [u8]>> =
         const { RefCell::new(BTreeMap::new()) };
     static SUBTAG_LINES: RefCell<Option<&'static str>> = const { RefCell::new(None) };
 }
@@ -97,16 +102,16 @@ impl Data {
     /// A value, from this locale or the one it is a variant of.
     #[must_use]
     pub fn get(self, section: Section, key: &str) -> Option<&'static str> {
-        let at = index_of(KEYS[section as usize], key)?;
+        let keys = keys_of(section);
+        let at = index_of(keys, key)?;
         let mut tag = self.tag;
         loop {
             if tag == "en" {
-                return value(ENGLISH[section as usize], count(KEYS[section as usize]), at)
-                    .map(text);
+                return value(english(section), count(keys), at).map(text);
             }
             let locale = find(tag)?;
-            let page = inflated(locale, section);
-            if let Some(found) = value(page, count(KEYS[section as usize]), at) {
+            let page = unpacked(locale, section);
+            if let Some(found) = value(page, count(keys), at) {
                 return Some(text(found));
             }
             tag = locale.base?;
@@ -135,6 +140,9 @@ pub fn supplement(key: &str) -> Option<&'static str> {
 /// A key of the supplement as the tables hold it, with its value.
 #[must_use]
 pub fn supplement_entry(key: &str) -> Option<(&'static str, &'static str)> {
+    if is_of_zones(key) {
+        return table("names", ZONE_NAMES, key).map(|(key, value)| (key, text(value)));
+    }
     let at = index_of(SUPPLEMENT_KEYS, key)?;
     let value = value(SUPPLEMENT, count(SUPPLEMENT_KEYS), at)?;
     Some((key_at(SUPPLEMENT_KEYS, at), text(value)))
@@ -149,7 +157,7 @@ pub fn supplement_keys(prefix: &str) -> impl Iterator<Item = &'static str> {
 
 /// The keys of a section that begin so, without that beginning, whichever locale has them.
 pub fn section_keys(section: Section, prefix: &str) -> impl Iterator<Item = &'static str> {
-    let keys = KEYS[section as usize];
+    let keys = keys_of(section);
     let first = lower_bound(keys, prefix);
     (first..count(keys)).map_while(move |at| key_at(keys, at).strip_prefix(prefix))
 }
@@ -157,14 +165,51 @@ pub fn section_keys(section: Section, prefix: &str) -> impl Iterator<Item = &'st
 /// Transitions of a time zone, by its CLDR name.
 #[must_use]
 pub fn zone(name: &str) -> Option<&'static [u8]> {
-    index_of(ZONE_KEYS, name).and_then(|at| value(ZONES, count(ZONE_KEYS), at))
+    let area = name.split_once('/').map_or("Etc", |(area, _)| area);
+    let (area, packed) = ZONES.iter().find(|(known, _)| *known == area)?;
+    table(area, packed, name).map(|(_, value)| value)
+}
+
+/// Whether a key of the supplement is of the names of zones.
+fn is_of_zones(key: &str) -> bool {
+    ["zm.", "mz.", "zr.", "zc.", "pz."].iter().any(|prefix| key.starts_with(prefix))
+        || key == "zones"
+}
+
+/// A key of a compressed table, with its value.
+fn table(
+    name: &'static str,
+    packed: &'static [u8],
+    key: &str,
+) -> Option<(&'static str, &'static [u8])> {
+    let bytes = unpacked_once(name, packed);
+    let length = number(bytes, 0) as usize;
+    let (keys, page) = bytes.get(4..)?.split_at_checked(length)?;
+    let at = index_of(keys, key)?;
+    Some((key_at(keys, at), value(page, count(keys), at)?))
+}
+
+fn unpacked_once(name: &'static str, packed: &'static [u8]) -> &'static [u8] {
+    TABLES.with_borrow_mut(|tables| *tables.entry(name).or_insert_with(|| unpack(packed)))
+}
+
+/// The keys of a section. Those of names are compressed, for they are many.
+fn keys_of(section: Section) -> &'static [u8] {
+    let keys = KEYS[section as usize];
+    if section == Section::Names { unpacked_once("keys of names", keys) } else { keys }
+}
+
+/// A page of English.
+fn english(section: Section) -> &'static [u8] {
+    let page = ENGLISH[section as usize];
+    if section == Section::Names { unpacked_once("English names", page) } else { page }
 }
 
 /// A likely subtag or an alias of one.
 #[must_use]
 pub fn subtag(key: &str) -> Option<&'static str> {
     let lines =
-        SUBTAG_LINES.with_borrow_mut(|lines| *lines.get_or_insert_with(|| text(inflate(SUBTAGS))));
+        SUBTAG_LINES.with_borrow_mut(|lines| *lines.get_or_insert_with(|| text(unpack(SUBTAGS))));
     // Binary search over the bytes; a probe moves back to the start of its line.
     let (mut low, mut high) = (0, lines.len());
     while low < high {
@@ -185,24 +230,24 @@ fn find(tag: &str) -> Option<&'static Locale> {
     LOCALES.iter().find(|locale| locale.tag == tag)
 }
 
-fn inflated(locale: &'static Locale, section: Section) -> &'static [u8] {
-    INFLATED.with_borrow_mut(|pages| {
+fn unpacked(locale: &'static Locale, section: Section) -> &'static [u8] {
+    PAGES.with_borrow_mut(|pages| {
         *pages.entry((locale.tag, section)).or_insert_with(|| {
             let at = section as usize;
             let start = if at == 0 { 0 } else { locale.ends[at - 1] };
-            unpack(&locale.pack[start..locale.ends[at]], count(KEYS[at]))
+            page(&locale.pack[start..locale.ends[at]], count(keys_of(section)))
         })
     })
 }
 
 /// Turns a compressed page into the form of a plain one.
-fn unpack(packed: &[u8], keys: usize) -> &'static [u8] {
-    let raw = if packed.is_empty() { Vec::new() } else { inflate(packed).to_vec() };
+fn page(packed: &'static [u8], keys: usize) -> &'static [u8] {
+    let raw = if packed.is_empty() { &[] } else { unpack(packed) };
     let mut at = 0;
     let mut ends = 0_u32;
     let mut page = Vec::with_capacity(raw.len() + 4 * keys);
     for _ in 0..keys {
-        let length = if packed.is_empty() { 0 } else { leb128(&raw, &mut at) as u32 };
+        let length = if packed.is_empty() { 0 } else { leb128(raw, &mut at) as u32 };
         let mark = if length == 0 { ABSENT } else { 0 };
         page.extend((ends | mark).to_le_bytes());
         ends += length.saturating_sub(1);
@@ -210,10 +255,6 @@ fn unpack(packed: &[u8], keys: usize) -> &'static [u8] {
     page.extend(ends.to_le_bytes());
     page.extend(&raw[at..]);
     page.leak()
-}
-
-fn inflate(packed: &[u8]) -> &'static [u8] {
-    miniz_oxide::inflate::decompress_to_vec(packed).unwrap_or_default().leak()
 }
 
 /// Reads a number in LEB128 and moves past it.

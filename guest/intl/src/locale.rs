@@ -167,6 +167,14 @@ impl Tag {
     }
 
     fn replace_language(&mut self) {
+        if self.variants.len() > 1
+            && let Some(other) = subtag(&format!("la.und-{}", self.variants.join("-")))
+        {
+            let language = self.language.clone();
+            self.variants.clear();
+            self.take_over(other);
+            self.language = language;
+        }
         for variant in self.variants.clone() {
             for key in [format!("la.{}-{variant}", self.language), format!("la.und-{variant}")] {
                 if let Some(other) = subtag(&key) {
@@ -347,6 +355,21 @@ pub fn is_script(part: &str) -> bool {
 pub fn is_region(part: &str) -> bool {
     part.len() == 2 && letters(part)
         || part.len() == 3 && part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a text begins with language, script, region and variants, or with a language
+/// and a single letter or nothing at all.
+#[must_use]
+pub fn begins_as_tag(text: &str) -> bool {
+    let mut parts = text.split('-').peekable();
+    if !text.is_ascii() || !parts.next().is_some_and(is_language) {
+        return false;
+    }
+    parts.next_if(|part| is_script(part));
+    parts.next_if(|part| is_region(part));
+    while parts.next_if(|part| is_variant(part)).is_some() {}
+    let rest: Vec<_> = parts.collect();
+    rest.first().is_none_or(|part| part.len() == 1) || rest == [""]
 }
 
 fn is_variant(part: &str) -> bool {

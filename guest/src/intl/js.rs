@@ -104,12 +104,22 @@ pub(super) fn construct<'js, T: 'static>(
     name: &'static str,
     service: T,
 ) -> Returned<'js> {
+    construct_shared(ctx, new_target, name, Rc::new(service))
+}
+
+/// As [`construct`], of a value that others hold as well.
+pub(super) fn construct_shared<'js, T: 'static>(
+    ctx: &Ctx<'js>,
+    new_target: &Value<'js>,
+    name: &'static str,
+    service: Rc<T>,
+) -> Returned<'js> {
     let own = match new_target.as_object() {
         Some(target) => engine::get(ctx, target, c"prototype")?,
         None => Value::new_undefined(ctx.clone()),
     };
     let prototype = if own.is_object() { own } else { prototype(ctx, name)? };
-    new_object(ctx, &prototype, Rc::new(service))
+    new_object(ctx, &prototype, service)
 }
 
 /// The value that an object of `Intl` holds, when it is of that kind.
@@ -174,6 +184,19 @@ pub(super) fn prototype<'js>(ctx: &Ctx<'js>, name: &str) -> Returned<'js> {
     kept.restore(ctx).map(Object::into_value).map_err(|_| Thrown::caught(ctx))
 }
 
+/// The time of a `Date`, `None` for anything else. Nothing of the program's runs.
+pub(super) fn date_value<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Option<f64> {
+    // SAFETY: the value is alive.
+    if !unsafe { qjs::JS_IsDate(value.as_raw()) } {
+        return None;
+    }
+    let get_time = prototype(ctx, DATE_VALUE).ok()?.into_function()?;
+    engine::call_with(ctx, &get_time, value, &[]).ok()?.as_number()
+}
+
+/// The name under which the engine's `Date.prototype.getTime` is kept.
+pub(super) const DATE_VALUE: &str = "Date.prototype.getTime";
+
 /// A `TypeError`.
 pub(super) fn type_error<'js>(ctx: &Ctx<'js>, message: &str) -> Thrown<'js> {
     throw(ctx, message, |ctx, text| {
@@ -205,27 +228,41 @@ pub(super) fn receiver<'js, T: 'static>(
     service(this).ok_or_else(|| incompatible(ctx, this, method))
 }
 
+/// The receiver of a member that may stand behind another object in V8, whose message
+/// then names what looks for it, and what it found.
+pub(super) fn unwrapped_receiver<'js, T: 'static>(
+    ctx: &Ctx<'js>,
+    this: &Value<'js>,
+    method: &str,
+    (unwrap, found): (&str, &Value<'js>),
+) -> Js<'js, Rc<T>> {
+    service(this).ok_or_else(|| {
+        if this.is_object() {
+            incompatible(ctx, found, unwrap)
+        } else {
+            incompatible(ctx, this, method)
+        }
+    })
+}
+
 /// The error for a receiver of another kind.
 pub(super) fn incompatible<'js>(ctx: &Ctx<'js>, this: &Value<'js>, method: &str) -> Thrown<'js> {
     let shown = shown(ctx, this);
     type_error(ctx, &format!("Method {method} called on incompatible receiver {shown}"))
 }
 
-/// A value as V8 writes it in messages.
+unsafe extern "C" {
+    /// See `quickjs/words.h`.
+    fn cellblock_shown_value(raw: *mut qjs::JSContext, value: qjs::JSValue) -> qjs::JSValue;
+}
+
+/// A value as V8 writes it in messages. Nothing of the program's runs.
 pub(super) fn shown<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> String {
-    if value.is_array() {
-        return engine::string_of(ctx, value).unwrap_or_default();
-    }
-    if value.is_function() {
-        return "function".to_owned();
-    }
-    if value.is_object() {
-        return "#<Object>".to_owned();
-    }
-    if value.is_symbol() {
-        return "Symbol()".to_owned();
-    }
-    engine::string_of(ctx, value).unwrap_or_default()
+    // SAFETY: the value is alive; the engine returns one reference of a string.
+    let text = unsafe {
+        Value::from_raw(ctx.clone(), cellblock_shown_value(ctx.as_raw().as_ptr(), value.as_raw()))
+    };
+    engine::string_of(ctx, &text).unwrap_or_default()
 }
 
 /// `ToObject`

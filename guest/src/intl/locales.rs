@@ -1,17 +1,60 @@
 //! Lists of locales, and which locale serves a request.
 
 use super::js::{Js, range_error, strings, to_object, type_error};
+use super::locale::tag_of;
 use super::options::Options;
 use crate::engine;
 use crate::globals::{Args, Returned};
-use cellblock_intl::locale::{DEFAULT, Held, Tag, best_available};
+use cellblock_intl::date::zone::Zone;
+use cellblock_intl::locale::{DEFAULT, Held, Tag, begins_as_tag, best_available};
+use cellblock_intl::number::symbols::is_numeric;
 use rquickjs::{Ctx, Object, Value};
+use std::cell::RefCell;
+
+/// What holds where a program names no locale or no time zone.
+pub(super) struct Defaults {
+    /// The locale.
+    pub(super) held: Held,
+    /// The time zone.
+    pub(super) zone: Zone,
+}
+
+thread_local! {
+    static DEFAULTS: RefCell<Defaults> =
+        RefCell::new(Defaults { held: DEFAULT, zone: Zone::utc() });
+}
+
+/// Takes over what the host has set. The host has checked both; a locale that is not held
+/// falls back as one that a program asks for.
+pub(crate) fn set_defaults(locale: Option<&str>, zone: Option<&str>) {
+    DEFAULTS.with_borrow_mut(|defaults| {
+        if let Some(held) = locale.and_then(Tag::parse).and_then(|tag| best_available(&tag)) {
+            defaults.held = held;
+        }
+        if let Some(zone) = zone.and_then(Zone::parse) {
+            defaults.zone = zone;
+        }
+    });
+}
+
+/// Looks at the defaults.
+pub(super) fn with_defaults<R>(look: impl FnOnce(&Defaults) -> R) -> R {
+    DEFAULTS.with_borrow(look)
+}
+
+/// The time zone where a program names none.
+pub(super) fn default_zone() -> Zone {
+    with_defaults(|defaults| defaults.zone.clone())
+}
 
 /// `CanonicalizeLocaleList`
 pub(super) fn canonical_list<'js>(ctx: &Ctx<'js>, value: Option<&Value<'js>>) -> Js<'js, Vec<Tag>> {
     let Some(value) = value.filter(|value| !value.is_undefined()) else { return Ok(Vec::new()) };
     if value.is_string() {
         return Ok(vec![parse(ctx, &engine::string_of(ctx, value)?)?]);
+    }
+    if let Some(tag) = tag_of(value) {
+        return Ok(vec![tag.as_ref().clone()]);
     }
     let list = to_object(ctx, value)?;
     let length = engine::number_of(ctx, &engine::get(ctx, &list, c"length")?)?;
@@ -20,7 +63,9 @@ pub(super) fn canonical_list<'js>(ctx: &Ctx<'js>, value: Option<&Value<'js>>) ->
     let mut tags: Vec<Tag> = Vec::new();
     for at in 0..length {
         let Some(item) = item(ctx, &list, at)? else { continue };
-        let tag = if item.is_string() || item.is_object() {
+        let tag = if let Some(tag) = tag_of(&item) {
+            tag.as_ref().clone()
+        } else if item.is_string() || item.is_object() {
             parse(ctx, &engine::string_of(ctx, &item)?)?
         } else {
             return Err(type_error(ctx, "Language ID should be string or object."));
@@ -47,8 +92,11 @@ pub(super) fn item<'js>(
 
 /// A tag in canonical form, or the `RangeError` for a malformed one.
 pub(super) fn parse<'js>(ctx: &Ctx<'js>, text: &str) -> Js<'js, Tag> {
-    Tag::parse(text)
-        .ok_or_else(|| range_error(ctx, &format!("Invalid language tag: {}", text.to_lowercase())))
+    Tag::parse(text).ok_or_else(|| {
+        // V8 brings what begins as a tag should to small letters before it reads on.
+        let shown = if begins_as_tag(text) { text.to_lowercase() } else { text.to_owned() };
+        range_error(ctx, &format!("Invalid language tag: {shown}"))
+    })
 }
 
 /// A keyword that decides something about a service.
@@ -61,6 +109,14 @@ pub(super) struct Key<'a> {
     pub(super) known: &'a dyn Fn(Held, &str) -> bool,
 }
 
+/// The keyword of the numbering system.
+pub(super) fn system_key(option: Option<String>) -> Key<'static> {
+    fn known(_: Held, system: &str) -> bool {
+        is_numeric(system)
+    }
+    Key { name: "nu", option, known: &known }
+}
+
 /// The locale that serves a request.
 pub(super) struct Resolved {
     /// Its name, with the keywords that were heeded.
@@ -71,10 +127,23 @@ pub(super) struct Resolved {
     pub(super) values: Vec<Option<String>>,
 }
 
-/// `ResolveLocale`
+/// `ResolveLocale` among the locales that are held.
 pub(super) fn resolve(requested: &[Tag], keys: &[Key<'_>]) -> Resolved {
-    let found = requested.iter().find_map(|tag| best_available(tag).map(|held| (tag, held)));
-    let (tag, held) = found.map_or((None, DEFAULT), |(tag, held)| (Some(tag), held));
+    resolve_among(requested, keys, best_available)
+}
+
+/// `ResolveLocale` among the locales that `available` knows.
+pub(super) fn resolve_among(
+    requested: &[Tag],
+    keys: &[Key<'_>],
+    available: fn(&Tag) -> Option<Held>,
+) -> Resolved {
+    let found = requested.iter().find_map(|tag| available(tag).map(|held| (tag, held)));
+    let default = || {
+        let tag = Tag::parse(with_defaults(|defaults| defaults.held.tag));
+        tag.and_then(|tag| available(&tag)).unwrap_or(DEFAULT)
+    };
+    let (tag, held) = found.map_or_else(|| (None, default()), |(tag, held)| (Some(tag), held));
     let mut name = Tag::default();
     let mut values = Vec::new();
     for key in keys {
@@ -100,11 +169,25 @@ pub(super) fn resolve(requested: &[Tag], keys: &[Key<'_>]) -> Resolved {
 }
 
 /// `supportedLocalesOf`
-pub(super) fn supported_locales_of<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
+pub(super) fn supported_locales_of<'js>(
+    ctx: &Ctx<'js>,
+    args: Args<'_, 'js>,
+    method: &'static str,
+) -> Returned<'js> {
+    supported_among(ctx, args, method, best_available)
+}
+
+/// `supportedLocalesOf` among the locales that `available` knows.
+pub(super) fn supported_among<'js>(
+    ctx: &Ctx<'js>,
+    args: Args<'_, 'js>,
+    method: &'static str,
+    available: fn(&Tag) -> Option<Held>,
+) -> Returned<'js> {
     let requested = canonical_list(ctx, args.first())?;
-    let options = Options::coerced(ctx, args.get(1), "Intl")?;
+    let options = Options::coerced(ctx, args.get(1), method)?;
     options.matcher()?;
-    let supported = requested.iter().filter(|tag| best_available(tag).is_some());
+    let supported = requested.iter().filter(|tag| available(tag).is_some());
     strings(ctx, supported.map(ToString::to_string))
 }
 

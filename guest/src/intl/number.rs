@@ -1,12 +1,13 @@
 //! `Intl.NumberFormat`, and `toLocaleString` of numbers and big integers.
 
-use super::js::{self, Js, bound, number, parts, range_error, receiver, text, type_error};
-use super::locales::{Key, canonical_list, resolve};
+use super::js::{
+    self, Js, bound, number, parts, range_error, receiver, text, type_error, unwrapped_receiver,
+};
+use super::locales::{canonical_list, resolve, system_key};
 use super::options::{Options, within};
 use crate::engine::{self, run_helper};
 use crate::globals::{Args, Returned};
 use cellblock_intl::decimal::{Decimal, Kind, Mode};
-use cellblock_intl::number::symbols::is_numeric;
 use cellblock_intl::number::{
     CurrencyDisplay, Digits, Grouping, Notation, NumberFormat, Options as Asked, Precision,
     SignDisplay, Style, Width, currency_digits, is_sanctioned,
@@ -82,8 +83,7 @@ pub(super) fn create<'js>(
     let options = Options::coerced(ctx, options, who)?;
     options.matcher()?;
     let system = options.keyword(c"numberingSystem")?;
-    let known = |_, system: &str| is_numeric(system);
-    let mut resolved = resolve(&requested, &[Key { name: "nu", option: system, known: &known }]);
+    let mut resolved = resolve(&requested, &[system_key(system)]);
     let default = resolved.held.data.core("ns");
     let system = resolved.values.remove(0).unwrap_or_else(|| default.to_owned());
     let mut asked =
@@ -267,9 +267,14 @@ pub(super) fn decimal<'js>(ctx: &Ctx<'js>, value: Option<&Value<'js>>) -> Js<'js
     engine::number_of(ctx, value).map(Decimal::from_f64)
 }
 
+fn this<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>, method: &str) -> Js<'js, Rc<Service>> {
+    let found = ("UnwrapNumberFormat", &Value::new_undefined(ctx.clone()));
+    unwrapped_receiver(ctx, args.this, method, found)
+}
+
 /// `format`, bound to its format.
 pub(super) fn get_format<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
-    receiver::<Service>(ctx, args.this, "UnwrapNumberFormat")?;
+    this(ctx, args, "get Intl.NumberFormat.prototype.format")?;
     bound(ctx, args.this, 1, format)
 }
 
@@ -333,8 +338,7 @@ pub(super) fn ends<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Js<'js, (Decimal
 
 /// `resolvedOptions()`
 pub(super) fn resolved_options<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
-    let service =
-        receiver::<Service>(ctx, args.this, "Intl.NumberFormat.prototype.resolvedOptions")?;
+    let service = this(ctx, args, "Intl.NumberFormat.prototype.resolvedOptions")?;
     let asked = service.format.options();
     let money = asked.style == Style::Currency;
     let unit = asked.style == Style::Unit;

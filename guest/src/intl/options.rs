@@ -1,6 +1,6 @@
 //! Reading the options of a constructor, in the standard's way and with V8's messages.
 
-use super::js::{Js, range_error, to_object};
+use super::js::{Js, range_error, to_object, type_error};
 use crate::engine::{self, Thrown};
 use rquickjs::{Ctx, Object, Value};
 use std::ffi::CStr;
@@ -21,10 +21,28 @@ impl<'a, 'js> Options<'a, 'js> {
         service: &'static str,
     ) -> Js<'js, Self> {
         let object = match value {
+            Some(value) if value.is_null() => {
+                let message = format!("{service} called on null or undefined");
+                return Err(type_error(ctx, &message));
+            }
             Some(value) if !value.is_undefined() => Some(to_object(ctx, value)?),
             _ => None,
         };
         Ok(Self { ctx, object, service })
+    }
+
+    /// `GetOptionsObject`: an object and nothing else.
+    pub(super) fn object(
+        ctx: &'a Ctx<'js>,
+        value: Option<&Value<'js>>,
+        service: &'static str,
+    ) -> Js<'js, Self> {
+        match value {
+            Some(value) if !value.is_undefined() && !value.is_object() => {
+                Err(type_error(ctx, "invalid_argument"))
+            }
+            _ => Self::coerced(ctx, value, service),
+        }
     }
 
     /// A member, `None` when undefined.

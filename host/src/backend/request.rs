@@ -1,5 +1,6 @@
 //! What is asked of a backend.
 
+use crate::regional::RegionalSettings;
 use crate::tools::ToolDefinition;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -71,6 +72,10 @@ pub struct ExecuteRequest {
     /// What the program is written in. Not part of the contract either.
     #[serde(skip)]
     pub language: Language,
+    /// The locale and the time zone that the program finds where it names none. Not part
+    /// of the contract either.
+    #[serde(skip)]
+    pub regional: RegionalSettings,
 }
 
 /// What a program is written in.

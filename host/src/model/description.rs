@@ -2,7 +2,7 @@
 
 use super::catalog::{CatalogTool, ToolCatalog};
 use super::declaration::{MCP_TYPES, sample};
-use super::exec_spec::{Declarations, ExecOptions, ImageDetails};
+use super::exec_spec::{Declarations, ExecOptions, ImageDetails, ProgramValues};
 use super::names::code_mode_name;
 use crate::limits::CellLimits;
 use std::fmt::Write;
@@ -69,6 +69,14 @@ fn how_it_runs(options: &ExecOptions, form: InputForm) -> String {
         }
         InputForm::Arguments => "- ",
     };
+    let value = match options.program_values {
+        ProgramValues::Hidden => "",
+        ProgramValues::Offered => {
+            "- With `\"result\": true` among the options, the program has a value: what a `return` \
+             at its top level returns, or else its last expression. It is shown as JSON after \
+             the output, or kept under a key that the output names when it is too long to show.\n"
+        }
+    };
     format!(
         "Runs a JavaScript program that orchestrates tool calls: call tools, combine what they \
          return, and print only what matters.\n\
@@ -84,7 +92,7 @@ fn how_it_runs(options: &ExecOptions, form: InputForm) -> String {
          {pragma}`yield_time_ms` is when to answer if the program still runs; it goes on, and \
          `wait` fetches the rest. Defaults to {default_yield_time_ms} ms. `max_output_tokens` is \
          how much of the output to show; the middle of a longer one is cut out. Defaults to \
-         {default_max_output_tokens}.\n\
+         {default_max_output_tokens}.\n{value}\
          - The program ends when its module has been evaluated to its end. Promises that nobody \
          awaited by then are silently dropped, with the calls they wait for."
     )
@@ -140,9 +148,10 @@ fn beyond(limits: &CellLimits) -> String {
     } = limits;
     let mib = |bytes: &usize| format!("{} MiB", bytes >> 20);
     format!(
-        "The language is that of ES2025, with the numbers and plurals of `Intl`, and without the \
-         types of TypeScript. A failed program's report holds the error with its stack, by line and column of the program, and the nested calls that it \
-         made, with how each ended; what it printed before is kept, and what it stored too.\n\
+        "The language is that of ES2025, with the numbers, plurals and dates of `Intl`, and \
+         without the types of TypeScript. A failed program's report holds the error with its \
+         stack, by line and column of the program, and the nested calls that it made, with \
+         how each ended; what it printed before is kept, and what it stored too.\n\
          Limits: {} of computing and {} in all (waiting is not computing), {} of memory, {} of \
          output, {calls} calls, {calls_in_flight} of them at a time, {} stored. A program that \
          reaches a limit ends there, nothing it stored is kept, and its report names the limit \
@@ -171,13 +180,12 @@ fn scripts(form: InputForm) -> String {
     let instead = match form {
         InputForm::Source => "",
         InputForm::Arguments => {
-            " To run one alone, pass `script`, its name, and `input` instead \
-                                 of `code`."
+            " To run one alone, pass `script`, its name, and `input` instead of `code`."
         }
     };
     format!(
-        "Saved scripts are the tools `tools.scripts__*`: programs that need not be sent again. \
-         Each call runs in a sandbox of its own.{instead}"
+        "Saved scripts are programs that need not be sent again: `await scripts.NAME(input)` \
+         calls the tool `tools.scripts__NAME`. Each call runs in a sandbox of its own.{instead}"
     )
 }
 

@@ -34,6 +34,10 @@ pub struct ExecOptions {
     pub declarations: Declarations,
     /// Whether the model is told that images have a detail.
     pub image_detail: ImageDetails,
+    /// Whether the model is told that a program can have a value. A host that offers it passes
+    /// [`ParsedExecSource::result`](super::ParsedExecSource::result) on as
+    /// [`ExecuteRequest::wants_value`](crate::ExecuteRequest::wants_value).
+    pub program_values: ProgramValues,
 }
 
 /// Where a model reads the declarations of nested tools.
@@ -56,6 +60,16 @@ pub enum ImageDetails {
     Hidden,
 }
 
+/// Whether a model is told that a program can have a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProgramValues {
+    /// It can ask for one.
+    #[default]
+    Offered,
+    /// It reads nothing of it.
+    Hidden,
+}
+
 impl Default for ExecOptions {
     fn default() -> Self {
         Self {
@@ -64,6 +78,7 @@ impl Default for ExecOptions {
             limits: CellLimits::default(),
             declarations: Declarations::default(),
             image_detail: ImageDetails::default(),
+            program_values: ProgramValues::default(),
         }
     }
 }
@@ -133,6 +148,12 @@ impl ExecToolSpec {
             "required": ["code"],
             "additionalProperties": false,
         });
+        if self.options.program_values == ProgramValues::Offered {
+            schema["properties"]["result"] = json!({
+                "type": "boolean",
+                "description": "Whether the program has a value, which is shown after its output.",
+            });
+        }
         if self.scripts {
             schema["properties"]["script"] = json!({
                 "type": "string",

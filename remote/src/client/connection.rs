@@ -220,6 +220,9 @@ impl Program {
         if !self.stored.is_empty() {
             return unsupported("stored values from outside its session");
         }
+        if !self.request.regional.is_default() {
+            return unsupported("regional settings");
+        }
         Ok(self.request)
     }
 }

@@ -1,5 +1,6 @@
 //! The pages of one locale, from the files of npm's `cldr-*-full`.
 
+use super::chromium;
 use super::page::Values;
 use super::source::Source;
 use anyhow::Result;
@@ -28,6 +29,8 @@ pub struct Locale {
     pub zones: Values,
     /// Names of regions, languages, scripts, currencies.
     pub names: Values,
+    /// The language tag.
+    tag: String,
 }
 
 impl Locale {
@@ -38,15 +41,31 @@ impl Locale {
             units: Values::new(),
             zones: Values::new(),
             names: Values::new(),
+            tag: tag.to_owned(),
         };
         let numbers = source.main("numbers", tag, "numbers.json")?;
         locale.numbers(&numbers["numbers"]);
         let currencies = source.main("numbers", tag, "currencies.json")?;
         locale.currencies(&currencies["numbers"]["currencies"]);
         let dates = source.main("dates", tag, "ca-gregorian.json")?;
-        locale.calendar("g", &dates["dates"]["calendars"]["gregorian"]);
+        let formats = |tag: &str| -> Result<Value> {
+            let mut dates = source.main("dates", tag, "ca-gregorian.json")?;
+            let calendar = &mut dates["dates"]["calendars"]["gregorian"];
+            Ok(calendar["dateTimeFormats"]["availableFormats"].take())
+        };
+        let ancestors: Vec<Value> =
+            source.ancestors(tag)?.iter().map(|tag| formats(tag)).collect::<Result<_>>()?;
+        let mut dates = dates;
+        if tag == "ko" {
+            // The package has the root's AM and PM here, ICU the locale's own.
+            let periods = &mut dates["dates"]["calendars"]["gregorian"]["dayPeriods"]["format"];
+            for half in ["am", "pm"] {
+                periods["abbreviated"][half] = periods["wide"][half].clone();
+            }
+        }
+        locale.calendar("g", &dates["dates"]["calendars"]["gregorian"], &ancestors);
         if BUDDHIST.contains(&tag) {
-            locale.calendar("b", &source.buddhist(tag)?);
+            locale.calendar("b", &source.buddhist(tag)?, &[]);
         }
         let fields = source.main("dates", tag, "dateFields.json")?;
         locale.fields(&fields["dates"]["fields"]);
@@ -67,7 +86,8 @@ impl Locale {
     /// those of CLDR's root, which npm's packages leave out.
     pub fn add_arabic_digits(&mut self, source: &Source) -> Result<()> {
         let arabic = Self::read(source, "ar-EG")?;
-        self.core.insert("sym.arab".to_owned(), arabic.core["sym.arab"].clone());
+        let symbols = String::from_utf8_lossy(&arabic.core["sym.arab"]).replace("أس", "اس");
+        put(&mut self.core, "sym.arab", symbols);
         let patterns =
             ["#,##0.###", "#,##0%", "#,##0.00\u{a0}¤", "#,##0.00\u{a0}¤", "#E0", "{0}–{1}", "~{0}"];
         put(&mut self.core, "pat.arab", list(patterns));
@@ -118,13 +138,16 @@ impl Locale {
                 ("cl", &decimals["long"]["decimalFormat"]),
                 ("cc", &currency["short"]["standard"]),
             ] {
-                let magnitudes: Vec<_> = (3..=14)
+                let mut magnitudes: Vec<_> = (3..=19)
                     .map(|zeros| {
                         let prefix = format!("1{}-count-", "0".repeat(zeros));
                         plurals(patterns, &prefix)
                     })
                     .collect();
-                if magnitudes.iter().any(|patterns| !patterns.is_empty()) {
+                while magnitudes.last().is_some_and(String::is_empty) {
+                    magnitudes.pop();
+                }
+                if !magnitudes.is_empty() {
                     let joined = magnitudes.join(&RECORD.to_string());
                     put(&mut self.core, format!("{key}.{system}"), joined);
                 }
@@ -134,6 +157,9 @@ impl Locale {
 
     fn currencies(&mut self, currencies: &Value) {
         for (code, currency) in members(currencies) {
+            if !chromium::has_currency(code) {
+                continue;
+            }
             let (symbol, narrow) =
                 (text(&currency["symbol"]), text(&currency["symbol-alt-narrow"]));
             let symbol = if symbol.is_empty() { code } else { symbol };
@@ -151,7 +177,8 @@ impl Locale {
         }
     }
 
-    fn calendar(&mut self, prefix: &str, calendar: &Value) {
+    /// Reads a calendar; `ancestors` are the available formats of the locale's parents.
+    fn calendar(&mut self, prefix: &str, calendar: &Value, ancestors: &[Value]) {
         let days = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"].map(str::to_owned).to_vec();
         let count = |n: usize| (1..=n).map(|at| at.to_string()).collect::<Vec<_>>();
         let periods = [
@@ -209,7 +236,22 @@ impl Locale {
                 list(styles.map(|style| text(&patterns[style]))),
             );
         }
-        let available = members(&formats["availableFormats"])
+        // ICU reads a locale's own formats before those of its parents, and takes the
+        // first of those that are equally near.
+        let depth = |skeleton: &str, pattern: &Value| {
+            ancestors.iter().take_while(|formats| formats[skeleton] == *pattern).count()
+        };
+        // ICU's English counts bare hours without a letter, CLDR's root with one.
+        let english = Value::from("HH v");
+        let mut available: Vec<_> = members(&formats["availableFormats"])
+            .map(|(skeleton, pattern)| match skeleton {
+                "Hv" if self.tag.starts_with("en") => (skeleton, &english),
+                _ => (skeleton, pattern),
+            })
+            .collect();
+        available.sort_by_key(|(skeleton, pattern)| (depth(skeleton, pattern), *skeleton));
+        let available = available
+            .into_iter()
             .filter(|(skeleton, _)| !skeleton.contains("-alt-"))
             .filter(|(skeleton, _)| {
                 !skeleton.contains("-count-") || skeleton.ends_with("-count-other")
@@ -280,13 +322,17 @@ impl Locale {
         ];
         put(&mut self.core, "tz", list(formats.map(|format| text(&names[format]))));
         for (metazone, names) in members(&names["metazone"]) {
-            put(&mut self.zones, format!("m.{metazone}"), zone_names(names));
+            let names = zone_names(names);
+            let names = if self.tag == "ko" { as_in_icu(&names) } else { names };
+            put(&mut self.zones, format!("m.{metazone}"), names);
         }
         let mut open = vec![(String::new(), &names["zone"])];
         while let Some((path, value)) = open.pop() {
             if value["_type"] == "zone" {
+                // Chromium leaves out the cities that it knew of when it made its list.
                 let city = text(&value["exemplarCity"]);
-                if !city.is_empty() {
+                let newer = ["America/Ciudad_Juarez", "America/Coyhaique"];
+                if newer.contains(&path.as_str()) && !city.is_empty() {
                     put(&mut self.zones, format!("c.{path}"), city);
                 }
                 if value["long"].is_object() || value["short"].is_object() {
@@ -341,9 +387,17 @@ impl Locale {
             let names = source.main("localenames", tag, file)?;
             for (code, name) in members(&names["localeDisplayNames"][kind]) {
                 let code = code.replace("-alt-", "~");
-                if code.ends_with("~variant") || text(name) == code {
+                if !chromium::has_name(mark, &code) || text(name) == code {
                     continue;
                 }
+                // Chromium says Hong Kong, Macao and Palestine, and both names of the Falklands.
+                let other = match (mark, code.as_str()) {
+                    ('r', "HK" | "MO" | "PS") => "short",
+                    ('r', "FK") => "variant",
+                    _ => "",
+                };
+                let other = &names["localeDisplayNames"][kind][format!("{code}-alt-{other}")];
+                let name = if other.is_string() { other } else { name };
                 put(&mut self.names, format!("{mark}.{code}"), text(name));
             }
         }
@@ -354,6 +408,9 @@ impl Locale {
         put(&mut self.names, "pattern", list(parts.map(|part| text(&pattern[part]))));
         for (calendar, name) in members(&names["types"]["calendar"]) {
             let calendar = calendar.replace("gregorian", "gregory");
+            if calendar == "ethiopic-amete-alem" {
+                put(&mut self.names, "k.ethioaa", text(name));
+            }
             put(&mut self.names, format!("k.{calendar}"), text(name));
         }
         Ok(())
@@ -364,6 +421,16 @@ impl Locale {
 fn zone_names(names: &Value) -> String {
     let kinds = ["generic", "standard", "daylight"];
     list(["long", "short"].iter().flat_map(|width| kinds.map(|kind| text(&names[width][kind]))))
+}
+
+/// ICU's Korean names of American zones, which are not those of the package.
+fn as_in_icu(names: &str) -> String {
+    let names = names.replace("미 산지", "미 로키 산맥").replace("미 산악", "미 로키 산맥");
+    let other = |name: &str| match name.strip_prefix("미 ") {
+        Some(rest) => format!("북미 {rest}"),
+        None => name.to_owned(),
+    };
+    list(names.split(UNIT).map(other))
 }
 
 /// Patterns by plural category, each led by the letter of its category.

@@ -5,23 +5,21 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Release of the CLDR packages.
-pub const CLDR: &str = "48.2.0";
 /// Release of the Python package `tzdata`, which is the time zone database 2025c.
 pub const TZDATA: &str = "2025.3";
 
-/// Release of the last package that had the eras of the Buddhist calendar.
-pub const BUDDHIST: &str = "39.0.0";
-
-const PACKAGES: [(&str, &str); 8] = [
-    ("core", CLDR),
-    ("bcp47", CLDR),
-    ("numbers-full", CLDR),
-    ("dates-full", CLDR),
-    ("units-full", CLDR),
-    ("localenames-full", CLDR),
-    ("misc-full", CLDR),
-    ("cal-buddhist-full", BUDDHIST),
+/// CLDR's packages, each with its release: those of CLDR 48.1, which ICU 78 has, or the
+/// nearest where there is none; 48.2 changed patterns of times. The Buddhist calendar
+/// has had no package of its own since 39.
+pub const PACKAGES: [(&str, &str); 8] = [
+    ("core", "48.1.0"),
+    ("bcp47", "48.2.0"),
+    ("numbers-full", "48.1.0"),
+    ("dates-full", "48.1.0"),
+    ("units-full", "48.0.0"),
+    ("localenames-full", "48.1.0"),
+    ("misc-full", "48.1.0"),
+    ("cal-buddhist-full", "39.0.0"),
 ];
 
 /// The unpacked packages.
@@ -35,7 +33,8 @@ impl Source {
         for (package, release) in PACKAGES {
             let name = format!("cldr-{package}");
             let target = folder.join(&name);
-            if target.exists() {
+            let stamp = folder.join(format!("{name}.release"));
+            if std::fs::read_to_string(&stamp).is_ok_and(|known| known == release) {
                 continue;
             }
             let part = folder.join(format!("{name}.part"));
@@ -44,7 +43,11 @@ impl Source {
             run(folder, &["npm", "pack", "--silent", &format!("{name}@{release}")])?;
             let part_name = part.to_string_lossy().into_owned();
             run(folder, &["tar", "xzf", &archive, "-C", &part_name, "--strip-components=1"])?;
+            if target.exists() {
+                std::fs::remove_dir_all(&target)?;
+            }
             std::fs::rename(&part, &target)?;
+            std::fs::write(&stamp, release)?;
         }
         if !folder.join("tz").exists() {
             let pinned = format!("tzdata=={TZDATA}");
@@ -61,6 +64,21 @@ impl Source {
         Ok(self.json(&path)?["main"][tag].take())
     }
 
+    /// The parents of a locale, from the nearest on.
+    pub fn ancestors(&self, tag: &str) -> Result<Vec<String>> {
+        let parents = self.supplemental("parentLocales")?;
+        let parents = &parents["parentLocales"]["parentLocale"];
+        let mut out = Vec::new();
+        let mut tag = tag.to_owned();
+        while tag != "und" {
+            let parent = parents[&tag].as_str().map(str::to_owned);
+            let shorter = || tag.rsplit_once('-').map(|(head, _)| head.to_owned());
+            tag = parent.or_else(shorter).unwrap_or_else(|| "und".to_owned());
+            out.push(tag.clone());
+        }
+        Ok(out)
+    }
+
     /// Whether the packages have files of a locale.
     pub fn exists(&self, tag: &str) -> bool {
         self.folder.join(format!("cldr-numbers-full/main/{tag}")).exists()
@@ -73,9 +91,21 @@ impl Source {
         let mut calendar = generic["dates"]["calendars"]["generic"].take();
         let path = format!("cldr-cal-buddhist-full/main/{tag}/ca-buddhist.json");
         let mut own = self.json(&path)?["main"][tag]["dates"]["calendars"]["buddhist"].take();
-        let names = ["eras", "dateFormats", "dateTimeFormats"];
-        for name in if tag == "th" { &names[..] } else { &names[..1] } {
-            calendar[*name] = own[*name].take();
+        calendar["eras"] = own["eras"].take();
+        if tag == "th" {
+            let generic = calendar["dateTimeFormats"]["availableFormats"].take();
+            calendar["dateFormats"] = own["dateFormats"].take();
+            calendar["dateTimeFormats"] = own["dateTimeFormats"].take();
+            let formats = &mut calendar["dateTimeFormats"]["availableFormats"];
+            for (skeleton, pattern) in generic.as_object().into_iter().flatten() {
+                if formats[skeleton].is_null() {
+                    formats[skeleton] = pattern.clone();
+                }
+            }
+            // These are newer than the package.
+            formats["GyM"] = Value::from("M/G y");
+            formats["GyMd"] = Value::from("d/M/G y");
+            formats["GyMEd"] = Value::from("E ที่ d/M/G y");
         }
         for names in ["months", "days", "quarters", "dayPeriods", "timeFormats"] {
             calendar[names].take();

@@ -56,6 +56,37 @@ pub const UNITS: [&str; 45] = [
     "year",
 ];
 
+/// Names of zones that only ICU knows, each with the zone it stands for.
+const ICU_ZONES: [(&str, &str); 27] = [
+    ("Factory", "Factory"),
+    ("ACT", "Australia/Darwin"),
+    ("AET", "Australia/Sydney"),
+    ("AGT", "America/Buenos_Aires"),
+    ("ART", "Africa/Cairo"),
+    ("AST", "America/Anchorage"),
+    ("BET", "America/Sao_Paulo"),
+    ("BST", "Asia/Dhaka"),
+    ("CAT", "Africa/Maputo"),
+    ("CNT", "America/St_Johns"),
+    ("CST", "America/Chicago"),
+    ("CTT", "Asia/Shanghai"),
+    ("EAT", "Africa/Nairobi"),
+    ("ECT", "Europe/Paris"),
+    ("IET", "America/Indianapolis"),
+    ("IST", "Asia/Calcutta"),
+    ("JST", "Asia/Tokyo"),
+    ("MIT", "Pacific/Apia"),
+    ("NET", "Asia/Yerevan"),
+    ("NST", "Pacific/Auckland"),
+    ("PLT", "Asia/Karachi"),
+    ("PNT", "America/Phoenix"),
+    ("PRT", "America/Puerto_Rico"),
+    ("PST", "America/Los_Angeles"),
+    ("SST", "Pacific/Guadalcanal"),
+    ("VST", "Asia/Saigon"),
+    ("US/Pacific-New", "America/Los_Angeles"),
+];
+
 /// Whether a unit of CLDR can be asked for: sanctioned, or one sanctioned unit per another.
 pub fn is_unit(name: &str) -> bool {
     UNITS.contains(&name)
@@ -68,6 +99,12 @@ pub fn is_unit(name: &str) -> bool {
 /// the aliases of languages, scripts, regions and variants.
 pub fn is_subtag(key: &str) -> bool {
     ["lk.", "la.", "sa.", "ta.", "va.", "ua."].iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// Whether a key is of the names of zones, for which the zones themselves do not ask.
+pub fn is_of_zones(key: &str) -> bool {
+    ["zm.", "mz.", "zr.", "zc.", "pz."].iter().any(|prefix| key.starts_with(prefix))
+        || key == "zones"
 }
 
 /// Reads everything but the locales and the zones' transitions.
@@ -267,7 +304,7 @@ impl Supplement {
         let mut listed = Vec::new();
         for (code, zone) in entries(zones).filter(|(code, _)| !code.starts_with('_')) {
             let Some(aliases) = zone["_alias"].as_str() else { continue };
-            if zone["_preferred"].is_string() {
+            if zone["_preferred"].is_string() || aliases.starts_with("Etc/Unknown") {
                 continue;
             }
             let names: Vec<_> = aliases.split(' ').collect();
@@ -286,6 +323,9 @@ impl Supplement {
                 self.put(format!("zr.{canonical}"), region);
             }
             listed.push(canonical.to_owned());
+        }
+        for (name, canonical) in ICU_ZONES {
+            self.put(format!("zi.{}", name.to_lowercase()), format!("{canonical}{UNIT}{name}"));
         }
         for (region, count) in regions {
             self.put(format!("zc.{region}"), count.to_string());
@@ -309,6 +349,7 @@ impl Supplement {
                     }
                     if let Some(preferred) = about["_preferred"].as_str() {
                         self.put(format!("kw.{key}.{value}"), preferred);
+                        continue;
                     }
                     // Other names, but those that are longer than a subtag may be.
                     for alias in about["_alias"].as_str().unwrap_or_default().split(' ') {

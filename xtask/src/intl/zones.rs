@@ -1,4 +1,4 @@
-//! The time zone database: one page, section `t`, a value for each zone.
+//! The time zone database: a table for each area, a value for each zone.
 //!
 //! A value is the number of types; for each its offset in seconds and whether it is
 //! daylight saving time; the number of transitions; for each its time in seconds

@@ -2,6 +2,7 @@
 
 use super::NumberFormat;
 use super::options::{Digits, Notation, Precision, SignDisplay, Style};
+use super::unit::LongName;
 use crate::decimal::{Decimal, Kind};
 use crate::number::pattern::{Pattern, Sign, Words};
 use crate::number::symbols::Symbols;
@@ -18,18 +19,22 @@ pub(super) struct Pieces {
     /// Sign, currency, percent sign, compact suffix.
     pub(super) middle: (Vec<Part>, Vec<Part>),
     /// Names of units and currencies.
-    pub(super) outer: (Vec<Part>, Vec<Part>),
+    pub(super) outer: LongName,
     /// Plural category.
     pub(super) category: Category,
     /// The number after rounding.
     pub(super) rounded: Decimal,
+    /// Whether a space was put between a currency's letters and the digits after them.
+    pub(super) spaced: bool,
 }
 
 impl Pieces {
     pub(super) fn join(self) -> Vec<Part> {
         let mut parts = Vec::new();
-        let sides = [self.outer.0, self.middle.0, self.number, self.middle.1, self.outer.1];
-        for part in sides.into_iter().flatten() {
+        let (before, after) = self.middle;
+        let inner = [before, self.number, after].into_iter().flatten();
+        let inner = inner.filter(|_| !self.outer.alone);
+        for part in self.outer.before.into_iter().chain(inner).chain(self.outer.after) {
             push(&mut parts, part);
         }
         parts
@@ -43,6 +48,7 @@ impl NumberFormat {
             number.shift(2);
         }
         let digits = &self.options.digits;
+        let whole = number.clone();
         let mut exponent = 0;
         let mut fraction = 0;
         if number.kind == Kind::Finite {
@@ -68,6 +74,9 @@ impl NumberFormat {
         let operands =
             operands(&number, fraction, if self.compact.is_some() { exponent } else { 0 });
         let category = self.rules.select(&operands);
+        // A name's form follows the number as it is before it is shortened.
+        let named =
+            if exponent == 0 { category } else { super::category(self.rules, &whole, digits) };
         let compact =
             self.compact.as_ref().filter(|_| number.kind == Kind::Finite && !number.is_zero());
         let compact_pattern = compact.and_then(|compact| {
@@ -95,9 +104,10 @@ impl NumberFormat {
             number: body,
             exponent: scientific,
             middle,
-            outer: self.long_name(category),
-            category,
+            outer: self.long_name(named),
+            category: named,
             rounded: number,
+            spaced: false,
         };
         pieces.rounded.shift(exponent);
         if self.options.style == Style::Currency {
@@ -217,28 +227,24 @@ pub(crate) fn round(number: &mut Decimal, digits: &Digits) -> u32 {
     }
 }
 
-/// What plural rules ask of a rounded number.
+/// What plural rules ask of a rounded number, as it is shown.
 pub(crate) fn operands(number: &Decimal, fraction: u32, exponent: i32) -> Operands {
     let shown = (fraction as i32).max(-number.last_power()).max(0);
     let shown = if number.digits.is_empty() { fraction as i32 } else { shown };
     let mut operands =
         Operands { v: shown as u64, e: exponent.max(0) as u64, ..Operands::default() };
-    let mut full = number.clone();
-    full.shift(exponent.max(0));
-    for power in (0..full.point.clamp(0, 15)).rev() {
-        operands.i = operands.i * 10 + u64::from(full.digit(power));
+    for power in (0..number.point.clamp(0, 15)).rev() {
+        operands.i = operands.i * 10 + u64::from(number.digit(power));
     }
-    let shown = if exponent > 0 { (-full.last_power()).max(0) } else { shown };
-    operands.v = shown as u64;
     for power in 1..=shown.min(15) {
-        operands.f = operands.f * 10 + u64::from(full.digit(-power));
+        operands.f = operands.f * 10 + u64::from(number.digit(-power));
     }
     operands.t = operands.f;
     while operands.t > 0 && operands.t.is_multiple_of(10) {
         operands.t /= 10;
     }
     operands.n = operands.i as f64 + operands.f as f64 / 10_f64.powi(shown.min(15));
-    if number.kind != Kind::Finite || full.point > 15 {
+    if number.kind != Kind::Finite || number.point > 15 {
         // Whole and large: no rule singles it out but by its last digits.
         operands.n = if number.kind == Kind::Finite { operands.i as f64 } else { f64::NAN };
     }
@@ -260,6 +266,7 @@ fn space_currency(pieces: &mut Pieces) {
             .is_some_and(|part| part.kind == "currency" && meets(part.value.chars().last()))
     {
         before.push(space());
+        pieces.spaced = true;
     }
     let last = pieces.number.last();
     let ends = last

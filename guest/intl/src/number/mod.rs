@@ -11,6 +11,7 @@ mod unit;
 pub use options::{
     CurrencyDisplay, Digits, Grouping, Notation, Options, Precision, SignDisplay, Style, Width,
 };
+pub use unit::currency_name;
 
 use crate::data::{Data, UNIT, supplement};
 use crate::decimal::Decimal;
@@ -64,14 +65,14 @@ impl NumberFormat {
                 pattern.primary = 0;
                 1
             }
-            Grouping::Auto => least,
+            Grouping::Auto if !compact => least,
             Grouping::Always => {
                 if pattern.primary == 0 {
                     (pattern.primary, pattern.secondary) = (3, 3);
                 }
                 1
             }
-            Grouping::Min2 => least.max(2),
+            Grouping::Auto | Grouping::Min2 => least.max(2),
         };
         let symbol = data.core(&format!("cur.{}", options.currency));
         let (symbol, narrow) = symbol.split_once(UNIT).unwrap_or_default();

@@ -27,8 +27,7 @@ impl NumberFormat {
                 .sum::<usize>()
         };
         let collapses = same && characters(&first) > 1;
-        let repeats =
-            !collapses && characters(&first).max(characters(&second)) > 0 || first.exponent;
+        let repeats = !collapses && characters(&first) > 0 || first.exponent;
         let pattern = table(self.data, "pat", &self.system).split(UNIT).nth(5).unwrap_or("{0}–{1}");
         let between = pattern.trim_start_matches("{0}").trim_end_matches("{1}");
         let mut between = between.to_owned();
@@ -38,13 +37,14 @@ impl NumberFormat {
         if repeats && !between.ends_with(char::is_whitespace) {
             between.push(' ');
         }
+        let spaced = first.spaced;
         let mut parts = Vec::new();
         let mut add = |list: Vec<Part>, source: Source| {
             for part in list {
                 push(&mut parts, Part { source, ..part });
             }
         };
-        add(outer.0, Source::Shared);
+        add(outer.before, Source::Shared);
         let (own, other) =
             if collapses { (Source::Shared, Source::Shared) } else { (Source::Start, Source::End) };
         add(first.middle.0, own);
@@ -58,7 +58,28 @@ impl NumberFormat {
         }
         add(second.number, Source::End);
         add(second.middle.1, other);
-        add(outer.1, Source::Shared);
+        add(outer.after, Source::Shared);
+        if collapses && spaced {
+            shift_sources(&mut parts);
+        }
         parts
+    }
+}
+
+/// Does as ICU, which forgets the space that it puts between the letters of a currency
+/// and the range: what it says of both ends is one place too far to the front.
+fn shift_sources(parts: &mut [Part]) {
+    let sources: Vec<_> = parts.iter().map(|part| part.source).collect();
+    let Some(first) = sources.iter().position(|source| *source == Source::Start) else { return };
+    for (at, part) in parts.iter_mut().enumerate() {
+        let next = sources.get(at + 1).copied();
+        let long = part.value.chars().count() > 1;
+        part.source = match part.source {
+            _ if at + 1 == first => Source::Start,
+            // The last character lies outside, and with it the part.
+            source if source != Source::Shared && next != Some(source) => Source::Shared,
+            Source::Shared if next == Some(Source::End) && !long => Source::End,
+            source => source,
+        };
     }
 }

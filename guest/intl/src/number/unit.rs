@@ -8,9 +8,18 @@ use crate::number::symbols::table;
 use crate::part::{Part, push};
 use crate::plural::{Category, pick};
 
+/// The name of a unit or of a currency, around a number.
+#[derive(Debug, Default)]
+pub(super) struct LongName {
+    pub(super) before: Vec<Part>,
+    pub(super) after: Vec<Part>,
+    /// Whether the name says the number, as Arabic and Hebrew do of two.
+    pub(super) alone: bool,
+}
+
 impl NumberFormat {
     /// What stands before and after the number for its unit or the name of its currency.
-    pub(super) fn long_name(&self, category: Category) -> (Vec<Part>, Vec<Part>) {
+    pub(super) fn long_name(&self, category: Category) -> LongName {
         match self.options.style {
             Style::Currency if self.options.currency_display == CurrencyDisplay::Name => {
                 self.currency_name(category)
@@ -25,11 +34,11 @@ impl NumberFormat {
             {
                 self.unit(&self.options.unit, self.options.unit_display, category)
             }
-            _ => Default::default(),
+            _ => LongName::default(),
         }
     }
 
-    fn currency_name(&self, category: Category) -> (Vec<Part>, Vec<Part>) {
+    fn currency_name(&self, category: Category) -> LongName {
         let patterns = table(self.data, "ccy", &self.system);
         let name = currency_name(self.data, &self.code, Some(category));
         let name = name.unwrap_or(&self.code);
@@ -47,7 +56,7 @@ impl NumberFormat {
         )
     }
 
-    fn unit(&self, unit: &str, width: Width, category: Category) -> (Vec<Part>, Vec<Part>) {
+    fn unit(&self, unit: &str, width: Width, category: Category) -> LongName {
         let pattern = unit_pattern(self.data, unit, width, category);
         around(&pattern, str::to_owned, |out, text| push_trimmed(out, "unit", text))
     }
@@ -58,12 +67,12 @@ fn around(
     pattern: &str,
     prepare: impl Fn(&str) -> String,
     write: impl Fn(&mut Vec<Part>, &str),
-) -> (Vec<Part>, Vec<Part>) {
+) -> LongName {
     let (before, after) = pattern.split_once("{0}").unwrap_or(("", pattern));
-    let mut sides = (Vec::new(), Vec::new());
-    write(&mut sides.0, &prepare(before));
-    write(&mut sides.1, &prepare(after));
-    sides
+    let mut name = LongName { alone: !pattern.contains("{0}"), ..LongName::default() };
+    write(&mut name.before, &prepare(before));
+    write(&mut name.after, &prepare(after));
+    name
 }
 
 /// The name of a currency, in the form of a plural category where one is asked for.

@@ -113,6 +113,8 @@ impl Cell {
                 stored_bytes: limits.stored_bytes as u64,
                 stored_keys: count(limits.stored_keys),
             },
+            locale: request.regional.locale.take().map(String::from),
+            time_zone: request.regional.time_zone.take().map(String::from),
             value: request.wants_value.then(|| {
                 let tokens = request.max_output_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS);
                 let bytes = tokens.saturating_mul(BYTES_PER_TOKEN).min(ProgramValue::MAX_BYTES);

@@ -111,6 +111,7 @@ impl Connection {
                 let seam = seam.unwrap_or_default();
                 let until_frontier = seam.until_frontier;
                 request.wants_value = seam.wants_value;
+                request.regional = seam.regional;
                 self.execute(running, &session_id, Program { request, until_frontier }).await
             }
             OperationRequest::Wait { session_id, request, until_frontier } => {
