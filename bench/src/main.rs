@@ -22,8 +22,8 @@ struct Arguments {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
-    /// Measure one thing only: cold, calls, throughput, parked, neighbours, workloads, intl,
-    /// start.
+    /// Measure one thing only: cold, typescript, calls, throughput, parked, neighbours,
+    /// workloads, intl, start.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Measure this code-mode host, started with `--listen stdio`, and ours instead.
@@ -37,6 +37,7 @@ type Measurement = fn(&mut Figures) -> Result<()>;
 const MEASUREMENTS: [(&str, Measurement); 8] = [
     ("start", measure::start),
     ("cold", measure::cold),
+    ("typescript", measure::typescript),
     ("calls", measure::calls),
     ("throughput", measure::throughput),
     ("workloads", workloads::workloads),

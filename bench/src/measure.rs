@@ -42,17 +42,53 @@ pub fn cold(figures: &mut Figures) -> Result<()> {
     let runtime = runtime()?;
     for (tools, targets) in [(0, [40.0, 120.0]), (32, [50.0, 130.0]), (128, [80.0, 160.0])] {
         let bench = Bench::new(tools, SessionLimits::default())?;
-        let mut times = runtime.block_on(runtime.spawn(cold_cells(bench, SAMPLES)))??;
+        let mut times =
+            runtime.block_on(runtime.spawn(cold_cells(bench, "text(1+1)", SAMPLES)))??;
         figures.add_times(&format!("cold cell, {tools} tools"), &mut times, targets.map(Some));
     }
     Ok(())
 }
 
-/// Times of trivial cells, one after the other, after some that do not count.
-async fn cold_cells(bench: Bench, samples: usize) -> Result<Vec<Duration>> {
+/// A program of 2 KB in TypeScript, and the same in JavaScript.
+pub fn typescript(figures: &mut Figures) -> Result<()> {
+    let runtime = runtime()?;
+    let mut medians = Vec::new();
+    let mut sources = [String::new(), String::new()];
+    for number in 0..10 {
+        for (source, types) in sources.iter_mut().zip([true, false]) {
+            let only = |text: &'static str| if types { text } else { "" };
+            let interface =
+                format!("interface Row{number} {{ readonly id: number; name?: string }}\n");
+            let row = format!(": Row{number}[]");
+            source.push_str(if types { &interface } else { "" });
+            source.push_str(&format!(
+                "function pick{number}(rows{}, id{}){} {{\n  return rows.find((row) => row.id === \
+                 id){}.name{};\n}}\ntext(pick{number}([{{ id: 1, name: 'a' }}], 1));\n",
+                if types { &row } else { "" },
+                only(": number"),
+                only(": string | undefined"),
+                only("!"),
+                only(" as string"),
+            ));
+        }
+    }
+    ensure!((1_800..2_300).contains(&sources[0].len()), "{} bytes", sources[0].len());
+    for (source, name) in sources.into_iter().zip(["TypeScript", "JavaScript"]) {
+        let bench = Bench::new(0, SessionLimits::default())?;
+        let mut times = runtime
+            .block_on(runtime.spawn(async move { cold_cells(bench, &source, SAMPLES).await }))??;
+        figures.add_times(&format!("cell of 2 KB, {name}"), &mut times, [None, None]);
+        medians.push(times[times.len() / 2].as_secs_f64() * 1e6);
+    }
+    figures.add("TypeScript of 2 KB, more", medians[0] - medians[1], "µs", Some(150.0));
+    Ok(())
+}
+
+/// Times of small cells, one after the other, after some that do not count.
+async fn cold_cells(bench: Bench, source: &str, samples: usize) -> Result<Vec<Duration>> {
     let mut times = Vec::with_capacity(samples);
     for sample in 0..samples + 100 {
-        let request = bench.request("text(1+1)");
+        let request = bench.request(source);
         let started = Instant::now();
         bench.service.execute(request).await?;
         if sample >= 100 {

@@ -5,8 +5,8 @@
 mod support;
 
 use cellblock::{
-    CellLimits, CellState, CodeModeService, ContentItem, ExecuteRequest, LimitKind, ProgramValue,
-    RegionalSettings, RuntimeResponse, StoredValues, WaitRequest,
+    CellLimits, CellState, CodeModeService, ContentItem, ExecuteRequest, Language, LimitKind,
+    ProgramValue, RegionalSettings, RuntimeResponse, StoredValues, WaitRequest,
 };
 use cellblock_remote::protocol::Protocol;
 use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
@@ -147,6 +147,23 @@ async fn regional_settings_travel() {
         let request = ExecuteRequest { regional, ..ExecuteRequest::new(source) };
         let ended = service.execute(request).await.unwrap();
         assert_eq!(ended.content_items(), [ContentItem::InputText { text: "90,5".to_owned() }]);
+        service.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_in_typescript_runs_on_a_host_and_its_language_travels() {
+    for protocol in PROTOCOLS {
+        let host = host(protocol);
+        let service = service(&host, &StoredValues::new());
+        assert_eq!(text(&service, "const n: number = 42; text(n)").await, "42");
+        let source = "const n: number = 42; text(n)";
+        let program = ExecuteRequest { language: Language::Js, ..ExecuteRequest::new(source) };
+        let ended = service.execute(program).await.unwrap();
+        let RuntimeResponse::Result { error_text: Some(error), .. } = ended else {
+            panic!("{ended:?}")
+        };
+        assert!(error.starts_with("SyntaxError"), "{error}");
         service.shutdown().await;
     }
 }

@@ -36,7 +36,7 @@ static void cellblock_end_callee(JSParseState *s, CellblockCall *call, bool is_n
         && (s->before.val == TOK_IDENT || s->before.val == TOK_SUPER);
     call->line = named ? s->before.line_num : s->token.line_num;
     call->column = named
-        ? cellblock_column_at(s->before.line_start, s->before.ptr)
+        ? cellblock_column_at(s->before.line_num, s->before.line_start, s->before.ptr)
         : cellblock_column(s);
 }
 
@@ -133,7 +133,7 @@ static CellblockPattern cellblock_object_pattern(JSParseState *s, bool is_nested
         pattern.property_end = s->buf_ptr;
     } else {
         pattern.line = s->before.line_num;
-        pattern.column = cellblock_column_at(s->before.line_start, s->before.ptr);
+        pattern.column = cellblock_column_at(s->before.line_num, s->before.line_start, s->before.ptr);
     }
     cellblock_note_pattern(s, &pattern, NULL, NULL);
     emit_source_loc_at(s, pattern.line, pattern.column);
@@ -147,7 +147,7 @@ static CellblockPattern cellblock_array_pattern(JSParseState *s, bool declares, 
     pattern.is_array = declares;
     pattern.place_at = s->cur_func->byte_code.size + 1;
     emit_source_loc_at(s, s->before.line_num,
-                       cellblock_column_at(s->before.line_start, s->before.ptr));
+                       cellblock_column_at(s->before.line_num, s->before.line_start, s->before.ptr));
     if (!has_value) {
         static const uint8_t loop[] = ".for";
         cellblock_note(s, NOTE_ITERATED, s->emitted_line, s->emitted_column, loop, loop + 4);

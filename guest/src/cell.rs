@@ -70,8 +70,15 @@ pub(crate) fn execute(request: ExecuteRequest) -> Step {
     });
     context.with(|ctx| {
         engine::enter(&ctx, Some(request.limits.stack_bytes as usize));
+        let module = match engine::compile_module(&ctx, request.source, &request.shifts) {
+            Ok(module) => module,
+            Err(thrown) => {
+                engine::note_stack(&ctx, &thrown);
+                return finished(&ctx, unparsed(failure(&ctx, thrown)));
+            }
+        };
         let started = globals::install_tools(&ctx, request.tools)
-            .and_then(|()| engine::start_module(&ctx, request.source));
+            .and_then(|()| engine::start_module(&ctx, &module));
         match started {
             Ok(promise) => {
                 let promise = Persistent::save(&ctx, promise);
@@ -131,7 +138,7 @@ fn deliver(ctx: &Ctx<'_>, event: Event) {
                     match failure_of(ctx, &exception) {
                         Outcome::Failed(text) => engine::fail(text),
                         Outcome::Limited(hit) => state::stop(Stop::Limit(hit.limit)),
-                        Outcome::Completed => {}
+                        Outcome::Completed | Outcome::Unparsed(_) => {}
                     }
                 }
             }
@@ -213,6 +220,14 @@ fn failure<'js>(ctx: &Ctx<'js>, thrown: Thrown<'js>) -> Outcome {
         Thrown::Value(exception) => failure_of(ctx, &exception),
         Thrown::Text(text) => Outcome::Failed(text),
         _ => unknown(),
+    }
+}
+
+/// The outcome of a program that could not be compiled.
+fn unparsed(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed(text) if text.starts_with("SyntaxError") => Outcome::Unparsed(text),
+        other => other,
     }
 }
 

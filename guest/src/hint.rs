@@ -74,7 +74,9 @@ const TYPE_ERRORS: &[&str] = &[
 /// The hint for a program that ended so, if there is one.
 pub(crate) fn of(outcome: &Outcome, pending: &Unawaited) -> Option<String> {
     match outcome {
-        Outcome::Failed(text) => state::with(|state| failed(&state.source, text, state)),
+        Outcome::Failed(text) | Outcome::Unparsed(text) => {
+            state::with(|state| failed(&state.source, text, state))
+        }
         Outcome::Completed => state::with(|state| completed(state, pending)),
         Outcome::Limited(_) => None,
     }

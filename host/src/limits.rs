@@ -77,6 +77,8 @@ pub struct CellLimits {
     pub stored_keys: usize,
     /// Bytes of the program. A longer one is not admitted.
     pub source_bytes: usize,
+    /// Bytes of a program that is read as TypeScript. A longer one is JavaScript only.
+    pub typescript_bytes: usize,
     /// How long an ending cell waits for its cancelled calls to return.
     #[serde(with = "milliseconds")]
     pub cancel_grace: Duration,
@@ -163,6 +165,7 @@ impl CellLimits {
             stored_bytes: self.stored_bytes.min(asked.stored_bytes),
             stored_keys: self.stored_keys.min(asked.stored_keys),
             source_bytes: self.source_bytes.min(asked.source_bytes),
+            typescript_bytes: self.typescript_bytes.min(asked.typescript_bytes),
             cancel_grace: self.cancel_grace.min(asked.cancel_grace),
         }
     }
@@ -242,6 +245,7 @@ impl Default for CellLimits {
             stored_bytes: 16 * MIB,
             stored_keys: 10_000,
             source_bytes: 4 * MIB,
+            typescript_bytes: MIB / 4,
             cancel_grace: Duration::from_secs(5),
         }
     }

@@ -169,6 +169,7 @@ impl Guest {
     pub fn execute(&mut self, source: &str) -> Step {
         let request = ExecuteRequest {
             source: source.to_owned(),
+            shifts: Vec::new(),
             tools: vec!["first".to_owned(), "second".to_owned()],
             random_seed: 7,
             limits: GuestLimits {

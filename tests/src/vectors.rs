@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
-    ExecuteRequest, RegionalSettings, RuntimeResponse, ToolDefinition, ToolInput, ToolResult,
-    WaitOutcome, WaitRequest,
+    ExecuteRequest, Language, RegionalSettings, RuntimeResponse, ToolDefinition, ToolInput,
+    ToolResult, WaitOutcome, WaitRequest,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -70,6 +70,7 @@ impl Vector {
                 max_output_tokens: None,
                 wants_value: false,
                 regional: RegionalSettings::default(),
+                language: Language::Js,
             };
             let mut response = service.execute(request).await.map_err(|e| e.to_string())?;
             steps.push(json!({ "execute": { "value": response } }));

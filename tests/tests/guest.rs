@@ -22,7 +22,7 @@ fn finished(step: Step) -> Finished {
 
 fn failed(step: Step) -> String {
     match finished(step).outcome {
-        Outcome::Failed(text) => text,
+        Outcome::Failed(text) | Outcome::Unparsed(text) => text,
         other => panic!("not failed: {other:?}"),
     }
 }
@@ -474,7 +474,9 @@ fn source_text_of_any_kind_is_compiled_or_refused() {
         let step = Guest::new().execute(source);
         match finished(step).outcome {
             Outcome::Completed => {}
-            Outcome::Failed(text) => assert!(!text.is_empty(), "{source:?}"),
+            Outcome::Failed(text) | Outcome::Unparsed(text) => {
+                assert!(!text.is_empty(), "{source:?}")
+            }
             Outcome::Limited(hit) => panic!("{source:?}: {hit:?}"),
         }
     }

@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use cellblock::{
-    CodeModeService, ContentItem, ExecuteRequest, RegionalSettings, RuntimeResponse, SessionLimits,
+    CodeModeService, ContentItem, ExecuteRequest, Language, RegionalSettings, RuntimeResponse,
+    SessionLimits,
 };
 use cellblock_tests::backends::Backends;
 use cellblock_tests::repository;
@@ -21,6 +22,7 @@ async fn run(source: &str) -> (Vec<String>, Option<String>) {
         max_output_tokens: None,
         wants_value: false,
         regional: RegionalSettings::default(),
+        language: Language::Js,
     };
     let response = service.execute(request).await.unwrap();
     let error = match &response {

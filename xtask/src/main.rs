@@ -1,6 +1,6 @@
 //! Developer chores: `cargo xtask --help`.
 
-mod guest;
+mod component;
 mod intl;
 mod manifest;
 mod mcp_listing;
@@ -71,6 +71,12 @@ enum Chore {
         /// Folders of its `test`; `language` and `built-ins` when none is given.
         folders: Vec<String>,
     },
+    /// Rebuild the component that reads TypeScript, and its manifest in typescript/prebuilt.
+    Typescript {
+        /// Change nothing; fail when the prebuilt component is not what the sources make.
+        #[arg(long)]
+        check: bool,
+    },
     /// Ask a code-mode host the recorded vectors again, and report what differs.
     Vectors {
         /// The host: a program that speaks the stdio protocol.
@@ -87,8 +93,8 @@ enum Chore {
 
 fn main() -> Result<()> {
     match Arguments::parse().chore {
-        Chore::Guest { check: false } => guest::rebuild(),
-        Chore::Guest { check: true } => guest::check(),
+        Chore::Guest { check } => component(&component::GUEST, check),
+        Chore::Typescript { check } => component(&component::TYPESCRIPT, check),
         Chore::Intl { check } => intl::intl(check),
         Chore::Proto { check } => proto::proto(check),
         Chore::McpListing => mcp_listing::record(),
@@ -112,6 +118,11 @@ fn main() -> Result<()> {
             vectors::vectors(&against, &arguments, record)
         }
     }
+}
+
+/// Rebuilds a component, or checks that it is current.
+fn component(part: &component::Part, check: bool) -> Result<()> {
+    if check { part.check() } else { part.rebuild() }
 }
 
 /// Runs a program of the bench: what measures is there, so that chores stay small to build.

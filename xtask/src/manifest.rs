@@ -1,5 +1,6 @@
-//! The manifest beside the prebuilt component: what it was made from.
+//! The manifest beside a prebuilt component: what it was made from.
 
+use crate::component::Part;
 use crate::root;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Contents of `guest/prebuilt/manifest.json`. Hashes are SHA-256, in hex.
+/// Contents of `prebuilt/manifest.json` of a component. Hashes are SHA-256, in hex.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -15,7 +16,7 @@ pub struct Manifest {
     pub component: String,
     /// Size of the component in bytes.
     pub size: usize,
-    /// Hash of each source by its path: guest/, its lock file, wit/, and the
+    /// Hash of each source by its path: its folder, its lock file, its contract, and the
     /// parts of xtask that decide how it is built.
     pub sources: BTreeMap<String, String>,
     /// Versions of the tools that built it.
@@ -24,42 +25,53 @@ pub struct Manifest {
 
 impl Manifest {
     /// Describes a component built from the sources as they are now.
-    pub fn describe(component: &[u8], tools: BTreeMap<String, String>) -> Result<Self> {
-        Ok(Self { component: hash(component), size: component.len(), sources: sources()?, tools })
+    pub fn describe(
+        part: &Part,
+        component: &[u8],
+        tools: BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let sources = sources(part)?;
+        Ok(Self { component: hash(component), size: component.len(), sources, tools })
     }
 
     /// Reads the committed manifest.
-    pub fn read() -> Result<Self> {
-        let path = path();
+    pub fn read(part: &Part) -> Result<Self> {
+        let path = path(part);
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is malformed", path.display()))
     }
 
     /// Writes the manifest.
-    pub fn write(&self) -> Result<()> {
+    pub fn write(&self, part: &Part) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
-        std::fs::write(path(), text).context("cannot write the manifest")
+        std::fs::write(path(part), text).context("cannot write the manifest")
     }
 }
 
-fn path() -> PathBuf {
-    root().join("guest/prebuilt/manifest.json")
+fn path(part: &Part) -> PathBuf {
+    root().join(part.folder).join("prebuilt/manifest.json")
 }
 
-/// Hashes of everything that the component is made from.
-pub fn sources() -> Result<BTreeMap<String, String>> {
+/// Hashes of everything that a component is made from.
+pub fn sources(part: &Part) -> Result<BTreeMap<String, String>> {
     let root = root();
+    let own = root.join(part.folder);
     let mut files = vec![
-        root.join("guest/Cargo.toml"),
-        root.join("guest/Cargo.lock"),
-        root.join("guest/intl/Cargo.toml"),
-        root.join("xtask/src/quickjs.rs"),
-        root.join("xtask/src/toolchain.rs"),
+        own.join("Cargo.toml"),
+        own.join("Cargo.lock"),
+        root.join("xtask/src/component.rs"),
         root.join("xtask/src/snapshot.rs"),
+        root.join("xtask/src/toolchain.rs"),
     ];
-    for folder in ["guest/src", "guest/intl/src", "guest/intl/data", "guest/quickjs", "wit"] {
-        list(&root.join(folder), &mut files)?;
+    list(&own.join("src"), &mut files)?;
+    for path in part.sources {
+        let path = root.join(path);
+        if path.is_dir() {
+            list(&path, &mut files)?;
+        } else {
+            files.push(path);
+        }
     }
     files
         .into_iter()

@@ -1,5 +1,6 @@
-//! Finds the tools that build the guest, as `scripts/guest-toolchain.sh` installs them.
+//! Finds the tools that build the components, as `scripts/guest-toolchain.sh` installs them.
 
+use crate::component::{GUEST, Part};
 use crate::manifest::{hash, sources};
 use crate::quickjs;
 use crate::root;
@@ -11,11 +12,6 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip1";
 /// Where Debian's rustc looks for the target.
 const DEBIAN_LIB: &str = "/usr/lib/rustlib/wasm32-wasip1/lib";
-
-/// Shadow stack of the guest: the most that JavaScript may use of it, and two mebibytes
-/// for C and Rust below that, which do not look at every step how deep they are. Pages
-/// that are not touched cost nothing.
-const SHADOW_STACK_BYTES: u32 = (8 + 2) << 20;
 
 /// A Rust toolchain that has the target, and the flags that go with it.
 pub struct Toolchain {
@@ -49,24 +45,55 @@ impl Toolchain {
         .collect()
     }
 
-    /// Builds the component and returns its bytes.
-    pub fn build(&self) -> Result<Vec<u8>> {
+    /// Builds a component and returns its bytes.
+    pub fn build(&self, part: &Part) -> Result<Vec<u8>> {
         let root = root().canonicalize()?;
-        let guest = root.join("guest");
+        let folder = root.join(part.folder);
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| root.join("target"), Into::into)
-            .join("guest");
+            .join(part.folder);
         let cargo_home = std::env::var("CARGO_HOME")
             .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))
             .context("neither CARGO_HOME nor HOME is set")?;
         // Paths are mapped away so that the result does not depend on where it is built.
         let rust_flags = format!(
-            "-Clink-arg=-zstack-size={SHADOW_STACK_BYTES} \
+            "-Clink-arg=-zstack-size={} \
              -Ctarget-feature=+simd128,+bulk-memory,+nontrapping-fptoint,+sign-ext \
              --remap-path-prefix={cargo_home}=/cargo --remap-path-prefix={}=/cellblock",
+            part.stack_bytes,
             root.display()
         );
-        let engine = quickjs::edited(self.cargo, &guest)?;
+        let mut command = Command::new("cargo-component");
+        command
+            .args(["build", "--release", "--locked", "--target", TARGET])
+            .current_dir(&folder)
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env("CARGO", self.cargo)
+            .env("RUSTC", self.rustc)
+            .env("CARGO_TARGET_DIR", &target)
+            .env("CARGO_TARGET_WASM32_WASIP1_LINKER", "wasm-ld-19")
+            .env("RUSTFLAGS", rust_flags);
+        if part.has_engine {
+            self.add_engine(&mut command, &folder, &target, &cargo_home)?;
+        }
+        let status = command.status().context("cannot run cargo-component")?;
+        if !status.success() {
+            bail!("cargo-component failed; its output is above");
+        }
+        let built = target.join(TARGET).join(format!("release/cellblock_{}.wasm", part.folder));
+        std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))
+    }
+
+    /// Adds the JavaScript engine and the C compiler to a build.
+    fn add_engine(
+        &self,
+        command: &mut Command,
+        guest: &Path,
+        target: &Path,
+        cargo_home: &str,
+    ) -> Result<()> {
+        let engine = quickjs::edited(self.cargo, guest)?;
         // cargo does not watch the C sources; their hash among the flags reports changes.
         let c_flags = format!(
             "-DCELLBLOCK_SOURCES={} --target=wasm32-wasi -isystem /usr/include/wasm32-wasi \
@@ -78,35 +105,20 @@ impl Toolchain {
             guest.display(),
             target.display(),
         );
-        let status = Command::new("cargo-component")
-            .args(["build", "--release", "--locked", "--target", TARGET])
+        command
             // The edited engine takes the place of the package; the lock file stays as it is.
             .arg(format!("--config=paths=[{:?}]", engine.display().to_string()))
-            .current_dir(&guest)
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("CARGO", self.cargo)
-            .env("RUSTC", self.rustc)
-            .env("CARGO_TARGET_DIR", &target)
-            .env("CARGO_TARGET_WASM32_WASIP1_LINKER", "wasm-ld-19")
-            .env("RUSTFLAGS", rust_flags)
             .env("RQUICKJS_SYS_NO_WASI_SDK", "1")
             .env("CC_wasm32_wasip1", "clang-19")
             .env("AR_wasm32_wasip1", "llvm-ar-19")
-            .env("CFLAGS_wasm32_wasip1", c_flags)
-            .status()
-            .context("cannot run cargo-component")?;
-        if !status.success() {
-            bail!("cargo-component failed; its output is above");
-        }
-        let built = target.join(TARGET).join("release/cellblock_guest.wasm");
-        std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))
+            .env("CFLAGS_wasm32_wasip1", c_flags);
+        Ok(())
     }
 }
 
 /// One hash over our C code and the edits.
 fn c_sources() -> Result<String> {
-    let files = sources()?.into_iter().filter(|(name, _)| name.starts_with("guest/quickjs/"));
+    let files = sources(&GUEST)?.into_iter().filter(|(name, _)| name.starts_with("guest/quickjs/"));
     Ok(hash(files.map(|(name, hash)| name + &hash).collect::<String>().as_bytes()))
 }
 

@@ -16,10 +16,11 @@ pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
 use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
+use cellblock::model::ArgumentChecks;
 use cellblock::{
-    CellLimits, CellState, CodeModeService, Engine, EngineConfig, ExecuteRequest, Locale,
-    RegionalSettings, RuntimeResponse, SessionLimits, StoredValues, TimeZone, WaitRequest,
-    WasmBackend,
+    CellLimits, CellState, CodeModeService, CodeModeTurnHost, Engine, EngineConfig, ExecuteRequest,
+    Language, Locale, RegionalSettings, RuntimeResponse, SessionLimits, StoredValues, TimeZone,
+    WaitRequest, WasmBackend,
 };
 use clap::Args;
 use host::Host;
@@ -74,12 +75,39 @@ pub struct Arguments {
     /// The time zone of the script's clock, such as `Europe/Zurich`; UTC when absent.
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<TimeZone>,
+    /// What the script is written in: `js`, `ts`, or `auto`, TypeScript where it is not
+    /// valid JavaScript. Without it, the ending of the file's name says.
+    #[arg(long, value_name = "LANGUAGE", value_parser = language)]
+    language: Option<Language>,
+    /// Check the arguments of nested calls against the tools' input schemas.
+    #[arg(long)]
+    check_arguments: bool,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
     /// Print fuel, memory, calls and time to standard error.
     #[arg(long)]
     stats: bool,
+}
+
+fn language(text: &str) -> Result<Language, String> {
+    match text {
+        "auto" => Ok(Language::Auto),
+        "js" => Ok(Language::Js),
+        "ts" => Ok(Language::Ts),
+        _ => Err("it must be auto, js or ts".to_owned()),
+    }
+}
+
+impl Arguments {
+    /// What the script is written in.
+    fn language(&self) -> Language {
+        let ending = self.script.extension().and_then(|ending| ending.to_str());
+        self.language.unwrap_or(match ending {
+            Some("ts" | "mts") => Language::Ts,
+            _ => Language::Auto,
+        })
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -123,8 +151,19 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             locale: arguments.locale.clone(),
             time_zone: arguments.time_zone.clone(),
         };
-        let run =
-            Run { limits, tools, values, store, commands, result: arguments.result, regional };
+        let (result, language) = (arguments.result, arguments.language());
+        let check_arguments = arguments.check_arguments;
+        let run = Run {
+            limits,
+            tools,
+            values,
+            store,
+            commands,
+            result,
+            regional,
+            language,
+            check_arguments,
+        };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -164,6 +203,10 @@ struct Run {
     result: bool,
     /// The locale and the time zone of the script.
     regional: RegionalSettings,
+    /// What the script is written in.
+    language: Language,
+    /// Whether arguments of nested calls are checked.
+    check_arguments: bool,
 }
 
 impl Run {
@@ -180,7 +223,11 @@ impl Run {
         let backend = WasmBackend::with_limits(engine, session);
         let service = CodeModeService::with_stored_values(Arc::new(backend), self.values.clone());
         let host = Arc::new(Host::new(&self.tools, self.commands, printer.clone()));
-        let worker = service.start_turn_worker(Arc::clone(&host) as _);
+        let mut served: Arc<dyn CodeModeTurnHost> = Arc::clone(&host) as _;
+        if self.check_arguments {
+            served = ArgumentChecks::new(self.tools.definitions()).serve(served);
+        }
+        let worker = service.start_turn_worker(served);
         let request = ExecuteRequest {
             tool_call_id: "run".to_owned(),
             enabled_tools: self.tools.definitions().into(),
@@ -190,6 +237,7 @@ impl Run {
             max_output_tokens: self.result.then_some(usize::MAX),
             wants_value: self.result,
             regional: self.regional,
+            language: self.language,
         };
         let ended = converse(&service, request, &mut report, signals).await;
         drop(worker);

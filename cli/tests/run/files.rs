@@ -20,6 +20,27 @@ fn media_is_written_and_named() {
 }
 
 #[test]
+fn a_script_may_be_typescript() {
+    let run = Run::new();
+    let source = "enum E { A = 'a' }\nconst n: E = E.A; text(n); (null as any).x;";
+    let script = run.file("script.ts", source);
+    for arguments in [&[][..], &["--language", "auto"], &["--language", "ts"]] {
+        let output = cellblock().arg("run").arg(&script).args(arguments).output().unwrap();
+        assert_eq!((out(&output).as_str(), output.status.code()), ("a\n", Some(1)));
+        assert!(err(&output).contains("exec_main.mjs:2:44"), "{}", err(&output));
+    }
+    let output = cellblock().arg("run").arg(&script).args(["--language", "js"]).output().unwrap();
+    assert_eq!((out(&output).as_str(), output.status.code()), ("", Some(1)));
+    // The name of the file says that it is read as TypeScript.
+    let generic = "const f = (x: any) => 5, a = 2; text((f as any)<number>(3))";
+    let script = run.file("generic.ts", generic);
+    let output = cellblock().arg("run").arg(script).output().unwrap();
+    assert_eq!(out(&output), "5\n", "{}", err(&output));
+    let output = cellblock().args(["run", "-", "--language", "rust"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn media_are_never_written_through_a_link_or_over_a_file() {
     let run = Run::new();
     std::fs::create_dir(run.folder.path().join("media")).unwrap();

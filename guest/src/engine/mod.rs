@@ -13,7 +13,7 @@ pub(crate) use functions::{new_built_in, new_function, run_helper};
 pub(crate) use thrown::Thrown;
 pub(crate) use values::*;
 
-use crate::bindings::cellblock::code_mode::types::Limit;
+use crate::bindings::cellblock::code_mode::types::{Limit, Shift};
 use crate::error_text::frames_of;
 use crate::globals::Returned;
 use crate::state::{self, Stop};
@@ -76,34 +76,48 @@ pub(crate) fn enter(ctx: &Ctx<'_>, stack_bytes: Option<usize>) {
     }
 }
 
-/// Compiles, links and starts the main module.
-pub(crate) fn start_module<'js>(
+/// Compiles and links the main module.
+pub(crate) fn compile_module<'js>(
     ctx: &Ctx<'js>,
     source: String,
-) -> Result<Promise<'js>, Thrown<'js>> {
+    shifts: &[Shift],
+) -> Result<Value<'js>, Thrown<'js>> {
+    let shifts: Vec<_> =
+        shifts.iter().map(|shift| [shift.line, shift.column, shift.original]).collect();
     let length = source.len();
     let source = nul_terminated(source);
     let flags = (qjs::JS_EVAL_TYPE_MODULE | qjs::JS_EVAL_FLAG_COMPILE_ONLY) as c_int;
     state::with(|state| state.linking = true);
-    // SAFETY: `source` ends with a NUL after `length` bytes, as the engine asks.
+    // SAFETY: `source` ends with a NUL after `length` bytes, as the engine asks. The shifts
+    // outlive the compilation, after which they are gone.
     let module = unsafe {
-        qjs::JS_Eval(
+        cellblock_set_shifts(shifts.as_ptr(), shifts.len());
+        let module = qjs::JS_Eval(
             ctx.as_raw().as_ptr(),
             source.as_ptr().cast(),
             length as _,
             MODULE.as_ptr(),
             flags,
-        )
+        );
+        cellblock_set_shifts(std::ptr::null(), 0);
+        module
     };
-    drop(source);
-    let promise = owned(ctx, module).and_then(|module| {
-        // SAFETY: `module` is a compiled module; `JS_EvalFunction` takes one reference.
-        let promise = unsafe {
-            let module = qjs::JS_DupValue(ctx.as_raw().as_ptr(), module.as_raw());
-            qjs::JS_EvalFunction(ctx.as_raw().as_ptr(), module)
-        };
-        owned(ctx, promise)
-    });
+    state::with(|state| state.linking = false);
+    owned(ctx, module)
+}
+
+/// Starts the main module.
+pub(crate) fn start_module<'js>(
+    ctx: &Ctx<'js>,
+    module: &Value<'js>,
+) -> Result<Promise<'js>, Thrown<'js>> {
+    state::with(|state| state.linking = true);
+    // SAFETY: `module` is a compiled module; `JS_EvalFunction` takes one reference.
+    let promise = unsafe {
+        let module = qjs::JS_DupValue(ctx.as_raw().as_ptr(), module.as_raw());
+        qjs::JS_EvalFunction(ctx.as_raw().as_ptr(), module)
+    };
+    let promise = owned(ctx, promise);
     state::with(|state| state.linking = false);
     promise?.into_promise().ok_or_else(|| Thrown::text("unknown code mode exception"))
 }
@@ -182,6 +196,10 @@ pub(crate) fn note_stack<'js>(ctx: &Ctx<'js>, thrown: &Thrown<'js>) {
 }
 
 unsafe extern "C" {
+    /// Where columns are not the author's: line, column and the author's column, see
+    /// `quickjs/places.h`.
+    fn cellblock_set_shifts(list: *const [u32; 3], count: usize);
+
     /// Counts pending promises that nothing waits for, see `quickjs/unawaited.h`.
     fn cellblock_unawaited(raw: *mut qjs::JSContext, line: *mut c_int, column: *mut c_int)
     -> c_int;

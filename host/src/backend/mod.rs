@@ -10,7 +10,7 @@ mod response;
 mod turn;
 
 pub use error::CodeModeError;
-pub use request::{CellId, ExecuteRequest, WaitRequest};
+pub use request::{CellId, ExecuteRequest, Language, WaitRequest};
 pub use response::{
     CallEnd, CallReport, CellInfo, CellReport, CellState, CellUsage, ContentItem,
     ExecuteToPendingOutcome, ImageDetail, LimitKind, ProgramValue, RuntimeResponse, WaitOutcome,

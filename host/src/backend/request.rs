@@ -73,6 +73,26 @@ pub struct ExecuteRequest {
     /// of the contract either.
     #[serde(skip)]
     pub regional: RegionalSettings,
+    /// What the program is written in. Not part of the contract either.
+    #[serde(skip)]
+    pub language: Language,
+}
+
+/// What a program is written in.
+///
+/// TypeScript is not checked: its types become blanks, so that every line and column
+/// stays, and enums, namespaces and parameter properties become JavaScript.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// JavaScript; a program that does not parse as JavaScript and does as TypeScript is
+    /// TypeScript. A program that is valid JavaScript runs as it is.
+    #[default]
+    Auto,
+    /// JavaScript alone.
+    Js,
+    /// TypeScript, also where the program would be valid JavaScript.
+    Ts,
 }
 
 impl ExecuteRequest {

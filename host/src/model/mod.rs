@@ -7,6 +7,8 @@
 //! [`show`] makes of a response.
 
 mod activity;
+#[cfg(feature = "argument-checks")]
+mod arguments;
 mod catalog;
 mod declaration;
 mod declaration_file;
@@ -26,6 +28,8 @@ mod wait_policy;
 mod wait_spec;
 
 pub use activity::{ApprovalAsked, CellActivity};
+#[cfg(feature = "argument-checks")]
+pub use arguments::{ArgumentChecks, ToolArgumentsError};
 pub use catalog::{CatalogTool, SkipReason, SkippedTool, ToolCatalog, ToolNamespaceDescription};
 pub use declaration::{MCP_TYPES, declare, mcp_result_schema};
 pub use declaration_file::declaration_file;

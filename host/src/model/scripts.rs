@@ -10,7 +10,7 @@
 use super::names::code_mode_name;
 use crate::backend::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker,
-    ContentItem, ExecuteRequest, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
+    ContentItem, ExecuteRequest, Language, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
 };
 use crate::regional::RegionalSettings;
 use crate::stored::StoredValues;
@@ -45,7 +45,7 @@ pub struct SavedScript {
     /// JSON Schema of its result.
     #[serde(default)]
     pub output_schema: Option<Value>,
-    /// The program.
+    /// The program, in JavaScript or TypeScript.
     pub source: String,
 }
 
@@ -195,6 +195,7 @@ impl Library {
             max_output_tokens: None,
             wants_value: false,
             regional: RegionalSettings::default(),
+            language: Language::Auto,
         };
         lock(&self.runs).insert(cell_id.clone(), caller);
         let mut run = Run { library: self, cell_id: Some(cell_id.clone()) };

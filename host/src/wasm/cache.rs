@@ -8,7 +8,7 @@
 //! the bytes that are used. What does not fit is compiled again, and a cache that
 //! cannot be used costs time, never the run.
 
-use super::engine::{EngineError, GUEST};
+use super::engine::EngineError;
 use crate::clock::{Random, SystemRandom};
 use rustix::fs::{
     AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat, fcntl_add_seals,
@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// Compiled guests that are kept: for some versions of Cellblock used side by side.
+/// Files of compiled code of each kind that are kept: for some versions of Cellblock used side by side.
 const KEPT: usize = 8;
 /// Files of the folder that are looked at when it is tidied.
 const LISTED: usize = 4_096;
@@ -39,7 +39,7 @@ const DIGEST_BYTES: usize = 32;
 const BLOCK_BYTES: usize = 64 << 10;
 /// How the names of drafts end.
 const DRAFT: &str = "tmp";
-/// How the names of compiled guests end.
+/// How the names of compiled code end.
 const CODE: &str = "cwasm";
 
 /// `$XDG_CACHE_HOME/cellblock`, or `.cache/cellblock` in the home folder.
@@ -51,12 +51,22 @@ pub(super) fn default_dir() -> Option<PathBuf> {
         .map(|cache| cache.join("cellblock"))
 }
 
-/// The guest, compiled: from the cache where that can be trusted.
+/// A component to be compiled.
+#[derive(Clone, Copy)]
+pub(super) struct Code {
+    /// What it is, as the name of its file begins.
+    pub(super) kind: &'static str,
+    /// The component.
+    pub(super) wasm: &'static [u8],
+}
+
+/// A component, compiled: from the cache where that can be trusted.
 pub(super) fn load_or_compile(
     engine: &Engine,
     dir: Option<&Path>,
+    code: Code,
 ) -> Result<Component, EngineError> {
-    let name = file_name(engine);
+    let name = file_name(engine, code);
     if let Some(dir) = dir {
         match load(engine, dir, &name) {
             Ok(Some(component)) => return Ok(component),
@@ -64,10 +74,10 @@ pub(super) fn load_or_compile(
             Err(reason) => tracing::warn!("{} is not used: {reason}", dir.join(&name).display()),
         }
     }
-    let component = Component::new(engine, GUEST)
+    let component = Component::new(engine, code.wasm)
         .map_err(|error| EngineError::Compile(format!("{error:#}")))?;
     if let Some(dir) = dir
-        && let Err(reason) = store(&component, dir, &name)
+        && let Err(reason) = store(&component, dir, &name, code.kind)
     {
         tracing::warn!("compiled code is not cached in {}: {reason}", dir.display());
     }
@@ -75,15 +85,16 @@ pub(super) fn load_or_compile(
 }
 
 /// Names what the code is made from.
-fn file_name(engine: &Engine) -> String {
+fn file_name(engine: &Engine, code: Code) -> String {
     let mut hasher = Sha256Hasher(Sha256::new());
-    hasher.write(GUEST);
+    hasher.write(code.wasm);
     // Covers wasmtime's version, its configuration and the processor's features.
     engine.precompile_compatibility_hash().hash(&mut hasher);
     let digest = hasher.0.finalize();
     let (half, _) = digest.split_at(16);
     format!(
-        "guest-{}.{CODE}",
+        "{}-{}.{CODE}",
+        code.kind,
         half.iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
     )
 }
@@ -169,7 +180,7 @@ fn check_ours(file: impl AsFd, kind: FileType) -> Result<(), String> {
     }
 }
 
-fn store(component: &Component, dir: &Path, name: &str) -> Result<(), String> {
+fn store(component: &Component, dir: &Path, name: &str, kind: &str) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let mut builder = std::fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
@@ -192,34 +203,34 @@ fn store(component: &Component, dir: &Path, name: &str) -> Result<(), String> {
         text(&error)
     });
     // Also when nothing could be written: old files may be why.
-    tidy(&dir);
+    tidy(&dir, kind);
     result
 }
 
-/// Removes all but the newest compiled guests, as every version of guest and wasmtime
-/// leaves one, and the drafts of processes that were killed.
-fn tidy(dir: &OwnedFd) {
+/// Removes all but the newest files of a kind, as every version of a component and of
+/// wasmtime leaves one, and the drafts of processes that were killed.
+fn tidy(dir: &OwnedFd, kind: &str) {
     let Ok(entries) = rustix::fs::Dir::read_from(dir) else { return };
     let now = SystemTime::now();
-    let mut guests = Vec::new();
+    let mut compiled = Vec::new();
     let mut remove = Vec::new();
     for entry in entries.take(LISTED).flatten() {
         let name = entry.file_name();
         let Ok(text) = name.to_str() else { continue };
-        let Some((_, kind)) = text.rsplit_once('.').filter(|_| text.starts_with("guest-")) else {
-            continue;
-        };
+        let is_ours = text.strip_prefix(kind).is_some_and(|rest| rest.starts_with('-'));
+        let Some((_, ending)) = text.rsplit_once('.').filter(|_| is_ours) else { continue };
         let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let written = modified(&stat);
-        if kind == CODE {
-            guests.push((written, name.to_owned()));
-        } else if kind == DRAFT && now.duration_since(written).is_ok_and(|age| age > STALE_DRAFT) {
+        if ending == CODE {
+            compiled.push((written, name.to_owned()));
+        } else if ending == DRAFT && now.duration_since(written).is_ok_and(|age| age > STALE_DRAFT)
+        {
             remove.push(name.to_owned());
         }
     }
-    guests.sort();
-    guests.reverse();
-    remove.extend(guests.into_iter().skip(KEPT).map(|(_, name)| name));
+    compiled.sort();
+    compiled.reverse();
+    remove.extend(compiled.into_iter().skip(KEPT).map(|(_, name)| name));
     for name in remove {
         // Another process may have been quicker.
         let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());

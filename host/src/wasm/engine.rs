@@ -3,9 +3,10 @@
 
 use super::bindings::CellPre;
 use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
-use super::cache;
+use super::cache::{self, Code};
 use super::imports::Imports;
 use super::sandbox::FUEL_RESERVE;
+use super::typescript::{READERS, TypeScript};
 use crate::backend::LimitKind;
 use crate::limits::CellLimits;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use wasmtime::{
 };
 
 /// The guest, as `cargo xtask guest` built it.
-pub(super) const GUEST: &[u8] = include_bytes!("../../prebuilt/cellblock-guest.wasm");
+const GUEST: &[u8] = include_bytes!("../../prebuilt/cellblock-guest.wasm");
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -70,6 +71,7 @@ pub struct Engine(Arc<Inner>);
 
 struct Inner {
     guest: CellPre<Imports>,
+    typescript: TypeScript,
     pooled: bool,
 }
 
@@ -81,13 +83,15 @@ impl Engine {
     /// [`EngineError`], on a machine that wasmtime cannot serve.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
         let (engine, pooled) = create(config)?;
-        let component = cache::load_or_compile(&engine, config.cache_dir.as_deref())?;
+        let guest = Code { kind: "guest", wasm: GUEST };
+        let component = cache::load_or_compile(&engine, config.cache_dir.as_deref(), guest)?;
         let mut linker = Linker::new(&engine);
         let pre = link(&mut linker)
             .and_then(|()| linker.instantiate_pre(&component))
             .and_then(CellPre::new)
             .map_err(|error| EngineError::Setup(format!("{error:#}")))?;
-        Ok(Self(Arc::new(Inner { guest: pre, pooled })))
+        let typescript = TypeScript::new(config.cache_dir.clone());
+        Ok(Self(Arc::new(Inner { guest: pre, typescript, pooled })))
     }
 
     /// The engine of this process, made on first use with the default set-up.
@@ -103,6 +107,10 @@ impl Engine {
     /// to start: the address space for the pool was not to be had.
     pub fn is_pooled(&self) -> bool {
         self.0.pooled
+    }
+
+    pub(super) fn typescript(&self) -> &TypeScript {
+        &self.0.typescript
     }
 
     pub(super) fn guest(&self) -> &CellPre<Imports> {
@@ -161,13 +169,14 @@ fn base_config() -> Config {
 }
 
 fn pool(max_cells: u32) -> PoolingAllocationConfig {
+    let sandboxes = max_cells.saturating_add(READERS);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(max_cells)
-        .total_core_instances(max_cells.saturating_mul(4))
-        .total_memories(max_cells)
-        .total_tables(max_cells.saturating_mul(2))
+    pool.total_component_instances(sandboxes)
+        .total_core_instances(sandboxes.saturating_mul(4))
+        .total_memories(sandboxes)
+        .total_tables(sandboxes.saturating_mul(2))
         // A store keeps the stack of its last step, a parked one too.
-        .total_stacks(max_cells)
+        .total_stacks(sandboxes)
         .max_memory_size(CellLimits::MAX_MEMORY_BYTES + CellLimits::MAX_MEMORY_BYTES / 8)
         .max_core_instances_per_component(4)
         .max_memories_per_component(1)

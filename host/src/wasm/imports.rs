@@ -92,6 +92,11 @@ impl Outbox {
         })
     }
 
+    /// A sandbox of the cell has had so many bytes of memory.
+    pub(super) fn note_memory(&self, bytes: usize) {
+        self.peak_memory.fetch_max(bytes, Ordering::Relaxed);
+    }
+
     /// Whether the guest was refused for want of room in its account.
     pub(super) fn is_overdrawn(&self) -> bool {
         self.overdrawn.load(Ordering::Relaxed)
@@ -249,7 +254,7 @@ impl wasmtime::ResourceLimiter for Imports {
             self.memory_refused = true;
             return Ok(false);
         }
-        self.outbox.peak_memory.fetch_max(without_stack, Ordering::Relaxed);
+        self.outbox.note_memory(without_stack);
         Ok(true)
     }
 

@@ -2,7 +2,8 @@
 //!
 //! From the outside in: [`WasmBackend`] is the seam; `cell` is the task that owns a cell,
 //! `sandbox` the guest's steps, `imports` all that a guest can reach, `engine` and `cache`
-//! the machinery. What every backend does in the same way is in [`crate::cells`].
+//! the machinery, `typescript` what reads TypeScript. What every backend does in the same
+//! way is in [`crate::cells`].
 
 mod bindings;
 mod cache;
@@ -12,6 +13,7 @@ mod error_text;
 mod imports;
 mod sandbox;
 mod session;
+mod typescript;
 
 pub use engine::{Engine, EngineConfig, EngineError};
 

@@ -7,6 +7,7 @@ use super::bindings::Cell;
 use super::bindings::cellblock::code_mode::types;
 use super::engine::{Engine, limit_kind};
 use super::imports::Imports;
+use super::typescript;
 use crate::backend::LimitKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,11 @@ pub(super) enum Finished {
         stored: Vec<(String, Arc<str>)>,
         hint: Option<String>,
     },
+    /// It does not parse; the sandbox can be given another program.
+    Unparsed {
+        error_text: String,
+        hint: Option<String>,
+    },
     Limited {
         limit: LimitKind,
         stack: String,
@@ -79,9 +85,9 @@ impl Sandbox {
     }
 
     /// Starts the program.
-    pub(super) async fn execute(&mut self, request: types::ExecuteRequest) -> Step {
+    pub(super) async fn execute(&mut self, request: &types::ExecuteRequest) -> Step {
         let granted = self.fuel_up();
-        let step = self.guest.call_execute(&mut self.store, &request).await;
+        let step = self.guest.call_execute(&mut self.store, request).await;
         self.conclude(granted, step)
     }
 
@@ -100,6 +106,25 @@ impl Sandbox {
         let used = granted - self.store.get_fuel().unwrap_or(0);
         self.fuel_left = self.fuel_left.saturating_sub(used);
         place.ok().flatten()
+    }
+
+    /// The JavaScript of a text in TypeScript; what that takes counts to the cell.
+    pub(super) async fn javascript(
+        &mut self,
+        engine: &Engine,
+        source: &str,
+    ) -> Result<typescript::Program, typescript::Unread> {
+        let fuel = self.store.data().limits.step_fuel.min(self.fuel_left);
+        let (program, cost) =
+            engine.typescript().javascript(self.store.engine(), source, fuel).await;
+        self.fuel_left = self.fuel_left.saturating_sub(cost.fuel);
+        self.store.data().outbox.note_memory(cost.memory_bytes);
+        program
+    }
+
+    /// The end of a cell whose fuel was used up outside its program.
+    pub(super) fn out_of_fuel(&self) -> Finished {
+        Finished::Limited { limit: self.which(LimitKind::Fuel), stack: String::new() }
     }
 
     /// Fuel used by the steps so far.
@@ -140,6 +165,7 @@ impl Sandbox {
                 Finished::Completed { stored, hint, value: finished.value }
             }
             types::Outcome::Failed(error_text) => Finished::Failed { error_text, stored, hint },
+            types::Outcome::Unparsed(error_text) => Finished::Unparsed { error_text, hint },
             types::Outcome::Limited(hit) => {
                 Finished::Limited { limit: self.which(limit_kind(hit.limit)), stack: hit.stack }
             }

@@ -239,6 +239,7 @@ impl TryFrom<ExecuteRequest> for seam::ExecuteRequest {
                 .map(|tokens| usize::try_from(tokens).unwrap_or(usize::MAX)),
             wants_value: false,
             regional: seam::RegionalSettings::default(),
+            language: cellblock::Language::Js,
         })
     }
 }

@@ -118,6 +118,11 @@ impl Cell {
                 report.hint = hint;
                 (Some(error_text), stored)
             }
+            // It was read as nothing else.
+            Finished::Unparsed { error_text, hint } => {
+                report.hint = hint;
+                (Some(error_text), Vec::new())
+            }
             Finished::Limited { limit, stack } => return Some(self.limited(limit, stack, report)),
             Finished::Broken => return Some(CodeModeError::EndedUnexpectedly.to_string()),
         };

@@ -6,6 +6,7 @@ use super::super::sandbox::{Finished, Sandbox, Step, Timer};
 use super::busy::slice;
 use super::calls::CallEnd;
 use super::end::value_key;
+use super::program::Program;
 use super::{Cell, Start};
 use crate::backend::ProgramValue;
 use crate::cells::Charge;
@@ -99,8 +100,10 @@ impl Cell {
             Arc::clone(&session.clock),
         );
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let language = request.language;
         let request = types::ExecuteRequest {
             source: std::mem::take(&mut request.source),
+            shifts: Vec::new(),
             tools: std::mem::take(tool_names),
             random_seed: session.random.seed(),
             limits: types::GuestLimits {
@@ -118,12 +121,14 @@ impl Cell {
                 types::ValueRequest { max_bytes: bytes as u64, key: value_key(id) }
             }),
         };
+        let typescript_bytes = limits.typescript_bytes;
         let engine = session.engine.clone();
         let source_charge = std::mem::take(source_charge);
         Guest::Running(Box::pin(async move {
             match Sandbox::new(&engine, imports).await {
                 Ok(mut sandbox) => {
-                    let step = sandbox.execute(request).await;
+                    let program = Program { language, request, typescript_bytes };
+                    let step = program.start(&engine, &mut sandbox).await;
                     drop(source_charge);
                     (Some(sandbox), step)
                 }

@@ -10,13 +10,14 @@
 //! and notifications are still being delivered; it closes, when its calls have
 //! been asked to return. Termination goes straight to the last.
 //!
-//! `guest` is the sandbox and its steps, `calls` the outcomes of its calls, `end` the stages of
+//! `guest` is the sandbox and its steps, `program` how it is started, `calls` the outcomes of its calls, `end` the stages of
 //! the end, `busy` the time.
 
 mod busy;
 mod calls;
 mod end;
 mod guest;
+mod program;
 
 use super::bindings::cellblock::code_mode::types;
 use super::engine::limit_kind;

@@ -319,6 +319,7 @@ impl State {
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
             regional: program.request.regional.clone(),
+            language: program.request.language,
         };
         let request =
             OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };

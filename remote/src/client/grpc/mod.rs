@@ -307,6 +307,7 @@ impl State {
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
             regional: program.request.regional.clone(),
+            language: program.request.language,
         };
         let mut request = grpc::ExecuteRequest::new(remote, execution_id, program.request);
         request.cellblock_seam_json = Some(encoded(&seam)?);

@@ -1,7 +1,7 @@
 //! What hosts and clients of this project add to the messages, once both have agreed on it:
 //! see [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY).
 
-use cellblock::{CellLimits, CellReport, ProgramValue, RegionalSettings};
+use cellblock::{CellLimits, CellReport, Language, ProgramValue, RegionalSettings};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -32,6 +32,13 @@ pub struct SeamExecute {
     /// As [`ExecuteRequest::regional`](cellblock::ExecuteRequest::regional).
     #[serde(default, skip_serializing_if = "RegionalSettings::is_default")]
     pub regional: RegionalSettings,
+    /// As [`ExecuteRequest::language`](cellblock::ExecuteRequest::language).
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub language: Language,
+}
+
+fn is_auto(language: &Language) -> bool {
+    *language == Language::Auto
 }
 
 /// A change of stored values.

@@ -12,7 +12,7 @@ use crate::protocol::{
     Refusal, SeamOpen, StoredDelta, TimedWaitOutcome, frame,
 };
 use cellblock::support::{RecentSet, lock};
-use cellblock::{CellId, WaitRequest};
+use cellblock::{CellId, Language, WaitRequest};
 use futures_util::{Stream, StreamExt};
 use std::sync::Arc;
 use tokio_util::bytes::Bytes;
@@ -106,6 +106,8 @@ impl Connection {
                 Ok(())
             }
             OperationRequest::Execute { session_id, mut request, seam } => {
+                // The contract's own programs are JavaScript.
+                request.language = seam.as_ref().map_or(Language::Js, |seam| seam.language);
                 let seam = seam.unwrap_or_default();
                 let until_frontier = seam.until_frontier;
                 request.wants_value = seam.wants_value;

@@ -20,7 +20,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::IntoResponse;
 use cellblock::support::lock;
-use cellblock::{RegionalSettings, ToolResult};
+use cellblock::{Language, RegionalSettings, ToolResult};
 use delivery::Delivery;
 use futures_util::{Stream, StreamExt, stream};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -270,11 +270,12 @@ impl CodeModeHost for Connection {
         let mut request = request.into_inner();
         let open = self.session(&request.session_id)?;
         let addition: Option<SeamExecute> = decoded(request.cellblock_seam_json.as_deref())?;
-        let (mut until_frontier, mut wants_value) = (false, false);
+        // The contract's own programs are JavaScript.
+        let (mut until_frontier, mut wants_value, mut language) = (false, false, Language::Js);
         let mut regional = RegionalSettings::default();
         if let Some(addition) = addition {
             (until_frontier, wants_value) = (addition.until_frontier, addition.wants_value);
-            regional = addition.regional;
+            (language, regional) = (addition.language, addition.regional);
             open.session.take_over_stored(addition.stored)?;
         }
         let execution_id = std::mem::take(&mut request.execution_id);
@@ -282,6 +283,7 @@ impl CodeModeHost for Connection {
         let mut program = cellblock::ExecuteRequest::try_from(request).map_err(Refusal::from)?;
         program.wants_value = wants_value;
         program.regional = regional;
+        program.language = language;
         let cell = open.session.admit(&program)?;
         let cell_id = cell.cell_id().clone();
         open.started(cell_id.clone(), execution_id.clone());
