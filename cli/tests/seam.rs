@@ -135,23 +135,6 @@ async fn the_value_of_a_program_travels() {
 }
 
 #[tokio::test]
-async fn a_program_in_typescript_runs_on_a_host_and_its_language_travels() {
-    for protocol in PROTOCOLS {
-        let host = host(protocol);
-        let service = service(&host, &StoredValues::new());
-        assert_eq!(text(&service, "const n: number = 42; text(n)").await, "42");
-        let source = "const n: number = 42; text(n)";
-        let program = ExecuteRequest { language: Language::Js, ..ExecuteRequest::new(source) };
-        let ended = service.execute(program).await.unwrap();
-        let RuntimeResponse::Result { error_text: Some(error), .. } = ended else {
-            panic!("{ended:?}")
-        };
-        assert!(error.starts_with("SyntaxError"), "{error}");
-        service.shutdown().await;
-    }
-}
-
-#[tokio::test]
 async fn regional_settings_travel() {
     for protocol in PROTOCOLS {
         let host = host(protocol);
@@ -164,6 +147,23 @@ async fn regional_settings_travel() {
         let request = ExecuteRequest { regional, ..ExecuteRequest::new(source) };
         let ended = service.execute(request).await.unwrap();
         assert_eq!(ended.content_items(), [ContentItem::InputText { text: "90,5".to_owned() }]);
+        service.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_in_typescript_runs_on_a_host_and_its_language_travels() {
+    for protocol in PROTOCOLS {
+        let host = host(protocol);
+        let service = service(&host, &StoredValues::new());
+        assert_eq!(text(&service, "const n: number = 42; text(n)").await, "42");
+        let source = "const n: number = 42; text(n)";
+        let program = ExecuteRequest { language: Language::Js, ..ExecuteRequest::new(source) };
+        let ended = service.execute(program).await.unwrap();
+        let RuntimeResponse::Result { error_text: Some(error), .. } = ended else {
+            panic!("{ended:?}")
+        };
+        assert!(error.starts_with("SyntaxError"), "{error}");
         service.shutdown().await;
     }
 }

@@ -69,8 +69,8 @@ impl Vector {
                 yield_time_ms: Some(self.yield_ms.unwrap_or(YIELD_MS)),
                 max_output_tokens: None,
                 wants_value: false,
-                language: Language::Js,
                 regional: RegionalSettings::default(),
+                language: Language::Js,
             };
             let mut response = service.execute(request).await.map_err(|e| e.to_string())?;
             steps.push(json!({ "execute": { "value": response } }));

@@ -21,8 +21,8 @@ async fn run(source: &str) -> (Vec<String>, Option<String>) {
         yield_time_ms: Some(60_000),
         max_output_tokens: None,
         wants_value: false,
-        language: Language::Js,
         regional: RegionalSettings::default(),
+        language: Language::Js,
     };
     let response = service.execute(request).await.unwrap();
     let error = match &response {

@@ -69,6 +69,12 @@ pub struct Arguments {
     /// a `return` at its top.
     #[arg(long)]
     result: bool,
+    /// The locale where the script names none, such as `de-CH`; en-US when absent.
+    #[arg(long, value_name = "TAG")]
+    locale: Option<Locale>,
+    /// The time zone of the script's clock, such as `Europe/Zurich`; UTC when absent.
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<TimeZone>,
     /// What the script is written in: `js`, `ts`, or `auto`, TypeScript where it is not
     /// valid JavaScript. Without it, the ending of the file's name says.
     #[arg(long, value_name = "LANGUAGE", value_parser = language)]
@@ -76,12 +82,6 @@ pub struct Arguments {
     /// Check the arguments of nested calls against the tools' input schemas.
     #[arg(long)]
     check_arguments: bool,
-    /// The locale where the script names none, such as `de-CH`; en-US when absent.
-    #[arg(long, value_name = "TAG")]
-    locale: Option<Locale>,
-    /// The time zone of the script's clock, such as `Europe/Zurich`; UTC when absent.
-    #[arg(long, value_name = "ZONE")]
-    time_zone: Option<TimeZone>,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
@@ -151,16 +151,18 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             locale: arguments.locale.clone(),
             time_zone: arguments.time_zone.clone(),
         };
+        let (result, language) = (arguments.result, arguments.language());
+        let check_arguments = arguments.check_arguments;
         let run = Run {
             limits,
             tools,
             values,
             store,
             commands,
-            result: arguments.result,
+            result,
             regional,
-            language: arguments.language(),
-            check_arguments: arguments.check_arguments,
+            language,
+            check_arguments,
         };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
@@ -199,12 +201,12 @@ struct Run {
     commands: usize,
     /// Whether the script's value is wanted.
     result: bool,
+    /// The locale and the time zone of the script.
+    regional: RegionalSettings,
     /// What the script is written in.
     language: Language,
     /// Whether arguments of nested calls are checked.
     check_arguments: bool,
-    /// The locale and the time zone of the script.
-    regional: RegionalSettings,
 }
 
 impl Run {
@@ -234,8 +236,8 @@ impl Run {
             // The value has no budget of its own here: what a report carries is printed.
             max_output_tokens: self.result.then_some(usize::MAX),
             wants_value: self.result,
-            language: self.language,
             regional: self.regional,
+            language: self.language,
         };
         let ended = converse(&service, request, &mut report, signals).await;
         drop(worker);

@@ -3,6 +3,7 @@
 /// The data of the pinned crates.
 pub(crate) struct Baked;
 
+#[allow(clippy::wildcard_imports, reason = "the crates export macros that call others")]
 const _: () = {
     use icu_casemap_data::*;
     use icu_collator_data::*;

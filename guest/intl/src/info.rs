@@ -61,9 +61,12 @@ fn day(name: &str) -> Option<u32> {
     DAYS.iter().position(|day| *day == name).map(|at| at as u32 + 1)
 }
 
-/// The region whose customs a locale follows; empty where none is known.
+/// The region whose customs a locale follows: that of its keyword `rg`, its own, that of
+/// its subdivision, or the likely one; empty where none is known.
 fn region(tag: &Tag) -> String {
-    if let Some(region) = tag.keyword("rg").and_then(|value| value.get(..2)) {
+    let of = |key: &str| tag.keyword(key).and_then(|value| value.get(..2));
+    let own = Some(tag.region.as_str()).filter(|region| !region.is_empty());
+    if let Some(region) = of("rg").or(own).or_else(|| of("sd")) {
         return region.to_ascii_uppercase();
     }
     let mut full = tag.clone();
@@ -105,7 +108,9 @@ pub fn collations(tag: &Tag) -> Vec<String> {
 #[must_use]
 pub fn hour_cycles(tag: &Tag) -> Vec<String> {
     asked(tag, "hc").unwrap_or_else(|| {
-        let local = Tag { language: tag.language.clone(), region: region(tag), ..Tag::default() };
+        let mut tag = tag.clone();
+        tag.set_keyword("sd", None);
+        let local = Tag { language: tag.language.clone(), region: region(&tag), ..Tag::default() };
         vec![default_hour_cycle(&local.to_string()).name().to_owned()]
     })
 }

@@ -299,6 +299,12 @@ impl Display for Tag {
 /// The canonical value of a keyword.
 #[must_use]
 pub fn canonical_value(key: &str, value: &str) -> String {
+    if matches!(key, "rg" | "sd")
+        && let Some(other) = subtag(&format!("ua.{value}"))
+    {
+        let other = other.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+        return if other.len() == 2 { other + "zzzz" } else { other };
+    }
     let value = supplement(&format!("kw.{key}.{value}")).unwrap_or(value);
     if value == "true" || value == "yes" && matches!(key, "kb" | "kc" | "kh" | "kk" | "kn") {
         return String::new();

@@ -113,7 +113,7 @@ impl Unit {
 fn words(text: &[u16]) -> Result<Vec<Segment>, DataError> {
     let table: CodePointTrie<'static, u8> = table(Pack::Breaks, "word")?;
     let graphemes: DataResponse<SegmenterBreakGraphemeClusterV1> =
-        Source.load(Default::default())?;
+        Source.load(DataRequest::default())?;
     let pictographs = &graphemes.payload.get().property_table;
     let pictograph = pictographs.get('\u{1F44D}');
     let mut start = 0;
@@ -136,7 +136,7 @@ fn words(text: &[u16]) -> Result<Vec<Segment>, DataError> {
     let mut out = Vec::new();
     let mut first = 0;
     for at in 1..=units.len() {
-        if at == units.len() || is_boundary(&units, at) {
+        if at == units.len() || is_boundary(&units, first, at) {
             let end = units.get(at).map_or(text.len(), |unit| unit.start);
             out.push(Segment { end, word_like: is_word(&units[first..at]) });
             first = at;
@@ -159,8 +159,8 @@ fn is_word(segment: &[Unit]) -> bool {
         })
 }
 
-/// Whether a word ends before a character that is not the first.
-fn is_boundary(units: &[Unit], at: usize) -> bool {
+/// Whether the word that begins with one character ends before another.
+fn is_boundary(units: &[Unit], first: usize, at: usize) -> bool {
     use class::{
         CR, DOUBLE_QUOTE, EXTEND_NUM_LET, HANGUL, HEBREW_LETTER, KATAKANA, LF, MID_LETTER, MID_NUM,
         MID_NUM_LET, NUMERIC, REGIONAL_INDICATOR, SINGLE_QUOTE, W_SEG_SPACE, ZWJ,
@@ -212,9 +212,8 @@ fn is_boundary(units: &[Unit], at: usize) -> bool {
     }
     if left.class == REGIONAL_INDICATOR && next.class == REGIONAL_INDICATOR {
         // WB15 and WB16: flags are pairs.
-        let mut flags = units[..at].iter().rev().filter(|unit| !unit.is_extension());
-        let count = flags.by_ref().take_while(|unit| unit.class == REGIONAL_INDICATOR).count();
-        return count % 2 == 0;
+        let flags = units[first..at].iter().filter(|unit| unit.class == REGIONAL_INDICATOR);
+        return flags.count() % 2 == 0;
     }
     true
 }

@@ -49,3 +49,16 @@ fn ascii_is_ordered_as_the_tables_order_it() {
         }
     }
 }
+
+#[test]
+fn a_type_of_collation_has_an_order_of_its_own() {
+    let sorted = |kind: Option<&str>| {
+        let kind = kind.map(str::to_owned);
+        let order = Collation::new(Options { locale: "en", kind, ..Options::default() });
+        let mut texts = ["😀", "😂", "❤️", "☕", "🇨🇭"];
+        texts.sort_by(|a, b| order.compare(a.as_bytes(), b.as_bytes()));
+        texts.join(",")
+    };
+    assert_eq!(sorted(None), "☕,🇨🇭,❤️,😀,😂");
+    assert_eq!(sorted(Some("emoji")), "😀,😂,❤️,☕,🇨🇭");
+}

@@ -10,8 +10,7 @@ use crate::globals::{Args, Returned};
 use cellblock_intl::date::calendar::Calendar;
 use cellblock_intl::date::zone::Zone;
 use cellblock_intl::date::{
-    DateTimeFormat, HourCycle, Options as Asked, Shown, Style, cycle_of, default_calendar,
-    default_hour_cycle,
+    DateTimeFormat, HourCycle, Options as Asked, Shown, Style, customs, cycle_of,
 };
 use rquickjs::{Ctx, Value, qjs};
 use std::cell::RefCell;
@@ -137,7 +136,7 @@ pub(super) fn create<'js>(
         return Err(engine::Thrown::text("three keys have three values"));
     };
     let tag = resolved.held.tag;
-    let default_cycle = default_hour_cycle(tag);
+    let (default_cycle, default_calendar) = customs(tag);
     let named_cycle = named_cycle
         .as_deref()
         .and_then(|name| CYCLES.iter().find(|(known, _)| *known == name).map(|(_, cycle)| *cycle));
@@ -155,7 +154,7 @@ pub(super) fn create<'js>(
     };
     let (shown, styles) = read_shown(ctx, &options, about)?;
     let asked = Asked {
-        calendar: calendar.unwrap_or_else(|| default_calendar(tag)),
+        calendar: calendar.unwrap_or(default_calendar),
         system: system.clone().unwrap_or_else(|| default_system.to_owned()),
         zone,
         hour_cycle,

@@ -70,15 +70,23 @@ pub(super) fn word_of<T: PartialEq>(list: &[(&'static str, T)], value: &T) -> &'
 /// `new Intl.NumberFormat(locales, options)`
 pub(super) fn construct<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     let service = create(ctx, args.first(), args.get(1), NAME)?;
-    js::construct(ctx, args.this, "NumberFormat", service)
+    js::construct_shared(ctx, args.this, "NumberFormat", service)
 }
+
+thread_local! {
+    /// Formats made last: most programs write many numbers in one way.
+    static MADE: RefCell<Vec<Rc<Service>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Formats that are kept.
+const KEPT: usize = 8;
 
 pub(super) fn create<'js>(
     ctx: &Ctx<'js>,
     locales: Option<&Value<'js>>,
     options: Option<&Value<'js>>,
     who: &'static str,
-) -> Js<'js, Service> {
+) -> Js<'js, Rc<Service>> {
     let requested = canonical_list(ctx, locales)?;
     let options = Options::coerced(ctx, options, who)?;
     options.matcher()?;
@@ -111,8 +119,24 @@ pub(super) fn create<'js>(
     };
     asked.grouping = read_grouping(ctx, &options, compact)?;
     asked.sign = options.choice(c"signDisplay", &SIGNS)?.unwrap_or_default();
+    let known = MADE.with_borrow(|made| {
+        let same = |one: &&Rc<Service>| {
+            one.locale == resolved.locale && one.system == system && *one.format.options() == asked
+        };
+        made.iter().find(same).map(Rc::clone)
+    });
+    if let Some(service) = known {
+        return Ok(service);
+    }
     let format = NumberFormat::new(resolved.held.data, &system, asked);
-    Ok(Service { locale: resolved.locale, system, format })
+    let service = Rc::new(Service { locale: resolved.locale, system, format });
+    MADE.with_borrow_mut(|made| {
+        if made.len() == KEPT {
+            made.remove(0);
+        }
+        made.push(Rc::clone(&service));
+    });
+    Ok(service)
 }
 
 fn read_unit<'js>(ctx: &Ctx<'js>, options: &Options<'_, 'js>, asked: &mut Asked) -> Js<'js, ()> {
@@ -200,7 +224,7 @@ pub(super) fn read_digits<'js>(
         };
     }
     let precision = if !need_significant && !need_fraction {
-        Precision::Both { fraction: (0, 0), significant: (1, 2), more: true }
+        Precision::COMPACT
     } else if !auto {
         Precision::Both { fraction, significant, more: priority == "morePrecision" }
     } else if has_significant {
@@ -450,7 +474,7 @@ fn to_locale_string<'js>(
     let service = if let Some(service) = last {
         service
     } else {
-        let service = Rc::new(create(ctx, args.first(), None, who)?);
+        let service = create(ctx, args.first(), None, who)?;
         LAST.set(Some((name, Rc::clone(&service))));
         service
     };

@@ -7,7 +7,7 @@ use super::options::Options;
 use crate::engine;
 use crate::globals::{Args, Returned};
 use cellblock_intl::decimal::Decimal;
-use cellblock_intl::number::{Digits, category};
+use cellblock_intl::number::{Notation, NumberFormat, Options as Asked, Precision};
 use cellblock_intl::plural::{Category, Rules};
 use rquickjs::Ctx;
 
@@ -18,7 +18,8 @@ struct Service {
     ordinal: bool,
     notation: &'static str,
     rules: Rules,
-    digits: Digits,
+    /// How numbers are written, which decides about their category.
+    format: NumberFormat,
 }
 
 /// `new Intl.PluralRules(locales, options)`
@@ -29,7 +30,9 @@ pub(super) fn construct<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'j
     let kind = options.word(c"type", &["cardinal", "ordinal"])?;
     let words = ["standard", "scientific", "engineering", "compact"];
     let notation = options.word(c"notation", &words)?.unwrap_or("standard");
-    let digits = read_digits(ctx, &options, 0, 3, notation == "compact")?;
+    let compact = notation == "compact";
+    let digits = read_digits(ctx, &options, 0, 3, compact)?;
+    let long = options.word(c"compactDisplay", &["short", "long"])? == Some("long");
     let resolved = resolve(&requested, &[]);
     let ordinal = kind == Some("ordinal");
     let rules = Rules::of(resolved.held.data, ordinal);
@@ -38,13 +41,25 @@ pub(super) fn construct<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'j
         tag if tag.starts_with("pt-PT") => "pt-PT",
         tag => tag.split('-').next().unwrap_or(tag),
     };
-    let service = Service { locale: locale.to_owned(), ordinal, notation, rules, digits };
+    let asked = Asked {
+        notation: match notation {
+            "scientific" => Notation::Scientific,
+            "engineering" => Notation::Engineering,
+            "compact" if long => Notation::CompactLong,
+            "compact" => Notation::CompactShort,
+            _ => Notation::Standard,
+        },
+        digits,
+        ..Asked::default()
+    };
+    let format = NumberFormat::new(resolved.held.data, "latn", asked);
+    let service = Service { locale: locale.to_owned(), ordinal, notation, rules, format };
     js::construct(ctx, args.this, "PluralRules", service)
 }
 
 impl Service {
     fn select(&self, number: &Decimal) -> Category {
-        category(self.rules, number, &self.digits)
+        self.format.category(self.rules, number)
     }
 }
 
@@ -74,8 +89,17 @@ pub(super) fn resolved_options<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Retu
         ("type", text(ctx, kind)?),
         ("notation", text(ctx, service.notation)?),
     ];
-    members.extend(digit_members(ctx, &service.digits));
+    let asked = service.format.options();
+    if asked.notation.is_compact() {
+        let long = asked.notation == Notation::CompactLong;
+        members.push(("compactDisplay", text(ctx, if long { "long" } else { "short" })?));
+    }
+    let digits = digit_members(ctx, &asked.digits);
+    // V8 leaves out the digits after the point that compact notation has by itself.
+    let hidden = asked.digits.precision == Precision::COMPACT;
+    let shown = |name: &str| !(hidden && name.ends_with("FractionDigits"));
+    members.extend(digits.into_iter().filter(|(name, _)| shown(name)));
     members.push(("pluralCategories", Some(categories)));
-    members.extend(rounding_members(ctx, &service.digits)?);
+    members.extend(rounding_members(ctx, &asked.digits)?);
     js::object(ctx, &members)
 }

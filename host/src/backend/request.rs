@@ -69,13 +69,13 @@ pub struct ExecuteRequest {
     /// projects send no value.
     #[serde(skip)]
     pub wants_value: bool,
-    /// What the program is written in. Not part of the contract either.
-    #[serde(skip)]
-    pub language: Language,
     /// The locale and the time zone that the program finds where it names none. Not part
     /// of the contract either.
     #[serde(skip)]
     pub regional: RegionalSettings,
+    /// What the program is written in. Not part of the contract either.
+    #[serde(skip)]
+    pub language: Language,
 }
 
 /// What a program is written in.

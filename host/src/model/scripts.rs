@@ -194,8 +194,8 @@ impl Library {
             yield_time_ms: Some(FETCH_MS),
             max_output_tokens: None,
             wants_value: false,
-            language: Language::Auto,
             regional: RegionalSettings::default(),
+            language: Language::Auto,
         };
         lock(&self.runs).insert(cell_id.clone(), caller);
         let mut run = Run { library: self, cell_id: Some(cell_id.clone()) };

@@ -238,8 +238,8 @@ impl TryFrom<ExecuteRequest> for seam::ExecuteRequest {
                 .max_output_tokens
                 .map(|tokens| usize::try_from(tokens).unwrap_or(usize::MAX)),
             wants_value: false,
-            language: cellblock::Language::Js,
             regional: seam::RegionalSettings::default(),
+            language: cellblock::Language::Js,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The order of ASCII, without the tables: most of what programs sort is ASCII, and
 //! most locales order it as the root does.
 
-use super::{CaseFirst, Options};
+use super::{CaseFirst, Options, Sensitivity};
 use std::cmp::Ordering;
 
 /// ASCII in the root's order, without the control characters that do not count and
@@ -43,14 +43,13 @@ impl Ascii {
         if OWN.contains(&language) || options.kind.is_some() || options.search {
             return None;
         }
-        use super::Sensitivity::{Accent, Base};
         Some(Self {
             numeric: options.numeric,
             letters_only: options
                 .ignore_punctuation
                 .unwrap_or_else(|| super::ignores_punctuation(options.locale)),
             small: match options.sensitivity {
-                Base | Accent => Ordering::Equal,
+                Sensitivity::Base | Sensitivity::Accent => Ordering::Equal,
                 _ if options.case_first == Some(CaseFirst::Upper) => Ordering::Greater,
                 _ => Ordering::Less,
             },
@@ -63,7 +62,7 @@ impl Ascii {
         for (at, (one, other)) in left.iter().zip(right).enumerate() {
             let (rank, other_rank) = (self.rank(*one)?, self.rank(*other)?);
             if rank != other_rank {
-                return self.decided(rank.cmp(&other_rank), at + 1, left, right);
+                return decided(rank.cmp(&other_rank), at + 1, left, right);
             }
             if one != other && case == Ordering::Equal {
                 case = if one.is_ascii_lowercase() { self.small } else { self.small.reverse() };
@@ -75,16 +74,9 @@ impl Ascii {
             longer => {
                 let next = if longer == Ordering::Less { right[common] } else { left[common] };
                 self.rank(next)?;
-                self.decided(longer, common + 1, left, right)
+                decided(longer, common + 1, left, right)
             }
         }
-    }
-
-    /// A decision holds unless a character follows that could belong to the one that
-    /// decided, as a combining accent does.
-    fn decided(self, order: Ordering, next: usize, left: &[u8], right: &[u8]) -> Option<Ordering> {
-        let follows = |text: &[u8]| text.get(next).is_some_and(|byte| !byte.is_ascii());
-        (!follows(left) && !follows(right)).then_some(order)
     }
 
     fn rank(self, byte: u8) -> Option<u8> {
@@ -93,4 +85,11 @@ impl Ascii {
         let single = !byte.is_ascii_digit() || !self.numeric;
         (rank != 0 && counts && single).then_some(rank)
     }
+}
+
+/// A decision holds unless a character follows that could belong to the one that decided,
+/// as a combining accent does.
+fn decided(order: Ordering, next: usize, left: &[u8], right: &[u8]) -> Option<Ordering> {
+    let follows = |text: &[u8]| text.get(next).is_some_and(|byte| !byte.is_ascii());
+    (!follows(left) && !follows(right)).then_some(order)
 }

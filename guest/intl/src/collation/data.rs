@@ -4,8 +4,8 @@ use super::Options;
 use super::locales::is_traditional;
 use crate::icu::{Pack, load, piece};
 use icu_collator::provider::{
-    CollationDiacriticsV1, CollationJamoV1, CollationMetadataV1, CollationReorderingV1,
-    CollationRootV1, CollationSpecialPrimariesV1, CollationTailoringV1,
+    CollationDiacriticsV1, CollationJamoV1, CollationMetadata, CollationMetadataV1,
+    CollationReorderingV1, CollationRootV1, CollationSpecialPrimariesV1, CollationTailoringV1,
 };
 use icu_normalizer::provider::{NormalizerNfdDataV1, NormalizerNfdTablesV1};
 use icu_provider::prelude::*;
@@ -88,9 +88,20 @@ singleton!(NormalizerNfdTablesV1, "tables");
 impl DataProvider<CollationMetadataV1> for Source {
     fn load(&self, _: DataRequest<'_>) -> Result<DataResponse<CollationMetadataV1>, DataError> {
         let language = self.id.replace("-AT/", "/");
-        load(Pack::Root, &format!("m.{language}")).or_else(|_| load(Pack::Root, "m.und/"))
+        let own: Result<DataResponse<CollationMetadataV1>, _> =
+            load(Pack::Root, &format!("m.{language}"));
+        let mut own = own.or_else(|_| load(Pack::Root, "m.und/"))?;
+        if matches!(self.id.as_str(), "und/emoji" | "und/eor") {
+            // ICU4X's data forgets to say that these have a tailoring.
+            own.payload =
+                own.payload.map_project(|data, _| CollationMetadata { bits: data.bits | TAILORED });
+        }
+        Ok(own)
     }
 }
+
+/// The bit of a collation's metadata that says that it has a tailoring.
+const TAILORED: u32 = 1 << 3;
 
 impl DataProvider<CollationReorderingV1> for Source {
     fn load(&self, _: DataRequest<'_>) -> Result<DataResponse<CollationReorderingV1>, DataError> {

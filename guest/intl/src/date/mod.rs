@@ -20,7 +20,7 @@ use crate::part::{self, Part};
 use calendar::Calendar;
 use generator::{Asker, Generator, hour_letter, styles};
 use interval::{Intervals, Shape};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use zone::Zone;
 
 /// A date and time format: everything that its options and its locale decide.
@@ -228,6 +228,24 @@ fn with_cycle(pattern: &str, cycle: HourCycle) -> String {
     })
 }
 
+thread_local! {
+    /// What was asked last of [`customs`]: programs ask for one locale, again and again.
+    static LAST: Cell<Option<(&'static str, HourCycle, Calendar)>> = const { Cell::new(None) };
+}
+
+/// How hours are counted where a locale is at home, and the calendar there.
+#[must_use]
+pub fn customs(tag: &'static str) -> (HourCycle, Calendar) {
+    if let Some((known, cycle, calendar)) = LAST.get()
+        && known == tag
+    {
+        return (cycle, calendar);
+    }
+    let (cycle, calendar) = (default_hour_cycle(tag), default_calendar(tag));
+    LAST.set(Some((tag, cycle, calendar)));
+    (cycle, calendar)
+}
+
 /// How hours are counted where a locale is at home.
 #[must_use]
 pub fn default_hour_cycle(tag: &str) -> HourCycle {
@@ -254,8 +272,7 @@ pub fn cycle_of(twelve: bool, default: HourCycle, region: &str) -> HourCycle {
 }
 
 /// The calendar that a locale has by default.
-#[must_use]
-pub fn default_calendar(tag: &str) -> Calendar {
+fn default_calendar(tag: &str) -> Calendar {
     let mut tag = Tag::parse(tag).unwrap_or_default();
     tag.maximize();
     let list = supplement(&format!("cp.{}", tag.region)).unwrap_or_default();

@@ -16,6 +16,10 @@ pub(super) struct Pieces {
     pub(super) number: Vec<Part>,
     /// Whether there is an exponent.
     pub(super) exponent: bool,
+    /// The power of ten that the notation took out.
+    pub(super) power: i32,
+    /// Digits that are shown after the point at least.
+    pub(super) fraction: u32,
     /// Sign, currency, percent sign, compact suffix.
     pub(super) middle: (Vec<Part>, Vec<Part>),
     /// Names of units and currencies.
@@ -103,6 +107,8 @@ impl NumberFormat {
         let mut pieces = Pieces {
             number: body,
             exponent: scientific,
+            power: exponent,
+            fraction,
             middle,
             outer: self.long_name(named),
             category: named,

@@ -113,6 +113,15 @@ impl NumberFormat {
         self.pieces(number, false).join()
     }
 
+    /// The plural category of a number as it is written, by other rules than those for
+    /// counting.
+    #[must_use]
+    pub fn category(&self, rules: Rules, number: &Decimal) -> Category {
+        let pieces = self.pieces(number, false);
+        let fraction = i64::from(pieces.fraction) - i64::from(pieces.power);
+        rules.select(&format::operands(&pieces.rounded, fraction.max(0) as u32, pieces.power))
+    }
+
     fn currency(&self) -> &str {
         if self.currency.is_empty() { &self.code } else { self.currency }
     }

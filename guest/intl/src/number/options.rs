@@ -107,6 +107,11 @@ pub enum Precision {
     },
 }
 
+impl Precision {
+    /// What compact notation has by itself.
+    pub const COMPACT: Self = Self::Both { fraction: (0, 0), significant: (1, 2), more: true };
+}
+
 /// Everything about digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digits {

@@ -318,8 +318,8 @@ impl State {
             stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
-            language: program.request.language,
             regional: program.request.regional.clone(),
+            language: program.request.language,
         };
         let request =
             OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };

@@ -306,8 +306,8 @@ impl State {
             stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
-            language: program.request.language,
             regional: program.request.regional.clone(),
+            language: program.request.language,
         };
         let mut request = grpc::ExecuteRequest::new(remote, execution_id, program.request);
         request.cellblock_seam_json = Some(encoded(&seam)?);

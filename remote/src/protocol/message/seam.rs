@@ -29,6 +29,9 @@ pub struct SeamExecute {
     /// As [`ExecuteRequest::wants_value`](cellblock::ExecuteRequest::wants_value).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wants_value: bool,
+    /// As [`ExecuteRequest::regional`](cellblock::ExecuteRequest::regional).
+    #[serde(default, skip_serializing_if = "RegionalSettings::is_default")]
+    pub regional: RegionalSettings,
     /// As [`ExecuteRequest::language`](cellblock::ExecuteRequest::language).
     #[serde(default, skip_serializing_if = "is_auto")]
     pub language: Language,

@@ -270,9 +270,8 @@ impl CodeModeHost for Connection {
         let mut request = request.into_inner();
         let open = self.session(&request.session_id)?;
         let addition: Option<SeamExecute> = decoded(request.cellblock_seam_json.as_deref())?;
-        let (mut until_frontier, mut wants_value) = (false, false);
         // The contract's own programs are JavaScript.
-        let mut language = Language::Js;
+        let (mut until_frontier, mut wants_value, mut language) = (false, false, Language::Js);
         let mut regional = RegionalSettings::default();
         if let Some(addition) = addition {
             (until_frontier, wants_value) = (addition.until_frontier, addition.wants_value);
@@ -283,8 +282,8 @@ impl CodeModeHost for Connection {
         open.use_id("execution_id", &execution_id)?;
         let mut program = cellblock::ExecuteRequest::try_from(request).map_err(Refusal::from)?;
         program.wants_value = wants_value;
-        program.language = language;
         program.regional = regional;
+        program.language = language;
         let cell = open.session.admit(&program)?;
         let cell_id = cell.cell_id().clone();
         open.started(cell_id.clone(), execution_id.clone());
