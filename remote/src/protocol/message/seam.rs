@@ -35,9 +35,6 @@ pub struct SeamExecute {
     /// As [`ExecuteRequest::language`](cellblock::ExecuteRequest::language).
     #[serde(default, skip_serializing_if = "is_auto")]
     pub language: Language,
-    /// As [`ExecuteRequest::regional`](cellblock::ExecuteRequest::regional).
-    #[serde(default, skip_serializing_if = "RegionalSettings::is_default")]
-    pub regional: RegionalSettings,
 }
 
 fn is_auto(language: &Language) -> bool {
