@@ -148,8 +148,8 @@ fn beyond(limits: &CellLimits) -> String {
     } = limits;
     let mib = |bytes: &usize| format!("{} MiB", bytes >> 20);
     format!(
-        "The language is that of ES2025, with the numbers, plurals and dates of `Intl`, and \
-         without the types of TypeScript. A failed program's report holds the error with its \
+        "The language is that of ES2025, with the numbers, plurals and dates of `Intl`, or \
+         TypeScript, whose types are not checked. A failed program's report holds the error with its \
          stack, by line and column of the program, and the nested calls that it made, with \
          how each ended; what it printed before is kept, and what it stored too.\n\
          Limits: {} of computing and {} in all (waiting is not computing), {} of memory, {} of \
