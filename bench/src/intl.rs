@@ -30,32 +30,47 @@ const CALLED: [(&str, &str, f64); 6] = [
     ("DateTimeFormat.format", "date.format(i * 1e8)", 15.0),
 ];
 
-/// A call of each kind.
+/// Words that are sorted: random ones, so that most comparisons are of their first letters.
+const WORDS: &str = "let seed = 12345; \
+     const random = (most) => (seed = (seed * 1103515245 + 12345) & 0x7fffffff) % most; \
+     const letters = 'abcdefghijklmnopqrstuvwxyzABC'; \
+     const word = () => Array.from({ length: 4 + random(8) }, () => letters[random(29)]).join(''); \
+     const words = Array.from({ length: 10000 }, word); ";
+
+/// A call of each kind, and a sort.
 pub fn intl(figures: &mut Figures) -> Result<()> {
     let bench = Bench::new(0, SessionLimits::default())?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let fastest = |expression: &str| -> Result<f64> {
-        let source = format!(
+    let fastest = |source: &str| -> Result<f64> {
+        let mut fastest = f64::INFINITY;
+        for _ in 0..RUNS {
+            let started = Instant::now();
+            let response = runtime.block_on(bench.run(source))?;
+            fastest = fastest.min(started.elapsed().as_secs_f64());
+            let expected = [ContentItem::InputText { text: "true".to_owned() }];
+            ensure!(response.content_items() == expected, "{source}: {response:?}");
+        }
+        Ok(fastest)
+    };
+    let looped = |expression: &str| {
+        fastest(&format!(
             "const number = new Intl.NumberFormat('en-US'); \
              const date = new Intl.DateTimeFormat('en-US', {{ dateStyle: 'medium', timeStyle: 'short' }}); \
              let length = 0; \
              for (let i = 0; i < {CALLS}; i++) length += ({expression}).length; \
              text(length > 0)"
-        );
-        let mut fastest = f64::INFINITY;
-        for _ in 0..RUNS {
-            let started = Instant::now();
-            let response = runtime.block_on(bench.run(&source))?;
-            fastest = fastest.min(started.elapsed().as_secs_f64());
-            let expected = [ContentItem::InputText { text: "true".to_owned() }];
-            ensure!(response.content_items() == expected, "{expression}: {response:?}");
-        }
-        Ok(fastest)
+        ))
     };
-    let empty = fastest("'x'")?;
+    let empty = looped("'x'")?;
     for (name, expression, target) in CALLED {
-        let each = (fastest(expression)? - empty) / f64::from(CALLS) * 1e6;
+        let each = (looped(expression)? - empty) / f64::from(CALLS) * 1e6;
         figures.add(format!("{name}, warm"), each, "µs", Some(target));
     }
+    let made = fastest(&format!("{WORDS} text(words.length > 0)"))?;
+    let sorted = fastest(&format!(
+        "{WORDS} words.sort((a, b) => a.localeCompare(b)); text(words.length > 0)"
+    ))?;
+    let milliseconds = (sorted - made) * 1e3;
+    figures.add("sort of 10,000 words, localeCompare", milliseconds, "ms", Some(60.0));
     Ok(())
 }

@@ -214,6 +214,10 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 fn completed(state: &state::State, pending: &Unawaited) -> Option<String> {
+    if matches!(state.stop, Some(state::Stop::Exit)) {
+        // The program wants to end here, whatever is left.
+        return None;
+    }
     if let Unawaited { count: count @ 1.., place } = pending {
         let promises =
             if *count == 1 { "1 promise was".to_owned() } else { format!("{count} promises were") };

@@ -133,7 +133,7 @@ pub struct Checkout {
 impl Checkout {
     /// A checkout with its folders `harness` and `test`.
     pub fn new(folder: &Path) -> Self {
-        let cell = CellLimits { running_time: Duration::from_secs(10), ..CellLimits::default() };
+        let cell = CellLimits { running_time: Duration::from_mins(2), ..CellLimits::default() };
         let limits = SessionLimits { cell, ..SessionLimits::default() };
         let service = CodeModeService::new(Backends::Wasm.session(limits));
         Self { folder: folder.to_owned(), service }

@@ -411,6 +411,9 @@ fn a_program_without_a_mistake_has_no_hint() {
         "null.x",
         "const o = { a: 1, b: [1, 2 }",
         "text('a:string'); text(",
+        "exit()",
+        "text(1); await null; exit()",
+        "tools.first(); setTimeout(() => {}, 5); exit()",
     ] {
         assert_eq!(hint(source), None, "{source}");
     }

@@ -31,6 +31,11 @@ fn dates_and_lists_are_written_as_recorded() {
 }
 
 #[test]
+fn words_are_compared_cut_and_cased_as_recorded() {
+    assert_answers("words.json");
+}
+
+#[test]
 fn names_lists_durations_and_locales_are_as_recorded() {
     assert_answers("names.json");
 }

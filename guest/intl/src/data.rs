@@ -1,5 +1,6 @@
 //! The generated tables. `xtask/src/intl/page.rs` describes their form.
 
+use crate::packed::unpack;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -61,10 +62,10 @@ static ZONE_NAMES: &[u8] = include_bytes!("../data/zone-names.bin");
 static SUBTAGS: &[u8] = include_bytes!("../data/subtags.bin");
 
 thread_local! {
-    /// Pages inflated so far. They live as long as the program: a cell asks for few.
-    static INFLATED: RefCell<BTreeMap<(&'static str, Section), &'static [u8]>> =
+    /// Pages unpacked so far. They live as long as the program: a cell asks for few.
+    static PAGES: RefCell<BTreeMap<(&'static str, Section), &'static [u8]>> =
         const { RefCell::new(BTreeMap::new()) };
-    /// Tables inflated so far, by name.
+    /// Tables unpacked so far, by name.
     static TABLES: RefCell<BTreeMap<&'static str, &'static [u8]>> =
         const { RefCell::new(BTreeMap::new()) };
     static SUBTAG_LINES: RefCell<Option<&'static str>> = const { RefCell::new(None) };
@@ -109,7 +110,7 @@ impl Data {
                 return value(english(section), count(keys), at).map(text);
             }
             let locale = find(tag)?;
-            let page = inflated(locale, section);
+            let page = unpacked(locale, section);
             if let Some(found) = value(page, count(keys), at) {
                 return Some(text(found));
             }
@@ -181,34 +182,34 @@ fn table(
     packed: &'static [u8],
     key: &str,
 ) -> Option<(&'static str, &'static [u8])> {
-    let bytes = inflated_once(name, packed);
+    let bytes = unpacked_once(name, packed);
     let length = number(bytes, 0) as usize;
     let (keys, page) = bytes.get(4..)?.split_at_checked(length)?;
     let at = index_of(keys, key)?;
     Some((key_at(keys, at), value(page, count(keys), at)?))
 }
 
-fn inflated_once(name: &'static str, packed: &'static [u8]) -> &'static [u8] {
-    TABLES.with_borrow_mut(|tables| *tables.entry(name).or_insert_with(|| inflate(packed)))
+fn unpacked_once(name: &'static str, packed: &'static [u8]) -> &'static [u8] {
+    TABLES.with_borrow_mut(|tables| *tables.entry(name).or_insert_with(|| unpack(packed)))
 }
 
 /// The keys of a section. Those of names are compressed, for they are many.
 fn keys_of(section: Section) -> &'static [u8] {
     let keys = KEYS[section as usize];
-    if section == Section::Names { inflated_once("keys of names", keys) } else { keys }
+    if section == Section::Names { unpacked_once("keys of names", keys) } else { keys }
 }
 
 /// A page of English.
 fn english(section: Section) -> &'static [u8] {
     let page = ENGLISH[section as usize];
-    if section == Section::Names { inflated_once("English names", page) } else { page }
+    if section == Section::Names { unpacked_once("English names", page) } else { page }
 }
 
 /// A likely subtag or an alias of one.
 #[must_use]
 pub fn subtag(key: &str) -> Option<&'static str> {
     let lines =
-        SUBTAG_LINES.with_borrow_mut(|lines| *lines.get_or_insert_with(|| text(inflate(SUBTAGS))));
+        SUBTAG_LINES.with_borrow_mut(|lines| *lines.get_or_insert_with(|| text(unpack(SUBTAGS))));
     // Binary search over the bytes; a probe moves back to the start of its line.
     let (mut low, mut high) = (0, lines.len());
     while low < high {
@@ -229,24 +230,24 @@ fn find(tag: &str) -> Option<&'static Locale> {
     LOCALES.iter().find(|locale| locale.tag == tag)
 }
 
-fn inflated(locale: &'static Locale, section: Section) -> &'static [u8] {
-    INFLATED.with_borrow_mut(|pages| {
+fn unpacked(locale: &'static Locale, section: Section) -> &'static [u8] {
+    PAGES.with_borrow_mut(|pages| {
         *pages.entry((locale.tag, section)).or_insert_with(|| {
             let at = section as usize;
             let start = if at == 0 { 0 } else { locale.ends[at - 1] };
-            unpack(&locale.pack[start..locale.ends[at]], count(keys_of(section)))
+            page(&locale.pack[start..locale.ends[at]], count(keys_of(section)))
         })
     })
 }
 
 /// Turns a compressed page into the form of a plain one.
-fn unpack(packed: &[u8], keys: usize) -> &'static [u8] {
-    let raw = if packed.is_empty() { Vec::new() } else { inflate(packed).to_vec() };
+fn page(packed: &'static [u8], keys: usize) -> &'static [u8] {
+    let raw = if packed.is_empty() { &[] } else { unpack(packed) };
     let mut at = 0;
     let mut ends = 0_u32;
     let mut page = Vec::with_capacity(raw.len() + 4 * keys);
     for _ in 0..keys {
-        let length = if packed.is_empty() { 0 } else { leb128(&raw, &mut at) as u32 };
+        let length = if packed.is_empty() { 0 } else { leb128(raw, &mut at) as u32 };
         let mark = if length == 0 { ABSENT } else { 0 };
         page.extend((ends | mark).to_le_bytes());
         ends += length.saturating_sub(1);
@@ -254,10 +255,6 @@ fn unpack(packed: &[u8], keys: usize) -> &'static [u8] {
     page.extend(ends.to_le_bytes());
     page.extend(&raw[at..]);
     page.leak()
-}
-
-fn inflate(packed: &[u8]) -> &'static [u8] {
-    miniz_oxide::inflate::decompress_to_vec(packed).unwrap_or_default().leak()
 }
 
 /// Reads a number in LEB128 and moves past it.

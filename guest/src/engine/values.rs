@@ -29,6 +29,28 @@ pub(crate) fn string_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Strin
     }
 }
 
+/// Hands over the bytes of a string in UTF-8, in which lone surrogates are encoded, too;
+/// those of ASCII are not copied.
+pub(crate) fn with_bytes<'js, T>(
+    ctx: &Ctx<'js>,
+    value: &Value<'js>,
+    read: impl FnOnce(&[u8]) -> T,
+) -> Result<T, Thrown<'js>> {
+    let mut length = 0;
+    // SAFETY: the value is alive; the engine gives `length` bytes or null, which stay
+    // as they are until they are given back.
+    unsafe {
+        let raw = ctx.as_raw().as_ptr();
+        let start = qjs::JS_ToCStringLen2(raw, &raw mut length, value.as_raw(), false);
+        if start.is_null() {
+            return Err(Thrown::caught(ctx));
+        }
+        let result = read(std::slice::from_raw_parts(start.cast::<u8>(), length as usize));
+        qjs::JS_FreeCString(raw, start);
+        Ok(result)
+    }
+}
+
 /// `String(value)` as a value; a symbol throws.
 pub(crate) fn to_string<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Returned<'js> {
     // SAFETY: the value is alive.
@@ -137,6 +159,30 @@ pub(crate) fn new_string<'js>(ctx: &Ctx<'js>, text: &str) -> Returned<'js> {
     let value = unsafe {
         qjs::JS_NewStringLen(ctx.as_raw().as_ptr(), text.as_ptr().cast(), text.len() as _)
     };
+    owned(ctx, value)
+}
+
+/// The units of a string in UTF-16.
+pub(crate) fn units_of<'js>(ctx: &Ctx<'js>, value: &Value<'js>) -> Result<Vec<u16>, Thrown<'js>> {
+    let mut length = 0;
+    // SAFETY: the value is alive; the engine gives `length` units or null.
+    unsafe {
+        let raw = ctx.as_raw().as_ptr();
+        let start = qjs::JS_ToCStringLenUTF16(raw, &raw mut length, value.as_raw());
+        if start.is_null() {
+            return Err(Thrown::caught(ctx));
+        }
+        let units = std::slice::from_raw_parts(start, length as usize).to_vec();
+        qjs::JS_FreeCStringUTF16(raw, start);
+        Ok(units)
+    }
+}
+
+/// A JavaScript string of units of UTF-16.
+pub(crate) fn new_string_of<'js>(ctx: &Ctx<'js>, units: &[u16]) -> Returned<'js> {
+    // SAFETY: the engine copies `units.len()` units.
+    let value =
+        unsafe { qjs::JS_NewStringUTF16(ctx.as_raw().as_ptr(), units.as_ptr(), units.len() as _) };
     owned(ctx, value)
 }
 

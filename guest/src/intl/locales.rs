@@ -127,13 +127,23 @@ pub(super) struct Resolved {
     pub(super) values: Vec<Option<String>>,
 }
 
-/// `ResolveLocale`
+/// `ResolveLocale` among the locales that are held.
 pub(super) fn resolve(requested: &[Tag], keys: &[Key<'_>]) -> Resolved {
-    let found = requested.iter().find_map(|tag| best_available(tag).map(|held| (tag, held)));
-    let (tag, held) = found.map_or_else(
-        || (None, with_defaults(|defaults| defaults.held)),
-        |(tag, held)| (Some(tag), held),
-    );
+    resolve_among(requested, keys, best_available)
+}
+
+/// `ResolveLocale` among the locales that `available` knows.
+pub(super) fn resolve_among(
+    requested: &[Tag],
+    keys: &[Key<'_>],
+    available: fn(&Tag) -> Option<Held>,
+) -> Resolved {
+    let found = requested.iter().find_map(|tag| available(tag).map(|held| (tag, held)));
+    let default = || {
+        let tag = Tag::parse(with_defaults(|defaults| defaults.held.tag));
+        tag.and_then(|tag| available(&tag)).unwrap_or(DEFAULT)
+    };
+    let (tag, held) = found.map_or_else(|| (None, default()), |(tag, held)| (Some(tag), held));
     let mut name = Tag::default();
     let mut values = Vec::new();
     for key in keys {
@@ -164,10 +174,20 @@ pub(super) fn supported_locales_of<'js>(
     args: Args<'_, 'js>,
     method: &'static str,
 ) -> Returned<'js> {
+    supported_among(ctx, args, method, best_available)
+}
+
+/// `supportedLocalesOf` among the locales that `available` knows.
+pub(super) fn supported_among<'js>(
+    ctx: &Ctx<'js>,
+    args: Args<'_, 'js>,
+    method: &'static str,
+    available: fn(&Tag) -> Option<Held>,
+) -> Returned<'js> {
     let requested = canonical_list(ctx, args.first())?;
     let options = Options::coerced(ctx, args.get(1), method)?;
     options.matcher()?;
-    let supported = requested.iter().filter(|tag| best_available(tag).is_some());
+    let supported = requested.iter().filter(|tag| available(tag).is_some());
     strings(ctx, supported.map(ToString::to_string))
 }
 

@@ -5,7 +5,9 @@
 //! [`options`] the reading, and each constructor has a file of its own.
 
 mod array;
+mod case;
 mod clock;
+mod collator;
 mod date;
 mod display;
 mod duration;
@@ -17,6 +19,7 @@ mod number;
 mod options;
 mod plural;
 mod relative;
+mod segmenter;
 
 use crate::engine::{self, Property, Thrown, run_helper};
 use crate::globals::{Args, Returned};
@@ -48,6 +51,9 @@ enum Kind {
     Static,
     /// A method of a prototype.
     Method,
+    /// A method of a prototype that belongs to no constructor; a name in brackets is a
+    /// symbol's.
+    Internal,
     /// A getter of a prototype.
     Getter,
     /// A function of `Intl`.
@@ -61,7 +67,7 @@ enum Kind {
 /// One function: whose it is, what it is, its name, its length and what runs it.
 type Function = (&'static CStr, Kind, &'static CStr, c_int, Run);
 
-use Kind::{Callable, Constructor, Getter, Inherited, Method, Replacement, Static};
+use Kind::{Callable, Constructor, Getter, Inherited, Internal, Method, Replacement, Static};
 
 /// `supportedLocalesOf` of a constructor, which its messages name.
 macro_rules! supported {
@@ -138,7 +144,21 @@ const FUNCTIONS: &[Function] = &[
     (c"DurationFormat", Method, c"resolvedOptions", 0, duration::resolved_options),
     (c"DurationFormat", Method, c"format", 1, duration::format),
     (c"DurationFormat", Method, c"formatToParts", 1, duration::format_to_parts),
+    (c"Collator", Callable, c"Collator", 0, collator::construct),
+    (c"Collator", Static, c"supportedLocalesOf", 1, collator::supported_locales_of),
+    (c"Collator", Method, c"resolvedOptions", 0, collator::resolved_options),
+    (c"Collator", Getter, c"compare", 0, collator::get_compare),
+    (c"Segmenter", Constructor, c"Segmenter", 0, segmenter::construct),
+    (c"Segmenter", Static, c"supportedLocalesOf", 1, supported!("Segmenter")),
+    (c"Segmenter", Method, c"resolvedOptions", 0, segmenter::resolved_options),
+    (c"Segmenter", Method, c"segment", 1, segmenter::segment),
+    (segmenter::SEGMENTS, Internal, c"containing", 1, segmenter::containing),
+    (segmenter::SEGMENTS, Internal, c"[Symbol.iterator]", 0, segmenter::iterator),
+    (segmenter::ITERATOR, Internal, c"next", 0, segmenter::next),
     (c"Number", Replacement, c"toLocaleString", 0, number::number_to_locale_string),
+    (c"String", Replacement, c"localeCompare", 1, collator::locale_compare),
+    (c"String", Replacement, c"toLocaleUpperCase", 0, case::to_locale_upper_case),
+    (c"String", Replacement, c"toLocaleLowerCase", 0, case::to_locale_lower_case),
     (c"BigInt", Replacement, c"toLocaleString", 0, number::big_int_to_locale_string),
     (c"Date", Replacement, c"toLocaleString", 0, date::date_to_locale_string),
     (c"Date", Replacement, c"toLocaleDateString", 0, date::to_locale_date_string),
@@ -152,6 +172,8 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Js<'js, ()> {
     js::register(ctx);
     let date = member(ctx, &member(ctx, &ctx.globals(), c"Date")?, c"prototype")?;
     js::keep_prototype(ctx, js::DATE_VALUE, &member(ctx, &date, c"getTime")?);
+    case::keep_methods(ctx)?;
+    segmenter::make_prototypes(ctx)?;
     let intl = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
     tag(ctx, &intl, "Intl")?;
     for (at, (owner, kind, name, length, _)) in FUNCTIONS.iter().enumerate() {
@@ -174,6 +196,19 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Js<'js, ()> {
                     engine::define_accessor(ctx, &prototype, name, &function, &none, hidden)?;
                 }
             }
+            Internal => {
+                let prototype = js::prototype(ctx, &owner.to_string_lossy())?;
+                let prototype = prototype.as_object().ok_or_else(missing)?;
+                if name == "[Symbol.iterator]" {
+                    let symbol = symbol(ctx, c"iterator")?;
+                    let function = rquickjs::object::Property::from(function);
+                    prototype
+                        .prop(symbol, function.writable().configurable())
+                        .map_err(|_| Thrown::caught(ctx))?;
+                } else {
+                    engine::define(ctx, prototype, name, &function, Property::Hidden)?;
+                }
+            }
             Replacement | Inherited => {
                 let own = member(ctx, &member(ctx, &ctx.globals(), owner)?, c"prototype")?;
                 let inherited = own.get_prototype().filter(|_| *kind == Inherited);
@@ -187,7 +222,17 @@ pub(crate) fn install<'js>(ctx: &Ctx<'js>) -> Js<'js, ()> {
 
 fn member<'js>(ctx: &Ctx<'js>, object: &Object<'js>, name: &CStr) -> Js<'js, Object<'js>> {
     let value = engine::get(ctx, object, name)?;
-    value.into_object().ok_or_else(|| Thrown::text("a built-in is missing"))
+    value.into_object().ok_or_else(missing)
+}
+
+/// A well-known symbol.
+fn symbol<'js>(ctx: &Ctx<'js>, name: &CStr) -> Js<'js, rquickjs::Symbol<'js>> {
+    let symbol = engine::get(ctx, &member(ctx, &ctx.globals(), c"Symbol")?, name)?;
+    symbol.into_symbol().ok_or_else(missing)
+}
+
+fn missing<'js>() -> Thrown<'js> {
+    Thrown::text("a built-in is missing")
 }
 
 fn add_constructor<'js>(
@@ -209,8 +254,7 @@ fn add_constructor<'js>(
 
 /// Sets `Symbol.toStringTag`, which is neither writable nor enumerable.
 fn tag<'js>(ctx: &Ctx<'js>, object: &Object<'js>, name: &str) -> Js<'js, ()> {
-    let symbol = engine::get(ctx, &member(ctx, &ctx.globals(), c"Symbol")?, c"toStringTag")?;
-    let symbol = symbol.into_symbol().ok_or_else(|| Thrown::text("a built-in is missing"))?;
+    let symbol = symbol(ctx, c"toStringTag")?;
     object
         .prop(symbol, rquickjs::object::Property::from(name).configurable())
         .map_err(|_| Thrown::caught(ctx))

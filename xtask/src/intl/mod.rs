@@ -1,6 +1,7 @@
 //! `cargo xtask intl`: from CLDR and the time zone database to the tables of guest/intl.
 
 mod chromium;
+mod icu;
 mod locale;
 mod page;
 mod source;
@@ -11,7 +12,7 @@ use crate::manifest::hash;
 use crate::root;
 use anyhow::{Context, Result, bail};
 use locale::Locale;
-use page::Values;
+use page::{Kind, Values};
 use serde::{Deserialize, Serialize};
 use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +90,9 @@ struct Manifest {
 /// Generates the tables; with `check`, compares them with the committed ones instead.
 pub fn intl(check: bool) -> Result<()> {
     let folder = root().join("guest/intl/data");
-    let (files, time_zones) = generate(&Source::fetch(&downloads()?)?)?;
+    let downloads = downloads()?;
+    let (mut files, time_zones) = generate(&Source::fetch(&downloads)?)?;
+    files.extend(icu::packs(&downloads)?);
     let host = root().join("host/src/time-zones.txt");
     if !check {
         std::fs::write(host, time_zones)?;
@@ -105,7 +108,6 @@ pub fn intl(check: bool) -> Result<()> {
         files: files.iter().map(|(name, bytes)| (name.clone(), hash(bytes))).collect(),
     };
     let manifest = serde_json::to_string_pretty(&manifest)? + "\n";
-    let mut files = files;
     files.insert("manifest.json".to_owned(), manifest.into_bytes());
     if check {
         let committed: BTreeSet<_> = std::fs::read_dir(&folder)?
@@ -171,7 +173,7 @@ fn generate(source: &Source) -> Result<(BTreeMap<String, Vec<u8>>, String)> {
         let (list, page) = (page::key_list(&keys[at]), page::plain(&keys[at], english[at]));
         // Names are many and seldom asked for.
         let pack = |bytes: Vec<u8>| {
-            if *section == 'n' { page::deflate(&bytes) } else { Ok(bytes) }
+            if *section == 'n' { page::pack(&bytes, Kind::Text) } else { Ok(bytes) }
         };
         files.insert(format!("keys.{section}.bin"), pack(list)?);
         files.insert(format!("en.{section}.bin"), pack(page)?);
@@ -231,7 +233,7 @@ fn generate(source: &Source) -> Result<(BTreeMap<String, Vec<u8>>, String)> {
     }
     code.push_str("]\n");
     files.insert("zones.in".to_owned(), code.into_bytes());
-    files.insert("subtags.bin".to_owned(), page::deflate(&page::lines(&subtags))?);
+    files.insert("subtags.bin".to_owned(), page::pack(&page::lines(&subtags), Kind::Text)?);
     Ok((files, time_zones))
 }
 

@@ -3,9 +3,10 @@
 //! A key list is a count, that many and one offsets, and the bytes of the sorted keys.
 //! A page is as many and one offsets and the bytes of the values, in the order of
 //! the keys; the high bit of an offset says that the value is absent. Numbers are
-//! 32 bits, little-endian. A compressed page is a deflate stream of the length of
+//! 32 bits, little-endian. A packed page is the length of
 //! each value plus one (LEB128; zero says absent) and then the values.
 
+use lzma_rust2::{LzmaOptions, LzmaWriter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
@@ -48,7 +49,7 @@ pub fn plain(keys: &BTreeSet<String>, values: &Values) -> Vec<u8> {
     out
 }
 
-/// A page that is inflated when first read.
+/// A page that is unpacked when first read.
 pub fn compressed(keys: &BTreeSet<String>, values: &Values) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for key in keys {
@@ -57,25 +58,43 @@ pub fn compressed(keys: &BTreeSet<String>, values: &Values) -> std::io::Result<V
     for key in keys {
         bytes.extend(values.get(key).map_or(&[][..], Vec::as_slice));
     }
-    deflate(&bytes)
+    pack(&bytes, Kind::Text)
 }
 
-/// Keys and values in one: a deflate stream of the length of the key list, the key list,
-/// and a page.
+/// Keys and values in one, packed: the length of the key list, the key list, and a page.
 pub fn table(values: &Values) -> std::io::Result<Vec<u8>> {
     let keys = values.keys().cloned().collect();
     let list = key_list(&keys);
     let mut out = u32::try_from(list.len()).unwrap_or(0).to_le_bytes().to_vec();
     out.extend(list);
     out.extend(plain(&keys, values));
-    deflate(&out)
+    pack(&out, Kind::Text)
 }
 
-/// A deflate stream.
-pub fn deflate(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes)?;
-    encoder.finish()
+/// What is packed, which decides how.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text, for the most part.
+    Text,
+    /// Numbers of four bytes, for the most part.
+    Numbers,
+}
+
+/// Packs bytes with LZMA. `guest/intl/src/packed.rs` unpacks them and says in what form.
+pub fn pack(bytes: &[u8], kind: Kind) -> std::io::Result<Vec<u8>> {
+    let mut options = LzmaOptions::with_preset(9);
+    (options.lc, options.lp, options.pb) = match kind {
+        Kind::Text => (3, 0, 0),
+        Kind::Numbers => (0, 2, 2),
+    };
+    options.nice_len = 273;
+    options.dict_size = u32::try_from(bytes.len()).unwrap_or(u32::MAX).next_power_of_two();
+    let size = bytes.len() as u64;
+    let mut writer = LzmaWriter::new_use_header(Vec::new(), &options, Some(size))?;
+    writer.write_all(bytes)?;
+    let packed = writer.finish()?;
+    // Of the header: properties, size of the dictionary (four bytes), length (eight bytes).
+    Ok([&packed[..1], &packed[5..9], &packed[13..]].concat())
 }
 
 /// Keys and values as lines of text, sorted by key; a tab stands between the two.
