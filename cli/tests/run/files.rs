@@ -27,7 +27,7 @@ fn a_script_may_be_typescript() {
     for arguments in [&[][..], &["--language", "auto"], &["--language", "ts"]] {
         let output = cellblock().arg("run").arg(&script).args(arguments).output().unwrap();
         assert_eq!((out(&output).as_str(), output.status.code()), ("a\n", Some(1)));
-        assert!(err(&output).contains("exec_main.mjs:2:44"), "{}", err(&output));
+        assert!(err(&output).contains("exec_main.mjs:2:42"), "{}", err(&output));
     }
     let output = cellblock().arg("run").arg(&script).args(["--language", "js"]).output().unwrap();
     assert_eq!((out(&output).as_str(), output.status.code()), ("", Some(1)));

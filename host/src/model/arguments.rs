@@ -349,7 +349,7 @@ mod tests {
             assert_eq!(check(schema, json!({})), Ok(()));
         }
         let slow = json!({ "type": "string", "pattern": "^(a+)+$" });
-        assert!(check(slow, Value::from("a".repeat(100_000) + "b")).is_err());
+        assert!(check(slow, Value::from("a".repeat(10_000) + "b")).is_err());
         let strict = json!({ "type": "string" });
         let mut deep = json!(1);
         for _ in 0..100 {
