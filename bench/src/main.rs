@@ -34,7 +34,7 @@ struct Arguments {
 /// Something to measure.
 type Measurement = fn(&mut Figures) -> Result<()>;
 
-const MEASUREMENTS: [(&str, Measurement); 8] = [
+const MEASUREMENTS: [(&str, Measurement); 9] = [
     ("start", measure::start),
     ("cold", measure::cold),
     ("typescript", measure::typescript),

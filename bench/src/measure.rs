@@ -9,6 +9,7 @@ use cellblock::{
     CellLimits, Engine, EngineConfig, ExecuteRequest, LimitKind, RuntimeResponse, SessionLimits,
     WaitRequest,
 };
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// Cells of one measurement of a distribution.
@@ -61,7 +62,9 @@ pub fn typescript(figures: &mut Figures) -> Result<()> {
                 format!("interface Row{number} {{ readonly id: number; name?: string }}\n");
             let row = format!(": Row{number}[]");
             source.push_str(if types { &interface } else { "" });
-            source.push_str(&format!(
+            // Writing to a string cannot fail.
+            let _ = write!(
+                source,
                 "function pick{number}(rows{}, id{}){} {{\n  return rows.find((row) => row.id === \
                  id){}.name{};\n}}\ntext(pick{number}([{{ id: 1, name: 'a' }}], 1));\n",
                 if types { &row } else { "" },
@@ -69,7 +72,7 @@ pub fn typescript(figures: &mut Figures) -> Result<()> {
                 only(": string | undefined"),
                 only("!"),
                 only(" as string"),
-            ));
+            );
         }
     }
     ensure!((1_800..2_300).contains(&sources[0].len()), "{} bytes", sources[0].len());

@@ -475,7 +475,7 @@ fn source_text_of_any_kind_is_compiled_or_refused() {
         match finished(step).outcome {
             Outcome::Completed => {}
             Outcome::Failed(text) | Outcome::Unparsed(text) => {
-                assert!(!text.is_empty(), "{source:?}")
+                assert!(!text.is_empty(), "{source:?}");
             }
             Outcome::Limited(hit) => panic!("{source:?}: {hit:?}"),
         }

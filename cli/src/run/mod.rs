@@ -80,8 +80,8 @@ pub struct Arguments {
     #[arg(long, value_name = "LANGUAGE", value_parser = language)]
     language: Option<Language>,
     /// Check the arguments of nested calls against the tools' input schemas.
-    #[arg(long)]
-    check_arguments: bool,
+    #[arg(long = "check-arguments")]
+    checks_inputs: bool,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
@@ -152,7 +152,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             time_zone: arguments.time_zone.clone(),
         };
         let (result, language) = (arguments.result, arguments.language());
-        let check_arguments = arguments.check_arguments;
+        let checks_inputs = arguments.checks_inputs;
         let run = Run {
             limits,
             tools,
@@ -162,7 +162,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             result,
             regional,
             language,
-            check_arguments,
+            checks_inputs,
         };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
@@ -206,7 +206,7 @@ struct Run {
     /// What the script is written in.
     language: Language,
     /// Whether arguments of nested calls are checked.
-    check_arguments: bool,
+    checks_inputs: bool,
 }
 
 impl Run {
@@ -224,7 +224,7 @@ impl Run {
         let service = CodeModeService::with_stored_values(Arc::new(backend), self.values.clone());
         let host = Arc::new(Host::new(&self.tools, self.commands, printer.clone()));
         let mut served: Arc<dyn CodeModeTurnHost> = Arc::clone(&host) as _;
-        if self.check_arguments {
+        if self.checks_inputs {
             served = ArgumentChecks::new(self.tools.definitions()).serve(served);
         }
         let worker = service.start_turn_worker(served);

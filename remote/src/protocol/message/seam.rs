@@ -37,6 +37,7 @@ pub struct SeamExecute {
     pub language: Language,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_auto(language: &Language) -> bool {
     *language == Language::Auto
 }
