@@ -11,6 +11,7 @@ mod signals;
 mod stored;
 mod tools_file;
 
+pub use signals::Signals;
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
 
 use crate::Exit;
@@ -25,7 +26,6 @@ use host::Host;
 use media::Folder;
 use printer::{Printed, Printer, Style};
 use report::Report;
-use signals::Signals;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

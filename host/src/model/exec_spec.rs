@@ -34,6 +34,21 @@ pub struct ExecOptions {
     pub declarations: Declarations,
     /// Whether the model is told that images have a detail.
     pub image_detail: ImageDetails,
+    /// How programs call nested tools, and what becomes of a program's value.
+    pub dialect: Dialect,
+}
+
+/// How programs call nested tools, and what becomes of a program's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// As in Codex: a call that fails rejects with a string, and a program has no value.
+    #[default]
+    Codex,
+    /// As an MCP server that runs programs over other servers has it: tools are grouped by
+    /// their servers too, results are unwrapped, a call that fails rejects with an `Error`,
+    /// and the value of the program is its result. The host sees to all of that; this says
+    /// it to the model.
+    Mcp,
 }
 
 /// Where a model reads the declarations of nested tools.
@@ -64,6 +79,7 @@ impl Default for ExecOptions {
             limits: CellLimits::default(),
             declarations: Declarations::default(),
             image_detail: ImageDetails::default(),
+            dialect: Dialect::default(),
         }
     }
 }
