@@ -20,7 +20,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-
 /// Cells that may be active at one time, in all sessions.
 const MAX_CELLS: u32 = 1_000;
 /// How long servers and programs have to end.
@@ -354,4 +353,3 @@ fn print(text: &str) -> Result<()> {
         .and_then(|()| out.flush())
         .context("cannot write to standard output")
 }
-

@@ -44,7 +44,11 @@ pub(crate) struct Output {
 impl Output {
     /// A text that says what went wrong.
     pub(crate) fn error(text: impl Into<String>) -> Self {
-        Self { content: json!([{ "type": "text", "text": text.into() }]), structured: None, is_error: true }
+        Self {
+            content: json!([{ "type": "text", "text": text.into() }]),
+            structured: None,
+            is_error: true,
+        }
     }
 
     /// A text and an object.

@@ -83,7 +83,7 @@ impl Catalog {
             }
             if let Some(text) = known.instructions {
                 namespaces.push(ToolNamespaceDescription {
-                    name: config.alias.clone(),
+                    name: namespace(&config.alias),
                     description: cut(&text, INSTRUCTION_CHARS),
                 });
             }
@@ -267,10 +267,15 @@ fn tool_identifier(tool: &str) -> String {
     normalize_identifier(&format!("_{tool}"))[1..].to_owned()
 }
 
+/// The namespace of a server's tools.
+fn namespace(alias: &str) -> String {
+    format!("{alias}__")
+}
+
 fn definition(alias: &str, listed: &ListedTool) -> ToolDefinition {
     ToolDefinition {
-        name: format!("{alias}__{}", listed.name),
-        tool_name: ToolName::namespaced(alias, listed.name.clone()),
+        name: format!("{}{}", namespace(alias), listed.name),
+        tool_name: ToolName::namespaced(namespace(alias), listed.name.clone()),
         description: listed.description.clone(),
         kind: ToolKind::Function,
         input_schema: Some(listed.input_schema.clone()),

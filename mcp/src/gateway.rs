@@ -194,7 +194,8 @@ impl Gateway {
             Ok(found) => found,
             Err(error) => return Answer::Done(Output::error(error)),
         };
-        self.visit(&session, &id, call.max_tokens, call.yield_time_ms, call.terminate, caller).await
+        let how = if call.terminate { How::Terminate } else { How::Wait(call.yield_time_ms) };
+        self.visit(&session, &id, call.max_tokens, how, caller).await
     }
 
     /// Goes on with a call whose questions have been answered. The program is not started
@@ -206,11 +207,11 @@ impl Gateway {
                  answered once, within its time. The program was not started again",
             ));
         };
-        let session =
-            match self.0.sessions.get(&resume.session, &caller.principal, &self.0.options) {
-                Ok(session) => session,
-                Err(error) => return Answer::Done(Output::error(error.to_string())),
-            };
+        let session = match self.0.sessions.get(&resume.session, &caller.principal, &self.0.options)
+        {
+            Ok(session) => session,
+            Err(error) => return Answer::Done(Output::error(error.to_string())),
+        };
         if let Some(cell) = session.host.cell(&resume.cell) {
             for question in &resume.questions {
                 let approved = answers.get(question).copied().unwrap_or(false);
@@ -218,7 +219,7 @@ impl Gateway {
             }
         }
         let max_tokens = resume.max_tokens;
-        self.visit(&session, &resume.cell, max_tokens, None, false, caller).await
+        self.visit(&session, &resume.cell, max_tokens, How::GoOn, caller).await
     }
 
     async fn visit(
@@ -226,17 +227,22 @@ impl Gateway {
         session: &Arc<Session>,
         id: &CellId,
         max_tokens: usize,
-        yield_time_ms: Option<u64>,
-        terminate: bool,
+        how: How,
         caller: &Caller,
     ) -> Answer {
         let started = Instant::now();
         // A cell that is not known any more has no output to be shown with a catalog.
-        let cell = session.host.cell(id).unwrap_or_else(|| {
-            Arc::new(Cell::new(self.catalog(), false, Audience::default()))
-        });
+        let cell = session
+            .host
+            .cell(id)
+            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), false, Audience::default())));
         cell.set_audience(audience(caller));
-        let wait = self.0.options.waits.wait_time(yield_time_ms);
+        let waits = &self.0.options.waits;
+        let wait = match how {
+            How::Wait(asked) => waits.wait_time(asked),
+            How::GoOn if caller.tasks => waits.first.min(TASK_GRACE),
+            How::GoOn | How::Terminate => waits.first,
+        };
         let visit = Visit {
             gateway: self,
             session,
@@ -248,11 +254,15 @@ impl Gateway {
             max_tokens,
         };
         let work = async {
-            let waited = if terminate {
-                let outcome = session.waiter.terminate(id.clone()).await;
-                outcome.map(|outcome| Waited { outcome, activity: None })
-            } else {
-                visit.unless_stuck(session.waiter.wait(id.clone(), yield_time_ms)).await
+            let waited = match how {
+                How::Terminate => {
+                    let outcome = session.waiter.terminate(id.clone()).await;
+                    outcome.map(|outcome| Waited { outcome, activity: None })
+                }
+                How::Wait(asked) => {
+                    visit.unless_stuck(session.waiter.wait(id.clone(), asked)).await
+                }
+                How::GoOn => visit.go_on(visit.deadline).await,
             };
             match waited {
                 Ok(waited) => visit.answer(waited).await,
@@ -301,6 +311,17 @@ impl Gateway {
     }
 }
 
+/// What a client wants of a cell that it knows.
+#[derive(Clone, Copy)]
+enum How {
+    /// News, within so many milliseconds.
+    Wait(Option<u64>),
+    /// News, after questions were answered.
+    GoOn,
+    /// Its end.
+    Terminate,
+}
+
 /// One call that waits for a cell.
 pub(crate) struct Visit<'a> {
     pub(crate) gateway: &'a Gateway,
@@ -331,10 +352,8 @@ impl Visit<'_> {
                         self.cell.approvals.answer(&question.name, approved);
                     }
                     // The time that the person took is not that of the program.
-                    let left = (self.deadline + asked.elapsed()).duration_since(Instant::now());
-                    let left = Some(millis(left));
-                    let wait = self.session.waiter.wait(self.id.clone(), left);
-                    waited = match self.unless_stuck(wait).await {
+                    let deadline = self.deadline + asked.elapsed();
+                    waited = match self.go_on(deadline).await {
                         Ok(waited) => waited,
                         Err(error) => return Answer::Done(Output::error(error.to_string())),
                     };
@@ -367,6 +386,24 @@ impl Visit<'_> {
         Answer::Done(self.output(waited))
     }
 
+    /// Waits on after questions were answered. The waiter answers at once while it still
+    /// sees a question that it has not named, which is no news by then.
+    async fn go_on(&self, deadline: Instant) -> Result<Waited, CodeModeError> {
+        let left = || Some(millis(deadline.duration_since(Instant::now())));
+        let wait = || self.unless_stuck(self.session.waiter.wait(self.id.clone(), left()));
+        let waited = wait().await?;
+        let is_news = match &waited.outcome {
+            WaitOutcome::LiveCell(RuntimeResponse::Yielded { content_items, .. }) => {
+                !content_items.is_empty()
+            }
+            _ => true,
+        };
+        if is_news || self.cell.approvals.has_unasked() || Instant::now() >= deadline {
+            return Ok(waited);
+        }
+        wait().await
+    }
+
     /// What the client gets of a response.
     pub(crate) fn output(&self, mut waited: Waited) -> Output {
         let running = is_running(&waited);
@@ -379,9 +416,9 @@ impl Visit<'_> {
             response.prepend(earlier);
         }
         let implicit = self.gateway.is_implicit(self.session);
-        let cell = if implicit { self.id.to_string() } else { format!("{}.{}", self.session.id, self.id) };
-        let notes: &[String] =
-            if failed(&waited) { &self.cell.catalog.notes } else { &[] };
+        let cell =
+            if implicit { self.id.to_string() } else { format!("{}.{}", self.session.id, self.id) };
+        let notes: &[String] = if failed(&waited) { &self.cell.catalog.notes } else { &[] };
         let shown = Shown {
             session: &self.session.id,
             cell: &cell,

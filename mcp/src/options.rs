@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Makes the backend of a new session.
-pub type MakeBackend = Arc<dyn Fn() -> Result<Arc<dyn CodeModeBackend>, CodeModeError> + Send + Sync>;
+pub type MakeBackend =
+    Arc<dyn Fn() -> Result<Arc<dyn CodeModeBackend>, CodeModeError> + Send + Sync>;
 
 /// What can be set about a [`Gateway`](crate::Gateway) beside its servers.
 #[derive(Clone)]

@@ -53,12 +53,8 @@ impl Resumes {
             let oldest = oldest.map(|(name, _)| name.clone()).unwrap_or_default();
             waiting.remove(&oldest);
         }
-        let resume = Resume {
-            session: session.to_owned(),
-            cell: cell.clone(),
-            questions,
-            max_tokens,
-        };
+        let resume =
+            Resume { session: session.to_owned(), cell: cell.clone(), questions, max_tokens };
         let principal = principal.clone();
         waiting.insert(name.clone(), Waiting { resume, principal, expires: now + PATIENCE });
         Ok(name)

@@ -1,9 +1,9 @@
 //! Sessions: programs that share stored values. Each has a handle that cannot be guessed.
 
+use crate::catalog::Catalog;
 use crate::host::{Audience, Cell, SessionHost};
 use crate::options::Options;
 use crate::state::{Kept, StateFolder};
-use crate::catalog::Catalog;
 use cellblock::model::{CellActivity, CellWaiter};
 use cellblock::support::lock;
 use cellblock::{CellId, CodeModeError, CodeModeService, CodeModeTurnWorker, StoredValues};
@@ -75,7 +75,12 @@ impl Session {
 
     /// Keeps a cell that is about to start, and says whether it starts with values of a
     /// program that has read untrusted text. Its host serves it from here on.
-    pub(crate) fn begin(&self, id: &CellId, catalog: &Arc<Catalog>, audience: Audience) -> Arc<Cell> {
+    pub(crate) fn begin(
+        &self,
+        id: &CellId,
+        catalog: &Arc<Catalog>,
+        audience: Audience,
+    ) -> Arc<Cell> {
         let tainted = self.is_tainted();
         let cell = Arc::new(Cell::new(Arc::clone(catalog), tainted, audience));
         self.host.insert(id.clone(), Arc::clone(&cell));
@@ -123,7 +128,8 @@ impl Session {
             return;
         }
         let values = self.values.to_json();
-        let what = Kept { owner: self.owner.clone(), tainted: kept.tainted, values: values.clone() };
+        let what =
+            Kept { owner: self.owner.clone(), tainted: kept.tainted, values: values.clone() };
         match state.write(&self.id, &what) {
             Ok(()) => kept.saved = values,
             Err(error) => tracing::error!("a session could not be kept: {error}"),

@@ -85,8 +85,8 @@ impl StateFolder {
 
     /// The file of a session: a handle that is none names no file.
     fn file(&self, id: &str) -> Option<PathBuf> {
-        let is_handle = id.len() == 32
-            && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_handle =
+            id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         is_handle.then(|| self.0.join(format!("{id}.json")))
     }
 }
@@ -113,7 +113,9 @@ mod tests {
         assert_eq!(mode(&dir.path().join("new")), 0o700);
         assert_eq!(mode(&dir.path().join("new").join(format!("{id}.json"))), 0o600);
         for none in ["", "../../etc/passwd", "0123456789ABCDEF0123456789ABCDEF"] {
-            assert!(state.read(none).is_none() && state.write(none, &read_again(&state, id)).is_err());
+            assert!(
+                state.read(none).is_none() && state.write(none, &read_again(&state, id)).is_err()
+            );
         }
         std::fs::write(dir.path().join("new").join(format!("{id}.json")), "{").expect("broken");
         assert!(state.read(id).is_none());

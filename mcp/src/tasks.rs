@@ -184,9 +184,10 @@ impl Gateway {
 
     /// Ends the cell of a task. False when the caller has no such task.
     pub(crate) async fn cancel_task(&self, name: &str, caller: &Caller) -> bool {
-        let found = self.0.tasks.find(name, &caller.principal, |task| {
-            (Arc::clone(&task.session), task.id.clone())
-        });
+        let found = self
+            .0
+            .tasks
+            .find(name, &caller.principal, |task| (Arc::clone(&task.session), task.id.clone()));
         let Some((session, id)) = found else { return false };
         if session.service.terminate(id.clone()).await.is_ok() {
             self.0.tasks.end(name, End::Cancelled);

@@ -127,10 +127,8 @@ fn search(catalog: &Catalog, call: &SearchCall) -> Output {
     let limit = call.limit.unwrap_or(SEARCH_LIMIT).clamp(1, MAX_LISTED);
     let found = catalog.search(&call.query, limit);
     if found.is_empty() {
-        let text = format!(
-            "No tool fits. There are {}; search with other words.",
-            catalog.tools().len()
-        );
+        let text =
+            format!("No tool fits. There are {}; search with other words.", catalog.tools().len());
         return Output::new(text, json!({ "tools": [] }));
     }
     let (mut lines, mut tools) = (Vec::new(), Vec::new());
@@ -143,9 +141,10 @@ fn search(catalog: &Catalog, call: &SearchCall) -> Output {
             Detail::Brief => {
                 (format!("{name}: {brief}"), json!({ "name": name, "description": brief }))
             }
-            Detail::Full => {
-                (format!("### {name}\n{declared}"), json!({ "name": name, "description": declared }))
-            }
+            Detail::Full => (
+                format!("### {name}\n{declared}"),
+                json!({ "name": name, "description": declared }),
+            ),
         };
         lines.push(line);
         tools.push(member);

@@ -11,8 +11,8 @@ mod signals;
 mod stored;
 mod tools_file;
 
-pub use signals::Signals;
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
+pub use signals::Signals;
 
 use crate::Exit;
 use crate::limits::LimitArguments;

@@ -14,8 +14,7 @@ fn prepared(policy: Value, settings: Value) -> Option<tempfile::TempDir> {
     let file = dir.path().join("erased").display().to_string();
     let mut server = wrong("works", &[&file]);
     server["cellblock"] = settings;
-    let config =
-        json!({ "mcpServers": { "s": server }, "cellblock": { "policy": policy } });
+    let config = json!({ "mcpServers": { "s": server }, "cellblock": { "policy": policy } });
     configure(dir.path(), &config);
     Some(dir)
 }

@@ -34,8 +34,8 @@ fn servers_are_added_listed_and_checked() {
     let script = script["args"][0].as_str().expect("a path");
     let added = run(dir.path(), &["add", "--env", "A=b c", "good", "python3", script, "works"]);
     assert!(added.status.success(), "{}", said(&added));
-    let added = run(dir.path(), &["add", "--user", "web", "https://example.com/mcp",
-        "--header", "X: y"]);
+    let added =
+        run(dir.path(), &["add", "--user", "web", "https://example.com/mcp", "--header", "X: y"]);
     assert_eq!(added.status.code(), Some(2), "options come before the name: {}", said(&added));
     let added =
         run(dir.path(), &["add", "--user", "--header", "X: y", "web", "https://example.com/mcp"]);
@@ -76,8 +76,12 @@ fn many_tools_are_searched_for() {
     configure(dir.path(), &json!({ "mcpServers": { "good": wrong("works", &[]) } }));
     let mut client = Client::start(dir.path(), &["--disclosure", "search"], &json!({}));
     let listed = client.request("tools/list", json!({}));
-    let names: Vec<_> = listed["tools"].as_array().expect("tools").iter()
-        .map(|tool| tool["name"].as_str().unwrap_or_default()).collect();
+    let names: Vec<_> = listed["tools"]
+        .as_array()
+        .expect("tools")
+        .iter()
+        .map(|tool| tool["name"].as_str().unwrap_or_default())
+        .collect();
     assert_eq!(names, ["exec", "wait", "search_tools", "describe_tools"]);
     let exec = listed["tools"][0]["description"].as_str().expect("a text");
     assert!(exec.contains("`tools.good__*`") || exec.contains("good__call"), "{exec}");

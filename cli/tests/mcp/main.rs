@@ -7,8 +7,10 @@ mod approvals;
 mod configured;
 mod installed;
 mod misbehaving;
+mod over_http;
 mod raw;
 mod real;
+mod tasks;
 
 use serde_json::{Value, json};
 use std::path::Path;

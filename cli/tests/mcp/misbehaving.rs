@@ -72,7 +72,8 @@ fn an_answer_that_is_too_long_ends_its_call_alone() {
     let Some((_dir, mut client)) = with("huge", json!({})) else { return };
     let bad = call_both(&mut client);
     assert!(bad.contains("the answer has more than 16777216 bytes"), "{bad}");
-    let fits = client.printed("text((await tools.bad.call({ bytes: 1e6 })).content[0].text.length)");
+    let fits =
+        client.printed("text((await tools.bad.call({ bytes: 1e6 })).content[0].text.length)");
     assert_eq!(fits, "1000000");
     let status = std::fs::read_to_string(format!("/proc/{}/status", client.id())).expect("status");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");

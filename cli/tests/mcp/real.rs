@@ -110,7 +110,7 @@ fn the_python_client_runs_programs_over_three_servers() {
         assert_eq!(refused["isError"], true, "{refused}");
         let error = refused["structuredContent"]["error"].as_str().expect("a text");
         assert!(error.starts_with("Error: files.read_text_file reported an error: "), "{error}");
-        assert!(error.contains("exec_main.mjs:1:12"), "the place of the call: {error}");
+        assert!(error.contains("exec_main.mjs:1:19"), "the place of the call: {error}");
 
         assert_eq!(got[5]["structuredContent"]["cell_id"], "4", "{}", got[5]);
         assert_eq!(got[6]["structuredContent"]["output"], "late", "{}", got[6]);
@@ -142,7 +142,9 @@ fn a_person_is_asked_before_a_file_is_written() {
             let asked = got[1]["asked"].as_array().expect("questions");
             // The older clients get all questions in one form.
             assert_eq!(asked.len(), if mode == "legacy" { 1 } else { 2 }, "{asked:?}");
-            assert!(asked[0].as_str().is_some_and(|text| text.contains("files.write_file {\"path\"")));
+            assert!(
+                asked[0].as_str().is_some_and(|text| text.contains("files.write_file {\"path\""))
+            );
             let output = structured["output"].as_str().expect("a text");
             assert!(output.starts_with("before\n"), "{output}");
             assert_eq!(path.exists(), approve, "{output}");

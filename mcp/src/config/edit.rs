@@ -36,12 +36,7 @@ pub enum EditError {
 ///
 /// # Errors
 /// [`EditError`], and the file is as it was.
-pub fn add_server(
-    path: &Path,
-    name: &str,
-    server: &Value,
-    replace: bool,
-) -> Result<(), EditError> {
+pub fn add_server(path: &Path, name: &str, server: &Value, replace: bool) -> Result<(), EditError> {
     let io = |error| EditError::Io { file: path.display().to_string(), error };
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,

@@ -450,7 +450,10 @@ mod tests {
         for (text, expected) in [
             ("", "c.json:1:1: it must be a JSON object with `mcpServers`"),
             ("{\n  \"mcpServers\": {,}\n}", "c.json:2:18: it is not valid JSON: "),
-            ("{\"mcpServers\": {\"a\": {\"command\": 'x'}}}", "c.json:1:34: it is not valid JSON: "),
+            (
+                "{\"mcpServers\": {\"a\": {\"command\": 'x'}}}",
+                "c.json:1:34: it is not valid JSON: ",
+            ),
             ("{}", "c.json:1:1: it has no `mcpServers`"),
             ("{\"mcpServers\": []}", "c.json:1:16: mcpServers: it must be an object"),
             (
@@ -493,7 +496,10 @@ mod tests {
                 "{\"mcpServers\": {}, \"cellblock\": {\"policy\": [{\"action\": \"permit\"}]}}",
                 "c.json:1:56: cellblock.policy[0].action: unknown variant `permit`",
             ),
-            ("{\"mcpServers\": {\"scripts\": {\"command\": \"x\"}}}", "c.json:1:17: mcpServers.scripts: "),
+            (
+                "{\"mcpServers\": {\"scripts\": {\"command\": \"x\"}}}",
+                "c.json:1:17: mcpServers.scripts: ",
+            ),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.starts_with(expected), "{text}\n  {error}\n  {expected}");

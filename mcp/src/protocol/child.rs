@@ -14,10 +14,30 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 /// Variables that every server inherits, as far as they are set: what programs need to be
 /// found and to reach the network, and no secrets of the user's.
 const INHERITED: &[&str] = &[
-    "HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
-    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-    "NODE_EXTRA_CA_CERTS", "SSL_CERT_DIR", "SSL_CERT_FILE",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
 ];
 /// Set for every server, so that Cellblock does not start itself without end.
 pub(crate) const MARK: &str = "CELLBLOCK_MCP_SERVER";
@@ -104,7 +124,8 @@ impl Server {
             words += &format!("; it sent a message of more than {MAX_MESSAGE_BYTES} bytes");
         }
         if let Some(garbage) = &printed.garbage {
-            words += &format!("; on standard output it printed {garbage:?}, which is not a message");
+            words +=
+                &format!("; on standard output it printed {garbage:?}, which is not a message");
         }
         drop(printed);
         let stderr: Vec<u8> = lock(&self.stderr).iter().copied().collect();

@@ -202,8 +202,11 @@ mod tests {
             let (text, printed) = read(format!("{line}\n{{\"next\":1}}\n").as_bytes(), 300).await;
             assert!(!printed.too_long, "{id}");
             let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("xxx")).collect();
-            assert!(lines.iter().any(|line| line.contains(&format!("\"id\":{id}"))
-                && line.contains("more than 300 bytes")), "{text}");
+            assert!(
+                lines.iter().any(|line| line.contains(&format!("\"id\":{id}"))
+                    && line.contains("more than 300 bytes")),
+                "{text}"
+            );
             assert_eq!(lines.last(), Some(&"{\"next\":1}"));
         }
         let (_, printed) = read(format!("{{\"a\":\"{long}\"}}\n{{}}\n").as_bytes(), 300).await;

@@ -2,8 +2,8 @@
 
 use crate::answer::{Answer, Output};
 use crate::approval::{PATIENCE, Question};
-use crate::gateway::{Answers, Asking, Caller, Gateway};
 use crate::catalog::millis;
+use crate::gateway::{Answers, Asking, Caller, Gateway};
 use crate::session::Principal;
 use crate::tasks::{POLL, TaskState};
 use crate::tools;
@@ -11,15 +11,13 @@ use crate::upstream::{Progress, ProgressSink};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CreateTaskResult,
     DetailedTask, ElicitRequest, ElicitRequestParams, ElicitationAction, ErrorData, GetTaskParams,
-    GetTaskResult, Implementation, InputRequest, InputRequiredResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-    ProgressToken, ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
-    ReadResourceResult, Resource, ResourceContents, ServerCapabilities, ServerConfig,
-    SubscriptionFilter, Task, TaskPayload, TaskStatus, UpdateTaskParams,
+    GetTaskResult, Implementation, InputRequest, InputRequiredResult, ListResourcesResult,
+    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ProgressToken,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource,
+    ResourceContents, ServerCapabilities, ServerConfig, SubscriptionFilter, Task, TaskPayload,
+    TaskStatus, UpdateTaskParams,
 };
-use rmcp::service::{
-    NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext,
-};
+use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ServerHandler, serve_server};
 use serde_json::{Value, json};
@@ -178,8 +176,8 @@ impl ServerHandler for Handler {
         if request.uri != tools::SKILL_URI {
             return Err(ErrorData::resource_not_found("there is no such resource", None));
         }
-        let text = ResourceContents::text(tools::SKILL, tools::SKILL_URI)
-            .with_mime_type("text/markdown");
+        let text =
+            ResourceContents::text(tools::SKILL, tools::SKILL_URI).with_mime_type("text/markdown");
         Ok(ReadResourceResult::new(vec![text]).into())
     }
 
@@ -322,15 +320,13 @@ fn form(questions: &[&Question], fields: &[&str]) -> Result<ElicitRequestParams,
         "message": format!("A program wants to make these calls:\n{}", lines.join("\n")),
         "requestedSchema": { "type": "object", "properties": properties, "required": fields },
     });
-    serde_json::from_value(form)
-        .map_err(|error| ErrorData::internal_error(error.to_string(), None))
+    serde_json::from_value(form).map_err(|error| ErrorData::internal_error(error.to_string(), None))
 }
 
 /// The answers of a client that sends a call again: what is not plainly approved is refused.
 fn answers(responses: rmcp::model::InputResponses) -> Answers {
-    let approved = |response: &Value| {
-        response["action"] == "accept" && response["content"]["approve"] == true
-    };
+    let approved =
+        |response: &Value| response["action"] == "accept" && response["content"]["approve"] == true;
     responses.into_iter().map(|(name, response)| (name, approved(&response))).collect()
 }
 

@@ -21,9 +21,7 @@ use rmcp::service::{
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{IntoTransport, StreamableHttpClientTransport};
-use rmcp::{
-    ClientHandler, ClientLifecycleMode, ServiceError, serve_client_with_lifecycle,
-};
+use rmcp::{ClientHandler, ClientLifecycleMode, ServiceError, serve_client_with_lifecycle};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -101,10 +99,7 @@ impl ClientHandler for Client {
 
 impl Connection {
     /// Connects to a server. `changed` is notified when its list of tools has changed.
-    pub(crate) async fn open(
-        config: &ServerConfig,
-        changed: &Arc<Notify>,
-    ) -> Result<Self, String> {
+    pub(crate) async fn open(config: &ServerConfig, changed: &Arc<Notify>) -> Result<Self, String> {
         // Every server with a handshake can do this, and most of the others.
         match Self::open_by(config, changed, ClientLifecycleMode::Initialize).await {
             Err(Refused { without_handshake: true, .. }) => {
