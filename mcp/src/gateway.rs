@@ -170,7 +170,10 @@ impl Gateway {
         };
         let work = async {
             match visit.unless_stuck(session.waiter.execute(id.clone(), request)).await {
-                Ok(waited) => visit.answer(waited).await,
+                Ok(waited) => {
+                    cell.set_started();
+                    visit.answer(waited).await
+                }
                 Err(error) => {
                     session.ended(&id, None);
                     Answer::Done(Output::error(error.to_string()))

@@ -32,6 +32,8 @@ pub(crate) struct Cell {
     pub(crate) approvals: Approvals,
     /// It has read what an untrusted tool returned, or started with values of such a cell.
     tainted: AtomicBool,
+    /// Its backend has it.
+    started: AtomicBool,
     audience: Mutex<Audience>,
     /// Output that was fetched and is part of the next answer.
     carried: Mutex<Vec<ContentItem>>,
@@ -54,6 +56,7 @@ impl Cell {
             catalog,
             approvals: Approvals::default(),
             tainted: AtomicBool::new(tainted),
+            started: AtomicBool::new(false),
             audience: Mutex::new(audience),
             carried: Mutex::default(),
             notifications: Mutex::default(),
@@ -62,6 +65,15 @@ impl Cell {
 
     pub(crate) fn is_tainted(&self) -> bool {
         self.tainted.load(Ordering::SeqCst)
+    }
+
+    /// Its backend has it from here on, until it ends.
+    pub(crate) fn set_started(&self) {
+        self.started.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        self.started.load(Ordering::SeqCst)
     }
 
     /// Somebody else waits for the cell from here on.

@@ -95,8 +95,7 @@ impl Session {
 
     /// Forgets a cell that has ended, and keeps what it stored.
     pub(crate) fn ended(&self, id: &CellId, state: Option<&StateFolder>) {
-        self.is_tainted();
-        self.host.remove(id);
+        self.settle(&mut lock(&self.kept), id);
         self.save(state);
     }
 
@@ -105,19 +104,31 @@ impl Session {
     fn is_tainted(&self) -> bool {
         let alive = self.service.cells();
         let mut kept = lock(&self.kept);
+        let ids: Vec<_> = kept.reading.iter().map(|(id, _)| id.clone()).collect();
         let mut live = false;
-        let mut reading = std::mem::take(&mut kept.reading);
-        reading.retain(|(id, before)| {
-            let reads = self.host.cell(id).is_some_and(|cell| cell.is_tainted());
-            if alive.iter().any(|info| info.cell_id == *id) {
-                live |= reads;
-                return true;
+        for id in ids {
+            let cell = self.host.cell(&id);
+            // One that has not started yet is not among those that are alive.
+            let may_write = cell.as_ref().is_some_and(|cell| !cell.has_started())
+                || alive.iter().any(|info| info.cell_id == id);
+            if may_write {
+                live |= cell.is_some_and(|cell| cell.is_tainted());
+            } else {
+                // It has ended, and nobody has fetched what became of it.
+                self.settle(&mut kept, &id);
             }
-            kept.tainted |= reads && !self.values.written_since(before).is_empty();
-            false
-        });
-        kept.reading = reading;
+        }
         kept.tainted || live
+    }
+
+    /// Notes what a cell that has ended leaves behind.
+    fn settle(&self, kept: &mut KeptState, id: &CellId) {
+        let reads = self.host.cell(id).is_some_and(|cell| cell.is_tainted());
+        if let Some(at) = kept.reading.iter().position(|(reading, _)| reading == id) {
+            let (_, before) = kept.reading.swap_remove(at);
+            kept.tainted |= reads && !self.values.written_since(&before).is_empty();
+        }
+        self.host.remove(id);
     }
 
     /// Writes the values, if any was stored since the last time.
