@@ -6,6 +6,7 @@ mod mcp;
 mod metrics;
 mod run;
 mod serve;
+mod telemetry;
 mod terminal;
 mod tools;
 
@@ -87,13 +88,7 @@ impl From<Exit> for ExitCode {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("CELLBLOCK_LOG")
-                .unwrap_or_else(|_| "error".into()),
-        )
-        .with_writer(std::io::stderr)
-        .init();
+    let _telemetry = telemetry::start();
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
         Command::Host(arguments) => serve::main(arguments).into(),

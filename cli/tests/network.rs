@@ -142,6 +142,55 @@ async fn a_host_may_ask_for_a_certificate() {
     run(place.with_tls(forged)).await.unwrap_err();
 }
 
+/// The same over a `WebSocket`.
+#[tokio::test]
+async fn framed_json_travels_over_websockets_of_every_kind() {
+    let files = Files::new();
+    let place = |served: &Served| HostAddress::websocket(served.address().parse().unwrap());
+    let served = files.serve("ws://127.0.0.1:0", &[]);
+    assert_eq!(run(place(&served)).await.unwrap(), "42");
+    let served = files.serve("ws://127.0.0.1:0", &["tokens"]);
+    assert_eq!(run(place(&served).with_token(TOKEN)).await.unwrap(), "42");
+    for refused in [place(&served), place(&served).with_token("wrong-token-of-some-length")] {
+        let error = run(refused).await.unwrap_err().to_string();
+        assert!(error.contains("WebSocket: HTTP error: 401"), "{error}");
+    }
+    let served = files.serve("wss://127.0.0.1:0", &["tls", "ca", "tokens"]);
+    let known = place(&served).with_tls(files.identified());
+    assert_eq!(run(known.clone().with_token(OTHER_TOKEN)).await.unwrap(), "42");
+    run(known).await.unwrap_err();
+    run(place(&served).with_tls(files.tls()).with_token(TOKEN)).await.unwrap_err();
+    // What is no host of this protocol is an error that says so.
+    let served = files.serve("grpc://127.0.0.1:0", &[]);
+    let error = run(place(&served)).await.unwrap_err().to_string();
+    assert!(error.contains("WebSocket"), "{error}");
+}
+
+/// A message may be as long as a frame, and comes whole.
+#[tokio::test]
+async fn long_messages_travel_over_a_websocket() {
+    let files = Files::new();
+    let served = files.serve("ws://127.0.0.1:0", &[]);
+    let host = HostProcess::new(HostAddress::websocket(served.address().parse().unwrap()));
+    let service = CodeModeService::new(Arc::new(ProcessBackend::new(&host)));
+    let mut running = tokio::task::JoinSet::new();
+    for number in 0..20_usize {
+        let service = service.clone();
+        running.spawn(async move {
+            let length = 1 + number * 100_000;
+            let source = format!("text('{}'); text('y'.repeat({length}))", "x".repeat(length));
+            let response = service.execute(ExecuteRequest::new(source)).await.unwrap();
+            let lengths: Vec<_> =
+                response.content_items().iter().map(ContentItem::byte_len).collect();
+            assert!(lengths.iter().all(|&all| all >= length), "{lengths:?}");
+        });
+    }
+    while let Some(ran) = running.join_next().await {
+        ran.unwrap();
+    }
+    service.shutdown().await;
+}
+
 #[tokio::test]
 async fn tokens_are_read_again_when_the_host_is_hung_up_on() {
     let files = Files::new();

@@ -194,6 +194,7 @@ fn awkward(folder: &TempDir) -> PathBuf {
             "$ref": "#", "type": "object", "description": "after\u{2028}};\r this",
         } } }),
         ),
+        tool("scripts__0 report", json!({ "properties": { "day": { "type": "integer" } } })),
         tool("tuple", json!({ "prefixItems": [{ "$ref": "#/prefixItems/0" }, false] })),
     ];
     std::fs::write(&path, json!({ "tools": tools }).to_string()).unwrap();

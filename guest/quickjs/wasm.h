@@ -38,10 +38,6 @@ extern int cellblock_out_of_memory;
 static inline const char *cellblock_reword(const char *format)
 {
     static const char *const wording[][2] = {
-        { "cannot read property '%s' of null", "Cannot read properties of null (reading '%s')" },
-        { "cannot read property '%s' of undefined", "Cannot read properties of undefined (reading '%s')" },
-        { "cannot set property '%s' of null", "Cannot set properties of null (setting '%s')" },
-        { "cannot set property '%s' of undefined", "Cannot set properties of undefined (setting '%s')" },
         { "circular reference", "Converting circular structure to JSON" },
         { "BigInt are forbidden in JSON.stringify", "Do not know how to serialize a BigInt" },
         { "invalid array length", "Invalid array length" },

@@ -200,6 +200,12 @@ fn install_from_async<'js>(ctx: &Ctx<'js>) -> Result<(), Thrown<'js>> {
     let made = engine::eval_built_in(ctx, source)?;
     let made = made.into_object().ok_or_else(|| Thrown::text("no built-ins"))?;
     let function = engine::get(ctx, &made, c"fromAsync")?;
+    // It is no async function but a built-in one.
+    let prototype =
+        namespace(ctx, c"Function").and_then(|it| engine::get(ctx, &it, c"prototype"))?;
+    if let (Some(function), Some(prototype)) = (function.as_object(), prototype.as_object()) {
+        function.set_prototype(Some(prototype)).map_err(|_| Thrown::caught(ctx))?;
+    }
     engine::define(ctx, &namespace(ctx, c"Array")?, "fromAsync", &function, Property::Hidden)
 }
 

@@ -7,7 +7,7 @@ use crate::policy::{Action, Annotations, Rule, decide};
 use crate::prelude::prelude;
 use crate::upstream::{ListedTool, Upstream, Upstreams};
 use cellblock::model::{
-    CatalogTool, Dialect, ExecOptions, ExecToolSpec, InputForm, ToolCatalog,
+    CatalogTool, Dialect, ExecOptions, ExecToolSpec, InputForm, ProgramValues, ToolCatalog,
     ToolNamespaceDescription, mcp_result_schema,
 };
 use cellblock::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
@@ -123,6 +123,8 @@ impl Catalog {
             default_yield_time_ms: millis(options.waits.first),
             limits: options.limits.clone(),
             dialect: Dialect::Mcp,
+            // Every program has its value.
+            program_values: ProgramValues::Hidden,
             ..ExecOptions::default()
         };
         let aliases: Vec<_> =

@@ -386,3 +386,108 @@ async fn dates_name_their_time_zone() {
     )
     .await;
 }
+
+/// Iterators whose `return` takes a while, is missing, or fails itself.
+const CLOSING: [(&str, &[&str]); 9] = [
+    (
+        "try { for await (const x of it()) throw new Error('body') } catch (e) { text(e.message) }",
+        &["next", "return", "waited", "body"],
+    ),
+    ("for await (const x of it()) { if (x) break }", &["next", "return", "waited"]),
+    (
+        "const f = async () => { for await (const x of it()) return x }; text(await f())",
+        &["next", "return", "waited", "1"],
+    ),
+    (
+        "try { for await (const { a: { b } } of it()) {} } catch (e) { text(e.name) }",
+        &["next", "return", "waited", "TypeError"],
+    ),
+    ("out: for (;;) for await (const x of it()) break out", &["next", "return", "waited"]),
+    (
+        "try { for await (const x of it({ fails: 'next' })) {} } catch (e) { text(e.message) }",
+        &["next", "next"],
+    ),
+    (
+        "try { for await (const x of it({ fails: 'return' })) throw new Error('body') } \
+         catch (e) { text(e.message) }",
+        &["next", "return", "waited", "body"],
+    ),
+    (
+        "const o = it(); delete o.return; \
+         try { for await (const x of o) throw new Error('body') } catch (e) { text(e.message) }",
+        &["next", "body"],
+    ),
+    (
+        "function* g() { try { yield Promise.reject(new Error('value')) } finally { text('closed') } } \
+         try { for await (const x of g()) {} } catch (e) { text(e.message) }",
+        &["closed", "value"],
+    ),
+];
+
+#[tokio::test]
+async fn for_await_waits_for_the_iterator_that_it_closes() {
+    for (source, expected) in CLOSING {
+        let program = format!(
+            "const later = () => new Promise(resolve => setTimeout(resolve, 1)); \
+             const it = ({{ fails }} = {{}}) => ({{ [Symbol.asyncIterator]() {{ return this }}, \
+               async next() {{ text('next'); if (fails === 'next') throw new Error('next'); \
+                 return {{ value: 1, done: false }} }}, \
+               async return() {{ text('return'); await later(); text('waited'); \
+                 if (fails === 'return') throw new Error('return'); return {{}} }} }}); {source}"
+        );
+        prints(&program, expected).await;
+    }
+    // Each iteration has variables of its own, and generators wait in the middle of a loop.
+    prints(
+        "async function* g() { try { for await (const x of [1, 2, 3]) yield () => x } \
+         finally { text('left') } } const fs = []; \
+         for await (const f of g()) { fs.push(f); if (fs.length === 2) break } \
+         text(fs.map(f => f()))",
+        &["left", "[1,2]"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn operands_are_evaluated_in_the_order_of_the_language() {
+    let key = "const log = []; const say = (what, value) => (log.push(what), value); \
+               const key = name => ({ toString() { log.push(`key ${name}`); return name } });";
+    for (source, expected) in [
+        (
+            "say('target', {})[say('member', key('a'))] = say('value', 1)",
+            "target,member,value,key a",
+        ),
+        ("[say('target', {})[key('a')]] = say('value', [1])", "value,target,key a"),
+        (
+            "({ [say('first', key('a'))]: say('value', 1), b: say('second') })",
+            "first,key a,value,second",
+        ),
+        (
+            "({ [key('a')]: say('target', {})[key('b')] } = say('value', { a: 1 }))",
+            "value,key a,target,key b",
+        ),
+        ("const o = { a: 1 }; o[key('a')] += say('value', 1)", "key a,value"),
+        ("class A { m() { super[key('a')] = say('value', 1) } } new A().m()", "value,key a"),
+    ] {
+        prints(&format!("{key} {source}; text(log.join())"), &[expected]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_pattern_is_assigned_to_only_where_an_assignment_may_stand() {
+    for source in ["1 + {} = 0", "-[] = []", "'a' in {} = 0", "x || [a] = [1]", "await {} = {}"] {
+        let program = format!(
+            "try {{ new Function('x', 'a', {source:?}); text('compiled') }} \
+             catch (e) {{ text(e.name) }}"
+        );
+        prints(&program, &["SyntaxError"]).await;
+    }
+    prints(
+        "let a, b; [a, b = a] = [1]; ({ a } = { a: 2 }); [a, [b]] = [b, [a]]; text([a, b]); \
+         const f = (x = [a] = [7]) => x; text([f(), a]); text((1, [a] = [8], a)); \
+         text(a ? [b] = [9] : 0); const g = ({ c } = {}, [d] = []) => [c, d]; text(g()); \
+         class A { get\n*c() {} } text('get' in new A())",
+        &["[1,2]", "[[7],7]", "8", "[9]", "[null,null]", "true"],
+    )
+    .await;
+}

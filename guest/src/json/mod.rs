@@ -7,6 +7,7 @@
 
 mod error;
 mod open;
+mod out;
 mod parse;
 mod runs;
 mod style;

@@ -1,7 +1,7 @@
 //! `JSON.stringify` in one pass.
 
 use super::open::{Members, Open, circle};
-use super::runs::quotable_run;
+use super::out::Out;
 use super::style::Style;
 use super::{
     ARRAY, BIG_INT, BOOLEAN, Fail, KEY_BYTES, KEYS, Key, NUMBER, OBJECT, Owned, RAW_JSON, STRING,
@@ -36,7 +36,7 @@ pub(super) struct Writer {
     max_depth: usize,
     /// What the outermost value is a member of, for a replacer.
     root: Option<Owned>,
-    out: Vec<u8>,
+    out: Out,
     /// Quoted keys, by their atoms; the texts are in `key_bytes`.
     keys: Box<[Key; KEYS]>,
     key_bytes: Vec<u8>,
@@ -70,7 +70,7 @@ impl Writer {
             is_spaced: !style.gap.is_empty(),
             style,
             root: None,
-            out: Vec::new(),
+            out: Out::new(raw),
             keys: Box::new([Key::default(); KEYS]),
             key_bytes: Vec::new(),
             path: Vec::new(),
@@ -80,7 +80,7 @@ impl Writer {
 
     /// What was written.
     pub(super) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.out)
+        std::mem::take(&mut self.out.bytes)
     }
 
     /// Writes a value; false when JSON cannot express it.
@@ -115,7 +115,7 @@ impl Writer {
                 for at in self.path[level].at..length {
                     self.path[level].at = at + 1;
                     if at > 0 {
-                        self.put(b",")?;
+                        self.out.put(b",")?;
                     }
                     if self.is_spaced {
                         self.line(level + 1)?;
@@ -125,7 +125,7 @@ impl Writer {
                     let element = Owned::new(self.raw, element)?;
                     match self.begin(element.value, Holder::Element(at))? {
                         Begun::Written => {}
-                        Begun::Absent => self.put(b"null")?,
+                        Begun::Absent => self.out.put(b"null")?,
                         Begun::Opened => return Ok(()),
                     }
                 }
@@ -140,24 +140,24 @@ impl Writer {
                         (key, qjs::JS_GetProperty(self.raw, object, key))
                     };
                     let member = Owned::new(self.raw, member)?;
-                    let before = self.out.len();
+                    let before = self.out.bytes.len();
                     if before > empty {
-                        self.put(b",")?;
+                        self.out.put(b",")?;
                     }
                     if self.is_spaced {
                         self.line(level + 1)?;
                     }
                     self.key(key)?;
                     if self.is_spaced {
-                        self.put(b" ")?;
+                        self.out.put(b" ")?;
                     }
                     match self.begin(member.value, Holder::Member(key))? {
                         Begun::Written => {}
-                        Begun::Absent => self.out.truncate(before),
+                        Begun::Absent => self.out.bytes.truncate(before),
                         Begun::Opened => return Ok(()),
                     }
                 }
-                let has_members = self.out.len() > empty;
+                let has_members = self.out.bytes.len() > empty;
                 self.close(b"}", has_members)
             }
         }
@@ -165,10 +165,10 @@ impl Writer {
 
     /// Begins a line at a depth.
     fn line(&mut self, depth: usize) -> Result<(), Fail> {
-        self.reserve(1 + depth * self.style.gap.len())?;
-        self.out.push(b'\n');
+        self.out.reserve(1 + depth * self.style.gap.len())?;
+        self.out.bytes.push(b'\n');
         for _ in 0..depth {
-            self.out.extend_from_slice(self.style.gap.as_bytes());
+            self.out.bytes.extend_from_slice(self.style.gap.as_bytes());
         }
         Ok(())
     }
@@ -183,7 +183,7 @@ impl Writer {
         if has_members && self.is_spaced {
             self.line(self.path.len())?;
         }
-        self.put(bracket)
+        self.out.put(bracket)
     }
 
     /// Writes a value, or opens it. `toJSON` is asked once, here, and then the replacer.
@@ -262,7 +262,7 @@ impl Writer {
             // SAFETY: the value is alive, and has the text as a member that cannot change.
             let raw = unsafe { qjs::JS_GetPropertyStr(self.raw, value, c"rawJSON".as_ptr()) };
             let raw = Owned::new(self.raw, raw)?;
-            self.with_text(raw.value, Self::put)?;
+            self.out.with_text(raw.value, Out::put)?;
             return Ok(Begun::Written);
         }
         if self.path.len() >= self.max_depth {
@@ -291,15 +291,15 @@ impl Writer {
         if unsafe { qjs::JS_GetLength(self.raw, array, &raw mut length) } < 0 {
             return Err(Fail::Thrown);
         }
-        self.put(b"[")?;
+        self.out.put(b"[")?;
         Ok(Members::Elements(length))
     }
 
     fn named(&mut self, object: qjs::JSValue) -> Result<Members, Fail> {
         if let Some(names) = &mut self.style.names {
             let (table, count) = (names.table.as_mut_ptr(), names.table.len() as u32);
-            self.put(b"{")?;
-            return Ok(Members::Named { table, count, empty: self.out.len(), is_own: false });
+            self.out.put(b"{")?;
+            return Ok(Members::Named { table, count, empty: self.out.bytes.len(), is_own: false });
         }
         let (mut table, mut count) = (std::ptr::null_mut(), 0);
         let flags = (qjs::JS_GPN_STRING_MASK | qjs::JS_GPN_ENUM_ONLY) as c_int;
@@ -310,8 +310,9 @@ impl Writer {
         if listed < 0 {
             return Err(Fail::Thrown);
         }
-        let members = Members::Named { table, count, empty: self.out.len() + 1, is_own: true };
-        if self.put(b"{").is_err() {
+        let members =
+            Members::Named { table, count, empty: self.out.bytes.len() + 1, is_own: true };
+        if self.out.put(b"{").is_err() {
             members.free(self.raw);
             return Err(Fail::Thrown);
         }
@@ -358,28 +359,28 @@ impl Writer {
         let slot = atom as usize % KEYS;
         let known = self.keys[slot];
         if known.atom == atom {
-            self.reserve(known.length)?;
+            self.out.reserve(known.length)?;
             let quoted = &self.key_bytes[known.start..known.start + known.length];
-            self.out.extend_from_slice(quoted);
+            self.out.bytes.extend_from_slice(quoted);
             return Ok(());
         }
-        let (start, mut length) = (self.out.len(), 0);
+        let (start, mut length) = (self.out.bytes.len(), 0);
         // SAFETY: the atom is alive; the engine gives `length` bytes or null.
         unsafe {
             let text = qjs::JS_AtomToCStringLen(self.raw, &raw mut length, atom);
             if text.is_null() {
                 return Err(Fail::Thrown);
             }
-            let quoted = self.quote(std::slice::from_raw_parts(text.cast(), length as usize));
+            let quoted = self.out.quote(std::slice::from_raw_parts(text.cast(), length as usize));
             qjs::JS_FreeCString(self.raw, text);
             quoted?;
         }
-        self.put(b":")?;
-        let quoted = start..self.out.len();
+        self.out.put(b":")?;
+        let quoted = start..self.out.bytes.len();
         if self.key_bytes.len() + quoted.len() <= KEY_BYTES {
             let length = quoted.len();
             let start = self.key_bytes.len();
-            self.key_bytes.extend_from_slice(&self.out[quoted]);
+            self.key_bytes.extend_from_slice(&self.out.bytes[quoted]);
             // SAFETY: the table's reference to an atom replaces another.
             unsafe {
                 if known.atom != 0 {
@@ -398,16 +399,16 @@ impl Writer {
             match qjs::JS_VALUE_GET_NORM_TAG(value) {
                 qjs::JS_TAG_INT => {
                     let mut digits = itoa::Buffer::new();
-                    self.put(digits.format(qjs::JS_VALUE_GET_INT(value)).as_bytes())?;
+                    self.out.put(digits.format(qjs::JS_VALUE_GET_INT(value)).as_bytes())?;
                 }
-                qjs::JS_TAG_BOOL if qjs::JS_VALUE_GET_BOOL(value) => self.put(b"true")?,
-                qjs::JS_TAG_BOOL => self.put(b"false")?,
-                qjs::JS_TAG_NULL => self.put(b"null")?,
+                qjs::JS_TAG_BOOL if qjs::JS_VALUE_GET_BOOL(value) => self.out.put(b"true")?,
+                qjs::JS_TAG_BOOL => self.out.put(b"false")?,
+                qjs::JS_TAG_NULL => self.out.put(b"null")?,
                 qjs::JS_TAG_FLOAT64 if !qjs::JS_VALUE_GET_FLOAT64(value).is_finite() => {
-                    self.put(b"null")?;
+                    self.out.put(b"null")?;
                 }
-                qjs::JS_TAG_FLOAT64 => self.with_text(value, Self::put)?,
-                _ if qjs::JS_IsString(value) => self.with_text(value, Self::quote)?,
+                qjs::JS_TAG_FLOAT64 => self.out.with_text(value, Out::put)?,
+                _ if qjs::JS_IsString(value) => self.out.with_text(value, Out::quote)?,
                 _ if qjs::JS_IsBigInt(value) => {
                     let text = c"Do not know how to serialize a BigInt";
                     qjs::JS_ThrowTypeError(self.raw, text.as_ptr());
@@ -417,26 +418,6 @@ impl Writer {
             }
         }
         Ok(Begun::Written)
-    }
-
-    /// Hands the text of a number or string to a method.
-    fn with_text(
-        &mut self,
-        value: qjs::JSValue,
-        write: impl FnOnce(&mut Self, &[u8]) -> Result<(), Fail>,
-    ) -> Result<(), Fail> {
-        let mut length = 0;
-        // SAFETY: the value is alive; the engine gives `length` bytes or null.
-        unsafe {
-            let text = qjs::JS_ToCStringLen2(self.raw, &raw mut length, value, false);
-            if text.is_null() {
-                return Err(Fail::Thrown);
-            }
-            let bytes = std::slice::from_raw_parts(text.cast::<u8>(), length as usize);
-            let written = write(self, bytes);
-            qjs::JS_FreeCString(self.raw, text);
-            written
-        }
     }
 
     fn key_value(&self, holder: Holder) -> qjs::JSValue {
@@ -449,64 +430,6 @@ impl Writer {
         };
         // SAFETY: the engine copies the text.
         unsafe { qjs::JS_NewStringLen(self.raw, text.as_ptr().cast::<c_char>(), text.len() as _) }
-    }
-
-    /// Writes a string with its quotes. The engine's UTF-8 has lone surrogates as
-    /// three bytes from `ED A0` on.
-    fn quote(&mut self, mut text: &[u8]) -> Result<(), Fail> {
-        self.reserve(text.len() + 2)?;
-        self.out.push(b'"');
-        loop {
-            let run = quotable_run(text);
-            self.out.extend_from_slice(&text[..run]);
-            text = &text[run..];
-            let [byte, rest @ ..] = text else { break };
-            text = rest;
-            self.reserve(text.len() + 8)?;
-            match *byte {
-                b'"' => self.out.extend_from_slice(b"\\\""),
-                b'\\' => self.out.extend_from_slice(b"\\\\"),
-                8 => self.out.extend_from_slice(b"\\b"),
-                9 => self.out.extend_from_slice(b"\\t"),
-                10 => self.out.extend_from_slice(b"\\n"),
-                12 => self.out.extend_from_slice(b"\\f"),
-                13 => self.out.extend_from_slice(b"\\r"),
-                0xED => match *rest {
-                    [high, low, ..] if high >= 0xA0 => {
-                        let unit = 0xD000 | (u16::from(high & 0x3F) << 6) | u16::from(low & 0x3F);
-                        self.escape(unit);
-                        text = &rest[2..];
-                    }
-                    _ => self.out.push(0xED),
-                },
-                control => self.escape(u16::from(control)),
-            }
-        }
-        self.out.push(b'"');
-        Ok(())
-    }
-
-    fn escape(&mut self, unit: u16) {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        self.out.extend_from_slice(b"\\u");
-        self.out.extend([12, 8, 4, 0].map(|shift| HEX[usize::from(unit >> shift) & 15]));
-    }
-
-    fn put(&mut self, text: &[u8]) -> Result<(), Fail> {
-        self.reserve(text.len())?;
-        self.out.extend_from_slice(text);
-        Ok(())
-    }
-
-    /// Makes room. Without memory the program ends, as the engine has it.
-    fn reserve(&mut self, bytes: usize) -> Result<(), Fail> {
-        if self.out.try_reserve(bytes).is_ok() {
-            return Ok(());
-        }
-        self.out = Vec::new();
-        // SAFETY: the context is alive.
-        unsafe { qjs::JS_ThrowOutOfMemory(self.raw) };
-        Err(Fail::Thrown)
     }
 }
 

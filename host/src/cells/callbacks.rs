@@ -4,6 +4,8 @@
 //! side, notifications one after the other. What no worker serves yet waits for one. A tool
 //! that panics ends its own call alone, and every call ends exactly once.
 
+use super::registry::LiveEntry;
+use super::span;
 use crate::backend::{BoxFuture, CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
 use crate::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED};
 use crate::turns::CurrentTurn;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 /// How long calls that were dropped have to notice.
 const ABORT_GRACE: Duration = Duration::from_millis(100);
@@ -61,6 +64,8 @@ struct Closing {
 /// Dropping it drops what still runs.
 pub struct Callbacks<R> {
     cell_id: CellId,
+    /// The cell, for traces.
+    span: Span,
     /// The worker that serves, if there is one.
     turn: CurrentTurn,
     /// Asks calls to end.
@@ -81,9 +86,10 @@ pub struct Callbacks<R> {
 
 impl<R: Send + 'static> Callbacks<R> {
     /// No callbacks yet; those to come are served by the session's workers.
-    pub fn new(cell_id: CellId, turn: CurrentTurn) -> Self {
+    pub fn new(cell: &LiveEntry, turn: CurrentTurn) -> Self {
         Self {
-            cell_id,
+            cell_id: cell.id().clone(),
+            span: cell.span().clone(),
             turn,
             calls: CancellationToken::new(),
             notifications: CancellationToken::new(),
@@ -116,11 +122,17 @@ impl<R: Send + 'static> Callbacks<R> {
         F: Future<Output = R> + Send,
     {
         let serving = self.serving();
+        let span = span::call(&self.span, &call);
         self.running.spawn(async move {
-            let result = match serving.before(&cancellation, None).await {
-                Some(host) => invoke(host, call, cancellation).await,
-                None => Err(CALL_CANCELLED.to_owned()),
+            let calling = async {
+                match serving.before(&cancellation, None).await {
+                    Some(host) => invoke(host, call, cancellation).await,
+                    None => Err(CALL_CANCELLED.to_owned()),
+                }
             };
+            let result = calling.instrument(span.clone()).await;
+            span::record_call(&span, result.is_ok());
+            drop(span);
             Done::Call(finish(result).await)
         });
     }

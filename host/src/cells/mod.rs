@@ -12,6 +12,7 @@ mod answer;
 mod callbacks;
 mod registry;
 mod requests;
+mod span;
 mod status;
 
 pub use account::{Account, Charge};

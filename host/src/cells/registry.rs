@@ -6,6 +6,7 @@
 
 use super::account::Charge;
 use super::answer::{Answer, Command, Content, Reply};
+use super::span::{self, End};
 use super::status::CellStatus;
 use crate::backend::{CellId, CellInfo, CellReport, CodeModeError, ContentItem, RuntimeResponse};
 use crate::limits::SessionLimits;
@@ -14,6 +15,7 @@ use crate::support::lock;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::mpsc;
+use tracing::Span;
 
 /// Commands that may wait for a cell's task; it takes them before all else.
 const COMMANDS: usize = 8;
@@ -73,6 +75,8 @@ struct Shared {
     unread: usize,
     /// Bytes of output that they may hold together.
     unread_bytes: usize,
+    /// The session, for traces.
+    span: Span,
 }
 
 /// Where a request for a cell goes.
@@ -100,6 +104,7 @@ impl Registry {
             live: limits.cells,
             unread: limits.unread_results,
             unread_bytes: limits.unread_bytes,
+            span: span::session(),
         }))
     }
 
@@ -136,7 +141,9 @@ impl Registry {
         let (status, stage) = (Arc::clone(status), Stage::Live(sender));
         let entry = Entry { number, status, undelivered: VecDeque::new(), stage };
         cells.entries.insert(id.clone(), entry);
-        let entry = LiveEntry { registry: self.clone(), id: id.clone(), ended: false };
+        drop(cells);
+        let span = span::cell(&self.0.span, id);
+        let entry = LiveEntry { registry: self.clone(), id: id.clone(), span, ended: false };
         Ok((entry, commands))
     }
 
@@ -267,16 +274,34 @@ impl Registry {
 pub struct LiveEntry {
     registry: Registry,
     id: CellId,
+    /// The cell, for traces.
+    span: Span,
     ended: bool,
 }
 
 impl LiveEntry {
+    /// The cell's id.
+    pub(super) fn id(&self) -> &CellId {
+        &self.id
+    }
+
+    /// The cell, for traces.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// Ends the cell. `conclude` runs in the same moment; what it returns goes to the
     /// first of `replies`, and the others receive a copy. Without any it stays for the next
     /// caller.
     pub fn end(mut self, replies: Vec<Reply>, conclude: impl FnOnce() -> Conclusion) {
         self.ended = true;
-        self.registry.end(&self.id, replies, conclude);
+        let mut end = None;
+        self.registry.end(&self.id, replies, || {
+            let conclusion = conclude();
+            end = Some(End::of(&conclusion.response));
+            conclusion
+        });
+        End::record(&self.span, end.as_ref());
     }
 
     /// Ends the cell without a last response: `replies` receive the error, and without one
@@ -284,6 +309,7 @@ impl LiveEntry {
     /// received stays.
     pub fn fail(mut self, replies: Vec<Reply>, error: Option<&CodeModeError>) {
         self.ended = true;
+        End::record(&self.span, None);
         self.registry.fail(&self.id, replies, error);
     }
 }
@@ -293,6 +319,7 @@ impl Drop for LiveEntry {
         if self.ended {
             return;
         }
+        End::record(&self.span, None);
         let response = RuntimeResponse::Result {
             cell_id: self.id.clone(),
             content_items: Vec::new(),

@@ -2,7 +2,9 @@
 
 use super::catalog::ToolCatalog;
 use super::declaration::{MCP_TYPES, member};
+use super::scripts::PREFIX;
 use super::typescript::Reader;
+use serde_json::Value;
 
 /// Everything a program finds besides the language, and the tools of this catalog,
 /// deferred ones too.
@@ -29,6 +31,21 @@ pub fn declaration_file(catalog: &ToolCatalog) -> String {
         }
     }
     file.push_str("};\n");
+    let scripts: Vec<_> = catalog
+        .tools()
+        .iter()
+        .filter_map(|tool| tool.global_name.strip_prefix(PREFIX))
+        .map(|name| {
+            // Behind its prefix, a name may be one that only quotes make a member's.
+            let (script, tool) = (Value::from(name), Value::from(format!("{PREFIX}{name}")));
+            format!("  {script}: (typeof tools)[{tool}];\n")
+        })
+        .collect();
+    if !scripts.is_empty() {
+        file.push_str("\n/** The saved scripts. */\ndeclare const scripts: {\n");
+        file.push_str(&scripts.concat());
+        file.push_str("};\n");
+    }
     file
 }
 

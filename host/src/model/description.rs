@@ -2,7 +2,7 @@
 
 use super::catalog::{CatalogTool, ToolCatalog};
 use super::declaration::{MCP_TYPES, sample};
-use super::exec_spec::{Declarations, Dialect, ExecOptions, ImageDetails};
+use super::exec_spec::{Declarations, Dialect, ExecOptions, ImageDetails, ProgramValues};
 use super::names::code_mode_name;
 use crate::limits::CellLimits;
 use std::fmt::Write;
@@ -77,6 +77,14 @@ fn how_it_runs(options: &ExecOptions, form: InputForm) -> String {
         }
     };
     let tools = nested_tools(options.dialect);
+    let value = match options.program_values {
+        ProgramValues::Hidden => "",
+        ProgramValues::Offered => {
+            "- With `\"result\": true` among the options, the program has a value: what a `return` \
+             at its top level returns, or else its last expression. It is shown as JSON after \
+             the output, or kept under a key that the output names when it is too long to show.\n"
+        }
+    };
     format!(
         "Runs a JavaScript program that orchestrates tool calls: call tools, combine what they \
          return, and print only what matters.\n\
@@ -88,7 +96,7 @@ fn how_it_runs(options: &ExecOptions, form: InputForm) -> String {
          {pragma}`yield_time_ms` is when to answer if the program still runs; it goes on, and \
          `wait` fetches the rest. Defaults to {default_yield_time_ms} ms. `max_output_tokens` is \
          how much of the output to show; the middle of a longer one is cut out. Defaults to \
-         {default_max_output_tokens}.\n\
+         {default_max_output_tokens}.\n{value}\
          - The program ends when its module has been evaluated to its end. Promises that nobody \
          awaited by then are silently dropped, with the calls they wait for."
     )
@@ -197,13 +205,12 @@ fn scripts(form: InputForm) -> String {
     let instead = match form {
         InputForm::Source => "",
         InputForm::Arguments => {
-            " To run one alone, pass `script`, its name, and `input` instead \
-                                 of `code`."
+            " To run one alone, pass `script`, its name, and `input` instead of `code`."
         }
     };
     format!(
-        "Saved scripts are the tools `tools.scripts__*`: programs that need not be sent again. \
-         Each call runs in a sandbox of its own.{instead}"
+        "Saved scripts are programs that need not be sent again: `await scripts.NAME(input)` \
+         calls the tool `tools.scripts__NAME`. Each call runs in a sandbox of its own.{instead}"
     )
 }
 

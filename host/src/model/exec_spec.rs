@@ -34,14 +34,18 @@ pub struct ExecOptions {
     pub declarations: Declarations,
     /// Whether the model is told that images have a detail.
     pub image_detail: ImageDetails,
-    /// How programs call nested tools, and what becomes of a program's value.
+    /// Whether the model is told that a program can have a value. A host that offers it passes
+    /// [`ParsedExecSource::result`](super::ParsedExecSource::result) on as
+    /// [`ExecuteRequest::wants_value`](crate::ExecuteRequest::wants_value).
+    pub program_values: ProgramValues,
+    /// How programs call nested tools.
     pub dialect: Dialect,
 }
 
-/// How programs call nested tools, and what becomes of a program's value.
+/// How programs call nested tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// As in Codex: a call that fails rejects with a string, and a program has no value.
+    /// As in Codex: a call that fails rejects with a string.
     #[default]
     Codex,
     /// As an MCP server that runs programs over other servers has it: tools are grouped by
@@ -71,6 +75,16 @@ pub enum ImageDetails {
     Hidden,
 }
 
+/// Whether a model is told that a program can have a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProgramValues {
+    /// It can ask for one.
+    #[default]
+    Offered,
+    /// It reads nothing of it.
+    Hidden,
+}
+
 impl Default for ExecOptions {
     fn default() -> Self {
         Self {
@@ -79,6 +93,7 @@ impl Default for ExecOptions {
             limits: CellLimits::default(),
             declarations: Declarations::default(),
             image_detail: ImageDetails::default(),
+            program_values: ProgramValues::default(),
             dialect: Dialect::default(),
         }
     }
@@ -149,6 +164,12 @@ impl ExecToolSpec {
             "required": ["code"],
             "additionalProperties": false,
         });
+        if self.options.program_values == ProgramValues::Offered {
+            schema["properties"]["result"] = json!({
+                "type": "boolean",
+                "description": "Whether the program has a value, which is shown after its output.",
+            });
+        }
         if self.scripts {
             schema["properties"]["script"] = json!({
                 "type": "string",

@@ -33,6 +33,7 @@ pub use description::InputForm;
 pub use exec_arguments::{ExecArguments, ExecArgumentsError};
 pub use exec_spec::{
     Declarations, Dialect, EXEC_GRAMMAR, EXEC_TOOL_NAME, ExecOptions, ExecToolSpec, ImageDetails,
+    ProgramValues,
 };
 pub use mcp::{mcp_namespace, mcp_tool};
 pub use names::code_mode_name;

@@ -1,11 +1,11 @@
 //! Programs that a host keeps by name, so that a model need not send them again.
 //!
 //! A saved script is a tool of the namespace `scripts`: a program calls
-//! `tools.scripts__NAME(input)`. Each call runs in a cell of its own, on a backend whose
-//! limits are those of scripts. The script finds its input with `load('input')`, and its
-//! result is what it stores as `result`, or else the text that it prints. It can call the
-//! host's tools, but no other script; to the host, its calls are those of the cell that
-//! called the script.
+//! `scripts.NAME(input)`, which is `tools.scripts__NAME(input)`. Each call runs in a cell
+//! of its own, on a backend whose limits are those of scripts. The script finds its input
+//! with `load('input')`, and its result is what it stores as `result`, or else the text
+//! that it prints. It can call the host's tools, but no other script; to the host, its
+//! calls are those of the cell that called the script.
 
 use super::names::code_mode_name;
 use crate::backend::{
@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 /// Namespace of saved scripts.
 pub(super) const NAMESPACE: &str = "scripts";
 
+/// How the names of tools begin that programs find in the global `scripts`, too.
+pub(super) const PREFIX: &str = "scripts__";
+
 /// How long a script runs before its output so far is fetched, in milliseconds.
 const FETCH_MS: u64 = 5_000;
 
@@ -32,7 +35,7 @@ const FETCH_MS: u64 = 5_000;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedScript {
-    /// Its name; programs call `tools.scripts__NAME`.
+    /// Its name; programs call `scripts.NAME`.
     pub name: String,
     /// What it does, for the model.
     pub description: String,
@@ -110,7 +113,7 @@ pub fn call_script(name: &str, input: &Value) -> String {
 /// let catalog = ToolCatalog::new(scripts.definitions());
 /// let request = ExecuteRequest {
 ///     enabled_tools: catalog.enabled_tools(),
-///     ..ExecuteRequest::new("text(await tools.scripts__double(21))")
+///     ..ExecuteRequest::new("text(await scripts.double(21))")
 /// };
 /// let response = service.execute(request).await?;
 /// assert_eq!(response.content_items(), [ContentItem::InputText { text: "42".to_owned() }]);

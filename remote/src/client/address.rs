@@ -57,6 +57,12 @@ impl HostAddress {
         Self::new(Transport::Tcp(address), Protocol::Grpc)
     }
 
+    /// A TCP port that speaks framed JSON over `WebSocket`s. Without [`HostAddress::with_tls`] it
+    /// is for this machine and trusted networks.
+    pub fn websocket(address: SocketAddr) -> Self {
+        Self::new(Transport::Tcp(address), Protocol::Framed)
+    }
+
     /// Encrypts the connection to a port.
     #[must_use]
     pub fn with_tls(mut self, tls: ClientTls) -> Self {
@@ -164,15 +170,14 @@ async fn connect(address: &HostAddress) -> Result<Arc<dyn HostConnection>, Conne
     match &address.transport {
         Transport::Child(command) => {
             let RunningChild { child, input, output } = command.spawn()?;
-            let connection =
-                shake_hands(address.protocol, output, input, Bearer::new(None)?).await?;
+            let connection = shake_hands(address.protocol, output, input).await?;
             watch(child, &connection);
             Ok(connection)
         }
         Transport::Unix(path) => {
             let socket = reached(path.display(), UnixStream::connect(path)).await?;
             let (input, output) = socket.into_split();
-            shake_hands(address.protocol, input, output, Bearer::new(None)?).await
+            shake_hands(address.protocol, input, output).await
         }
         Transport::Tcp(place) => {
             let connecting = async {
@@ -181,17 +186,29 @@ async fn connect(address: &HostAddress) -> Result<Arc<dyn HostConnection>, Conne
                 Ok(socket)
             };
             let socket = reached(place, connecting).await?;
-            let bearer = Bearer::new(address.token.as_ref())?;
             let Some(tls) = &address.tls else {
-                let (input, output) = socket.into_split();
-                return shake_hands(address.protocol, input, output, bearer).await;
+                return over_network(address, place, socket).await;
             };
             let late = || ConnectError::Handshake("TLS: no answer".to_owned());
             let stream = timeout(HANDSHAKE, tls.connect(socket)).await.map_err(|_| late())??;
-            let (input, output) = tokio::io::split(stream);
-            shake_hands(address.protocol, input, output, bearer).await
+            over_network(address, place, stream).await
         }
     }
+}
+
+/// Shakes hands on a stream to a port, where a token says who this side is.
+async fn over_network(
+    address: &HostAddress,
+    place: &SocketAddr,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> Result<Arc<dyn HostConnection>, ConnectError> {
+    let bearer = Bearer::new(address.token.as_ref())?;
+    Ok(match address.protocol {
+        Protocol::Framed => {
+            Arc::new(FramedConnection::over_websocket(stream, place, bearer, HANDSHAKE).await?)
+        }
+        Protocol::Grpc => Arc::new(GrpcConnection::start(stream, bearer, HANDSHAKE).await?),
+    })
 }
 
 async fn reached<S>(
@@ -206,16 +223,16 @@ async fn reached<S>(
     Err(ConnectError::Connect { place: place.to_string(), why })
 }
 
+/// Shakes hands on a stream between processes of one machine.
 async fn shake_hands(
     protocol: Protocol,
     input: impl AsyncRead + Send + Unpin + 'static,
     output: impl AsyncWrite + Send + Unpin + 'static,
-    bearer: Bearer,
 ) -> Result<Arc<dyn HostConnection>, ConnectError> {
     Ok(match protocol {
-        Protocol::Framed => Arc::new(FramedConnection::start(input, output, HANDSHAKE).await?),
+        Protocol::Framed => Arc::new(FramedConnection::over_bytes(input, output, HANDSHAKE).await?),
         Protocol::Grpc => {
-            let stream = tokio::io::join(input, output);
+            let (stream, bearer) = (tokio::io::join(input, output), Bearer::new(None)?);
             Arc::new(GrpcConnection::start(stream, bearer, HANDSHAKE).await?)
         }
     })

@@ -9,6 +9,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
@@ -90,6 +91,13 @@ impl Bearer {
             value.set_sensitive(true);
         }
         Ok(Self(value))
+    }
+
+    /// The value of the header `authorization`, if there is a token.
+    pub(super) fn header(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_bytes(self.0.as_ref()?.as_encoded_bytes()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 }
 

@@ -144,7 +144,7 @@ impl Cell {
         let guest = Self::first_step(&mut start);
         let Start { entry, id, request, stored_values, session, outbox, commands, first, .. } =
             start;
-        let callbacks = Callbacks::new(id.clone(), session.turns.watch());
+        let callbacks = Callbacks::new(&entry, session.turns.watch());
         let cell = Self {
             entry: Some(entry),
             shutdown: session.shutdown.clone(),

@@ -192,24 +192,22 @@ impl RemoteCell {
         if self.terminator.is_some() {
             // A caller that has gone away needs no answer.
             let _ = reply.send(Err(CodeModeError::AlreadyTerminating(self.handle.id.clone())));
-        } else if self.outcome.is_some() || self.end() {
-            self.terminator = Some(reply);
         } else {
-            let _ = reply.send(Err(CodeModeError::Unsupported(
-                "termination of a cell that is not yet admitted",
-            )));
+            self.terminator = Some(reply);
+            self.end();
         }
     }
 
-    /// Asks the host to end the cell. False if it cannot be asked yet.
-    pub(super) fn end(&mut self) -> bool {
+    /// Asks the host to end the cell, as soon as the host has admitted it.
+    pub(super) fn end(&mut self) {
         if self.termination.is_some() || self.outcome.is_some() {
-            return true;
+            return;
         }
         let (Some(Connected { connection, remote }), Some(host_id)) =
             (self.connected.get(), self.handle.host_id())
         else {
-            return false;
+            self.ends_when_admitted = true;
+            return;
         };
         let mut answer = connection.terminate(remote, host_id.clone());
         // Sends the request; and only then do notifications end, which the host may notice.
@@ -219,7 +217,6 @@ impl RemoteCell {
             Some(outcome) => self.terminated(outcome),
             None => self.termination = Some((answer, Instant::now() + TRANSPORT)),
         }
-        true
     }
 
     pub(super) fn terminated(&mut self, outcome: Result<HostResponse, Failure>) {

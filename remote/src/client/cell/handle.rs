@@ -12,6 +12,8 @@ pub(in super::super) type Reply<T> =
 
 /// What a connection receives for a cell.
 pub(in super::super) enum Event {
+    /// The host has admitted the cell.
+    Admitted,
     /// The program calls a tool.
     Invoke(CodeModeNestedToolCall, CancellationToken, Reply<ToolResult>),
     /// The program notifies its host.
@@ -59,7 +61,9 @@ impl CellHandle {
     /// The cell was admitted under this id of the host's.
     pub(in super::super) fn admitted(&self, host_id: CellId) {
         // A repeated id is ignored; the first one stands.
-        let _ = self.host_id.set(host_id);
+        if self.host_id.set(host_id).is_ok() {
+            self.send(Event::Admitted);
+        }
     }
 
     /// Its id on the host; `None` until it was admitted.

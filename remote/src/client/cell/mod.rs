@@ -60,6 +60,8 @@ struct RemoteCell {
     answer: Option<OnItsWay>,
     /// The answer to a termination, and when it must have come.
     termination: Option<(Answer<HostResponse>, Instant)>,
+    /// The cell is to be ended, and the host has not admitted it yet.
+    ends_when_admitted: bool,
     /// The host has said that it does not know the cell, while another answer is on its way.
     missing: bool,
     /// The host has said that the cell has ended.
@@ -94,7 +96,7 @@ pub(super) struct Start {
 /// Runs a cell to its end.
 pub(super) async fn run(start: Start) {
     let Start { entry, id, request, stored, session, status, commands, first } = start;
-    let callbacks = Callbacks::new(id.clone(), session.turns.watch());
+    let callbacks = Callbacks::new(&entry, session.turns.watch());
     let (handle, events) = CellHandle::new(id, &callbacks);
     let connected = Arc::new(OnceLock::<Connected>::new());
     let executing = {
@@ -120,6 +122,7 @@ pub(super) async fn run(start: Start) {
         terminator: None,
         answer: Some(OnItsWay { answer: Box::pin(executing), wait: None, cancelled: false }),
         termination: None,
+        ends_when_admitted: false,
         missing: false,
         has_ended: false,
         content: Content::default(),
@@ -210,6 +213,8 @@ impl RemoteCell {
 
     fn event(&mut self, event: Event) {
         match event {
+            Event::Admitted if self.ends_when_admitted => self.end(),
+            Event::Admitted => {}
             Event::Invoke(mut call, cancellation, reply) => {
                 call.cell_id = self.handle.id.clone();
                 self.status.call_started();

@@ -4,6 +4,7 @@
 //! stream, fails every request.
 
 mod delegates;
+mod websocket;
 
 use super::cell::CellHandle;
 use super::connection::{
@@ -19,15 +20,16 @@ use crate::protocol::{
     TimedResponse, VERSION,
 };
 use cellblock::{CellId, CellLimits, CodeModeError, WaitRequest};
-use futures_util::StreamExt;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::bytes::Bytes;
-use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::codec::{BytesCodec, FramedRead, FramedWrite};
 use tokio_util::sync::CancellationToken;
 
 /// Frames that wait to be written.
@@ -58,13 +60,23 @@ enum Pending {
 }
 
 impl FramedConnection {
-    /// Shakes hands within `patience`, and starts the two tasks.
-    pub(super) async fn start(
+    /// Speaks over a stream of bytes; see [`FramedConnection::start`].
+    pub(super) async fn over_bytes(
         input: impl AsyncRead + Send + Unpin + 'static,
-        mut output: impl AsyncWrite + Send + Unpin + 'static,
+        output: impl AsyncWrite + Send + Unpin + 'static,
         patience: Duration,
     ) -> Result<Self, ConnectError> {
-        let mut frames = FramedRead::new(input, frame::decoder());
+        let frames = FramedRead::new(input, frame::decoder());
+        Self::start(frames, FramedWrite::new(output, BytesCodec::new()), patience).await
+    }
+
+    /// Shakes hands within `patience`, and starts the two tasks. `frames` are the payloads
+    /// that come, and `output` takes whole frames.
+    async fn start<F: AsRef<[u8]> + Send + 'static>(
+        mut frames: impl Stream<Item = io::Result<F>> + Send + Unpin + 'static,
+        mut output: impl Sink<Bytes, Error = io::Error> + Send + Unpin + 'static,
+        patience: Duration,
+    ) -> Result<Self, ConnectError> {
         let capabilities = timeout(patience, shake_hands(&mut frames, &mut output))
             .await
             .map_err(|_| format!("no answer within {} s", patience.as_secs()))
@@ -115,9 +127,9 @@ impl FramedConnection {
     }
 }
 
-async fn shake_hands<R: AsyncRead + Unpin>(
-    frames: &mut FramedRead<R, LengthDelimitedCodec>,
-    output: &mut (impl AsyncWrite + Unpin),
+async fn shake_hands<F: AsRef<[u8]>>(
+    frames: &mut (impl Stream<Item = io::Result<F>> + Unpin),
+    output: &mut (impl Sink<Bytes, Error = io::Error> + Unpin),
 ) -> Result<Vec<String>, String> {
     let hello = ClientMessage::Hello {
         supported_versions: vec![VERSION],
@@ -125,13 +137,12 @@ async fn shake_hands<R: AsyncRead + Unpin>(
         optional_capabilities: vec![LIMITS_CAPABILITY.to_owned(), SEAM_CAPABILITY.to_owned()],
     };
     let hello = frame::encode(&hello).map_err(|error| error.to_string())?;
-    output.write_all(&hello).await.map_err(|error| error.to_string())?;
-    output.flush().await.map_err(|error| error.to_string())?;
+    output.send(hello).await.map_err(|error| error.to_string())?;
     let frame = match frames.next().await {
         Some(frame) => frame.map_err(|error| error.to_string())?,
         None => return Err("it closed the connection".to_owned()),
     };
-    match frame::decode(&frame).map_err(|error| error.to_string())? {
+    match frame::decode(frame.as_ref()).map_err(|error| error.to_string())? {
         HostMessage::Ready { selected_version: VERSION, capabilities, .. } => Ok(capabilities),
         HostMessage::Rejected { reason } => Err(format!("it rejected it: {reason:?}")),
         other => Err(format!("it answered {other:?}")),
@@ -419,8 +430,8 @@ impl Failure {
 }
 
 /// Reads until the stream ends or breaks.
-async fn read<R: AsyncRead + Unpin>(
-    mut frames: FramedRead<R, LengthDelimitedCodec>,
+async fn read<F: AsRef<[u8]>>(
+    mut frames: impl Stream<Item = io::Result<F>> + Unpin,
     state: Arc<State>,
 ) {
     let violation = |error: &dyn std::fmt::Display| ConnectionError::Protocol(error.to_string());
@@ -433,7 +444,7 @@ async fn read<R: AsyncRead + Unpin>(
         let handled = match frame {
             None => break ConnectionError::Closed,
             Some(Err(error)) => Err(violation(&error)),
-            Some(Ok(payload)) => frame::decode(&payload)
+            Some(Ok(payload)) => frame::decode(payload.as_ref())
                 .map_err(|error| violation(&error))
                 .and_then(|message| state.handle(message)),
         };
@@ -447,19 +458,18 @@ async fn read<R: AsyncRead + Unpin>(
 /// Writes what is queued, until the connection is closed.
 async fn write(
     mut queue: mpsc::Receiver<Bytes>,
-    output: impl AsyncWrite + Unpin,
+    mut output: impl Sink<Bytes, Error = io::Error> + Unpin,
     state: Arc<State>,
 ) {
-    let mut output = BufWriter::new(output);
     let writing = async {
         while let Some(frame) = queue.recv().await {
-            output.write_all(&frame).await?;
+            output.feed(frame).await?;
             while let Ok(frame) = queue.try_recv() {
-                output.write_all(&frame).await?;
+                output.feed(frame).await?;
             }
             output.flush().await?;
         }
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
     tokio::select! {
         biased;
