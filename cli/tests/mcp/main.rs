@@ -23,5 +23,6 @@ fn configure(dir: &Path, config: &Value) {
 /// A server that does one thing wrong.
 fn wrong(mode: &str, arguments: &[&str]) -> Value {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/misbehave.py");
-    json!({ "command": "python3", "args": [&[script, mode], arguments].concat() })
+    let args = [&[script, mode], arguments].concat();
+    json!({ "command": "python3", "args": args })
 }

@@ -108,6 +108,7 @@ fn of_two_tools_of_one_name_the_first_is_called() {
 #[test]
 fn a_changed_list_reaches_the_next_program_and_the_client() {
     let Some((_dir, mut client)) = with("changes", json!({})) else { return };
+    client.request("tools/list", json!({}));
     assert_eq!(client.printed("text(typeof tools.bad.before, typeof tools.bad.after)"), "function");
     let _ = client.printed("await tools.bad.before({})");
     client.notification("notifications/tools/list_changed");

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 fn configure_servers(dir: &Path) -> Option<()> {
     let node = |server: &str, more: &[&str]| -> Option<Value> {
         let entry = installed::server(server)?;
-        Some(json!({ "command": "node", "args": [&[entry.as_str()], more].concat() }))
+        let args = [&[entry.as_str()], more].concat();
+        Some(json!({ "command": "node", "args": args }))
     };
     let files = dir.join("files");
     std::fs::create_dir(&files).expect("a folder");

@@ -53,7 +53,16 @@ pub(crate) struct Server {
     /// number is not another's.
     group: Option<Pid>,
     printed: Arc<Mutex<Printed>>,
-    stderr: Arc<Mutex<VecDeque<u8>>>,
+    stderr: Arc<Mutex<Stderr>>,
+}
+
+/// What a command has printed on standard error.
+#[derive(Default)]
+struct Stderr {
+    /// The last of it.
+    kept: VecDeque<u8>,
+    /// Nothing more comes.
+    closed: bool,
 }
 
 /// The two ends of the conversation with a server.
@@ -86,7 +95,7 @@ impl Server {
             builder.spawn().map_err(|error| format!("{command} cannot be started: {error}"))?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let printed = Arc::new(Mutex::new(Printed::default()));
-        let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let stderr = Arc::new(Mutex::new(Stderr::default()));
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(format!("{command} has no standard streams"));
         };
@@ -98,8 +107,8 @@ impl Server {
     }
 
     /// Waits until the command has ended after its input was closed; one that does not end
-    /// is ended. Returns how it ended.
-    pub(crate) async fn end(mut self) -> Option<std::process::ExitStatus> {
+    /// is ended.
+    pub(crate) async fn end(mut self) {
         let closed = |printed: &Mutex<Printed>| lock(printed).closed;
         let begun = tokio::time::Instant::now();
         while !closed(&self.printed) && begun.elapsed() < GRACE {
@@ -113,7 +122,15 @@ impl Server {
             // What is left of the group goes with it; that it has ended is as well.
             let _ = kill_process_group(group, Signal::KILL);
         }
-        self.child.take()?.wait().await.ok()
+        if let Some(mut child) = self.child.take() {
+            // Nobody asks how it ended.
+            let _ = child.wait().await;
+        }
+    }
+
+    /// Whether everything is there that the command has printed before its end.
+    pub(crate) fn has_said_all(&self) -> bool {
+        lock(&self.stderr).closed
     }
 
     /// What the command has printed that helps to see why it failed.
@@ -128,7 +145,7 @@ impl Server {
                 &format!("; on standard output it printed {garbage:?}, which is not a message");
         }
         drop(printed);
-        let stderr: Vec<u8> = lock(&self.stderr).iter().copied().collect();
+        let stderr: Vec<u8> = lock(&self.stderr).kept.iter().copied().collect();
         let stderr = String::from_utf8_lossy(&stderr);
         let stderr = stderr.trim();
         if !stderr.is_empty() {
@@ -146,13 +163,14 @@ impl Drop for Server {
     }
 }
 
-async fn keep_last(mut source: impl AsyncRead + Unpin, kept: Arc<Mutex<VecDeque<u8>>>) {
+async fn keep_last(mut source: impl AsyncRead + Unpin, stderr: Arc<Mutex<Stderr>>) {
     let mut chunk = [0; 4_096];
     while let Ok(length @ 1..) = source.read(&mut chunk).await {
         tracing::debug!(text = %String::from_utf8_lossy(&chunk[..length]), "a server's stderr");
-        let mut kept = lock(&kept);
+        let kept = &mut lock(&stderr).kept;
         kept.extend(&chunk[..length]);
         let excess = kept.len().saturating_sub(STDERR_BYTES);
         kept.drain(..excess);
     }
+    lock(&stderr).closed = true;
 }

@@ -72,7 +72,8 @@ pub async fn serve_http(
         .with_allowed_origins(access.origins)
         .enforce_origin_validation()
         .with_cancellation_token(CancellationToken::new());
-    let handler = Handler { gateway: gateway.clone(), implicit_session: false };
+    let listed = Arc::default();
+    let handler = Handler { gateway: gateway.clone(), implicit_session: false, listed };
     let service = StreamableHttpService::new(
         move || Ok(handler.clone()),
         Arc::new(NeverSessionManager::default()),

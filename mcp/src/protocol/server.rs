@@ -8,6 +8,7 @@ use crate::session::Principal;
 use crate::tasks::{POLL, TaskState};
 use crate::tools;
 use crate::upstream::{Progress, ProgressSink};
+use cellblock::support::lock;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CreateTaskResult,
     DetailedTask, ElicitRequest, ElicitRequestParams, ElicitationAction, ErrorData, GetTaskParams,
@@ -23,7 +24,7 @@ use rmcp::{ServerHandler, serve_server};
 use serde_json::{Value, json};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
@@ -40,7 +41,8 @@ const MAX_REQUEST_BYTES: usize = 16 << 20;
 /// # Errors
 /// When the client does not keep to the protocol from the start.
 pub async fn serve_stdio(gateway: &Gateway) -> Result<(), String> {
-    let handler = Handler { gateway: gateway.clone(), implicit_session: true };
+    let listed = Arc::default();
+    let handler = Handler { gateway: gateway.clone(), implicit_session: true, listed };
     let transport = AsyncRwTransport::new_server(tokio::io::stdin(), tokio::io::stdout())
         .with_max_line_length(MAX_REQUEST_BYTES);
     let service = match serve_server(handler, transport).await {
@@ -58,6 +60,8 @@ pub(super) struct Handler {
     pub(super) gateway: Gateway,
     /// Calls that name no session share one.
     pub(super) implicit_session: bool,
+    /// What was listed last, where one client is served.
+    pub(super) listed: Arc<Mutex<Option<u64>>>,
 }
 
 impl ServerHandler for Handler {
@@ -80,6 +84,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let catalog = self.gateway.ready_catalog().await;
+        *lock(&self.listed) = Some(digest(&self.gateway));
         let listed = tools::list(&self.gateway, &catalog, follows_tasks(&context));
         let listed: Result<_, _> = listed.into_iter().map(serde_json::from_value).collect();
         let tools = listed.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
@@ -183,11 +188,16 @@ impl ServerHandler for Handler {
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         let gateway = self.gateway.clone();
+        let listed = Arc::clone(&self.listed);
         tokio::spawn(async move {
-            let mut changes = ListChanges::new(gateway);
-            while !context.peer.is_transport_closed() {
-                changes.next().await;
-                if context.peer.notify_tool_list_changed().await.is_err() {
+            let mut changes = gateway.changes();
+            while !context.peer.is_transport_closed() && changes.changed().await.is_ok() {
+                let now = digest(&gateway);
+                // A client that has listed nothing has nothing to list again.
+                let news = lock(&listed)
+                    .as_mut()
+                    .is_some_and(|listed| std::mem::replace(listed, now) != now);
+                if news && context.peer.notify_tool_list_changed().await.is_err() {
                     return;
                 }
             }

@@ -43,6 +43,8 @@ const MAX_NAME_BYTES: usize = 256;
 const MAX_TIMEOUTS: u32 = 3;
 /// How long a cancellation may take to be sent.
 const CANCEL_SEND: Duration = Duration::from_secs(5);
+/// How long the last words of a command that has gone are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// A connection to a server.
 pub(crate) struct Connection {
@@ -129,8 +131,9 @@ impl Connection {
                 match serve(client, transport, mode, start).await {
                     Ok(service) => (service, Some(server)),
                     Err(refused) => {
-                        let why = format!("{}{}", refused.why, server.last_words());
-                        tokio::spawn(server.end());
+                        let server = Mutex::new(Some(server));
+                        let why = format!("{}{}", refused.why, last_words(&server).await);
+                        tokio::spawn(end(server));
                         return Err(Refused { why, ..refused });
                     }
                 }
@@ -170,10 +173,13 @@ impl Connection {
             let (mut tools, mut bytes, mut cursor) = (Vec::new(), 0, None);
             for _ in 0..MAX_PAGES {
                 let page = Some(PaginatedRequestParams::default().with_cursor(cursor));
-                let mut listed =
-                    self.service.peer().list_tools(page).await.map_err(|error| {
-                        format!("it cannot list its tools: {}", self.why(&error))
-                    })?;
+                let mut listed = match self.service.peer().list_tools(page).await {
+                    Ok(listed) => listed,
+                    Err(error) => {
+                        let why = self.why(&error).await;
+                        return Err(format!("it cannot list its tools: {why}"));
+                    }
+                };
                 for tool in listed.tools.drain(..) {
                     bytes += serde_json::to_string(&tool).map_or(0, |text| text.len());
                     if tools.len() >= MAX_TOOLS || bytes > MAX_TOOLS_BYTES {
@@ -215,7 +221,10 @@ impl Connection {
             sent = peer.send_request_with_option(request, PeerRequestOptions::no_options()) => sent,
             () = cancellation.cancelled() => return Err(CallError::Cancelled),
         };
-        let mut handle = sent.map_err(|error| self.lost(&error))?;
+        let mut handle = match sent {
+            Ok(handle) => handle,
+            Err(error) => return Err(CallError::Lost(self.why(&error).await)),
+        };
         let moved = Arc::new(Notify::new());
         let sink: ProgressSink = {
             let moved = Arc::clone(&moved);
@@ -252,23 +261,17 @@ impl Connection {
                 message: error.message.into_owned(),
                 bad_arguments: error.code == rmcp::model::ErrorCode::INVALID_PARAMS,
             }),
-            Err(error) => Err(self.lost(&error)),
+            Err(error) => Err(CallError::Lost(self.why(&error).await)),
         }
     }
 
-    /// Ends the connection, and the server if it is a command. Returns how that ended.
-    pub(crate) async fn close(&self) -> Option<std::process::ExitStatus> {
+    /// Ends the connection, and the server if it is a command.
+    pub(crate) async fn close(&self) {
         self.service.cancellation_token().cancel();
         let server = lock(&self.server).take();
-        match server {
-            Some(server) => server.end().await,
-            None => None,
+        if let Some(server) = server {
+            server.end().await;
         }
-    }
-
-    /// What a command has printed that helps to see why it has gone.
-    pub(crate) fn last_words(&self) -> String {
-        lock(&self.server).as_ref().map_or_else(String::new, Server::last_words)
     }
 
     fn ran_out_of_time(&self) {
@@ -280,19 +283,32 @@ impl Connection {
         }
     }
 
-    fn lost(&self, error: &ServiceError) -> CallError {
-        CallError::Lost(self.why(error))
-    }
-
     /// Why a request was not answered.
-    fn why(&self, error: &ServiceError) -> String {
+    async fn why(&self, error: &ServiceError) -> String {
         match error {
             ServiceError::McpError(error) => error.message.to_string(),
             ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
-                format!("the server has gone{}", self.last_words())
+                format!("the server has gone{}", last_words(&self.server).await)
             }
             error => error.to_string(),
         }
+    }
+}
+
+/// What a command has printed that helps to see why it has gone.
+async fn last_words(server: &Mutex<Option<Server>>) -> String {
+    let has_said_all = || lock(server).as_ref().is_none_or(Server::has_said_all);
+    let begun = Instant::now();
+    while !has_said_all() && begun.elapsed() < LAST_WORDS {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    lock(server).as_ref().map_or_else(String::new, Server::last_words)
+}
+
+async fn end(server: Mutex<Option<Server>>) {
+    let server = lock(&server).take();
+    if let Some(server) = server {
+        server.end().await;
     }
 }
 
