@@ -1,7 +1,7 @@
 //! The gateway: one server in front of many. It knows nothing of how the protocol is
 //! written, which is the business of `protocol`.
 
-use crate::answer::{Answer, Output, Shown, output};
+use crate::answer::{Answer, Output};
 use crate::approval::Question;
 use crate::arguments::{ExecCall, WaitCall};
 use crate::catalog::{Catalog, millis};
@@ -14,12 +14,10 @@ use crate::session::{Principal, Session, Sessions};
 use crate::state::StateFolder;
 use crate::tasks::Tasks;
 use crate::upstream::{ProgressSink, Upstreams};
+use crate::visit::Visit;
 use cellblock::model::Waited;
 use cellblock::support::lock;
-use cellblock::{
-    BoxFuture, CellId, CellState, CodeModeError, ContentItem, ExecuteRequest, RuntimeResponse,
-    WaitOutcome,
-};
+use cellblock::{BoxFuture, CellId, ExecuteRequest};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,12 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the first answer waits for servers that are still starting.
 const STARTING: Duration = Duration::from_secs(10);
-/// How often it is looked whether a program waits for what cannot come.
-const STUCK_POLL: Duration = Duration::from_millis(100);
 /// How long `exec` waits before the program goes on as a task.
 const TASK_GRACE: Duration = Duration::from_secs(10);
-/// How long questions are gathered that calls of the same moment put.
-const GATHER: Duration = Duration::from_millis(30);
 
 /// One server in front of many: programs that clients send call the tools of all of them.
 ///
@@ -47,7 +41,7 @@ pub(crate) struct Inner {
     rules: Vec<Rule>,
     pub(crate) options: Options,
     pub(crate) sessions: Sessions,
-    resumes: Resumes,
+    pub(crate) resumes: Resumes,
     pub(crate) tasks: Tasks,
     /// The catalog, and the count of changes after which it was made.
     catalog: Mutex<Option<(u64, Arc<Catalog>)>>,
@@ -309,7 +303,7 @@ impl Gateway {
         Ok((session, CellId::from(cell)))
     }
 
-    fn is_implicit(&self, session: &Session) -> bool {
+    pub(crate) fn is_implicit(&self, session: &Session) -> bool {
         self.0.implicit.get().is_some_and(|implicit| implicit.id == session.id)
     }
 }
@@ -325,159 +319,6 @@ enum How {
     Terminate,
 }
 
-/// One call that waits for a cell.
-pub(crate) struct Visit<'a> {
-    pub(crate) gateway: &'a Gateway,
-    pub(crate) session: &'a Arc<Session>,
-    pub(crate) id: &'a CellId,
-    pub(crate) cell: &'a Arc<Cell>,
-    pub(crate) caller: &'a Caller,
-    pub(crate) started: Instant,
-    /// When to answer if the cell still runs.
-    pub(crate) deadline: Instant,
-    pub(crate) max_tokens: usize,
-}
-
-impl Visit<'_> {
-    /// Answers, once everybody has been asked who has to be.
-    async fn answer(&self, mut waited: Waited) -> Answer {
-        while is_running(&waited) && self.cell.approvals.has_unasked() {
-            match &self.caller.asking {
-                Asking::Nobody => break,
-                Asking::During(ask) => {
-                    self.cell.carry(RuntimeResponse::from(waited.outcome).into_content());
-                    tokio::time::sleep(GATHER).await;
-                    let questions = self.cell.approvals.ask();
-                    let asked = Instant::now();
-                    let answers = ask(questions.clone()).await;
-                    for question in &questions {
-                        let approved = answers.get(&question.name).copied().unwrap_or(false);
-                        self.cell.approvals.answer(&question.name, approved);
-                    }
-                    // The time that the person took is not that of the program.
-                    let deadline = self.deadline + asked.elapsed();
-                    waited = match self.go_on(deadline).await {
-                        Ok(waited) => waited,
-                        Err(error) => return Answer::Done(Output::error(error.to_string())),
-                    };
-                }
-                Asking::ByAnswer => {
-                    self.cell.carry(RuntimeResponse::from(waited.outcome).into_content());
-                    tokio::time::sleep(GATHER).await;
-                    let questions = self.cell.approvals.ask();
-                    let names = questions.iter().map(|question| question.name.clone()).collect();
-                    let state = self.gateway.0.resumes.put(
-                        &self.session.id,
-                        self.id,
-                        names,
-                        self.max_tokens,
-                        &self.caller.principal,
-                    );
-                    return match state {
-                        Ok(state) => Answer::InputRequired { questions, state },
-                        Err(error) => Answer::Done(Output::error(error.to_string())),
-                    };
-                }
-            }
-        }
-        if self.caller.tasks && is_running(&waited) {
-            // The output is delivered in full at the end.
-            self.cell.carry(RuntimeResponse::from(waited.outcome).into_content());
-            let name = format!("{}.{}", self.session.id, self.id);
-            return self.gateway.0.tasks.begin(name, self);
-        }
-        Answer::Done(self.output(waited))
-    }
-
-    /// Waits on after questions were answered. The waiter answers at once while it still
-    /// sees a question that it has not named, which is no news by then.
-    async fn go_on(&self, deadline: Instant) -> Result<Waited, CodeModeError> {
-        let left = || Some(millis(deadline.duration_since(Instant::now())));
-        let wait = || self.unless_stuck(self.session.waiter.wait(self.id.clone(), left()));
-        let waited = wait().await?;
-        let is_news = match &waited.outcome {
-            WaitOutcome::LiveCell(RuntimeResponse::Yielded { content_items, .. }) => {
-                !content_items.is_empty()
-            }
-            _ => true,
-        };
-        if is_news || self.cell.approvals.has_unasked() || Instant::now() >= deadline {
-            return Ok(waited);
-        }
-        wait().await
-    }
-
-    /// What the client gets of a response.
-    pub(crate) fn output(&self, mut waited: Waited) -> Output {
-        let running = is_running(&waited);
-        if let WaitOutcome::LiveCell(response) = &mut waited.outcome {
-            let notified = self.cell.notifications().into_iter();
-            let notified = notified
-                .map(|text| ContentItem::InputText { text: format!("[notification] {text}") });
-            let mut earlier = self.cell.carried();
-            earlier.extend(notified);
-            response.prepend(earlier);
-        }
-        let implicit = self.gateway.is_implicit(self.session);
-        let cell =
-            if implicit { self.id.to_string() } else { format!("{}.{}", self.session.id, self.id) };
-        let notes: &[String] = if failed(&waited) { &self.cell.catalog.notes } else { &[] };
-        let shown = Shown {
-            session: &self.session.id,
-            cell: &cell,
-            name_session: !implicit,
-            wall_time: self.started.elapsed(),
-            max_tokens: self.max_tokens,
-            prelude: self.cell.catalog.prelude.len(),
-            notes,
-        };
-        let output = output(waited, &shown);
-        if !running {
-            self.session.ended(self.id, self.gateway.0.sessions.state());
-        }
-        output
-    }
-
-    /// Ends a program that waits for what cannot come.
-    pub(crate) async fn unless_stuck(
-        &self,
-        work: impl Future<Output = Result<Waited, CodeModeError>>,
-    ) -> Result<Waited, CodeModeError> {
-        let stuck = async {
-            loop {
-                tokio::time::sleep(STUCK_POLL).await;
-                let mut cells = self.session.service.cells().into_iter();
-                let stuck = |info: &cellblock::CellInfo| {
-                    info.cell_id == *self.id && info.state == CellState::Stuck
-                };
-                if let Some(info) = cells.find(stuck) {
-                    return info.stuck_at;
-                }
-            }
-        };
-        tokio::select! {
-            waited = work => waited,
-            place = stuck => {
-                let outcome = self.session.waiter.terminate(self.id.clone()).await?;
-                let response = unsettled(outcome.into(), place);
-                Ok(Waited { outcome: WaitOutcome::LiveCell(response), activity: None })
-            }
-        }
-    }
-}
-
-/// The end of a program that waited for what cannot come.
-fn unsettled(response: RuntimeResponse, place: Option<String>) -> RuntimeResponse {
-    let RuntimeResponse::Terminated { cell_id, content_items, report } = response else {
-        return response;
-    };
-    let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
-    let error_text = Some(format!(
-        "Unsettled top-level await: no nested call and no timer is left that could settle it{place}"
-    ));
-    RuntimeResponse::Result { cell_id, content_items, error_text, report }
-}
-
 fn audience(caller: &Caller) -> Audience {
     Audience {
         progress: caller.progress.clone(),
@@ -485,60 +326,6 @@ fn audience(caller: &Caller) -> Audience {
     }
 }
 
-fn is_running(waited: &Waited) -> bool {
-    matches!(waited.outcome, WaitOutcome::LiveCell(RuntimeResponse::Yielded { .. }))
-}
-
-fn failed(waited: &Waited) -> bool {
-    matches!(
-        waited.outcome,
-        WaitOutcome::LiveCell(RuntimeResponse::Result { error_text: Some(_), .. })
-    )
-}
-
 fn cancelled() -> Answer {
     Answer::Done(Output::error("the call was cancelled"))
-}
-
-/// What is known of each server, for people.
-#[derive(Clone, Debug)]
-pub struct Checked {
-    /// The server, by its name in the configuration.
-    pub server: String,
-    /// The revision of the protocol that it speaks, when it has started.
-    pub revision: Option<String>,
-    /// Its tools, each with what is done about calls of it and whether it is marked.
-    pub tools: Vec<String>,
-    /// What is wrong with it.
-    pub problem: Option<String>,
-}
-
-impl Gateway {
-    /// Starts every server and says what is known of it, and of tools that are left out.
-    pub async fn check(&self) -> (Vec<Checked>, Vec<String>) {
-        let longest = self.0.upstreams.servers.iter().map(|each| each.config.start_timeout).max();
-        // A start has two parts, each with this time: the connection, and the list of tools.
-        self.0.upstreams.ready(longest.unwrap_or_default() * 3).await;
-        let catalog = self.catalog();
-        let mut checked = Vec::new();
-        for server in &self.0.upstreams.servers {
-            let known = server.known();
-            let revision = match server.connection().await {
-                Ok(connection) => connection.revision(),
-                Err(_) => None,
-            };
-            let tools = catalog.tools().iter().filter_map(|tool| {
-                let target = catalog.target(&tool.definition.tool_name)?;
-                let own = Arc::ptr_eq(&target.server, server);
-                own.then(|| format!("{}  {}", tool.global_name, target.described()))
-            });
-            checked.push(Checked {
-                server: server.config.name.clone(),
-                revision,
-                tools: tools.collect(),
-                problem: known.problem.map(|problem| problem.to_string()),
-            });
-        }
-        (checked, catalog.skipped().collect())
-    }
 }

@@ -15,6 +15,7 @@ mod answer;
 mod approval;
 mod arguments;
 mod catalog;
+mod check;
 pub mod config;
 mod gateway;
 mod host;
@@ -28,8 +29,10 @@ mod state;
 mod tasks;
 mod tools;
 mod upstream;
+mod visit;
 
-pub use gateway::{Checked, Gateway};
+pub use check::Checked;
+pub use gateway::Gateway;
 pub use options::{Disclosure, MakeBackend, Options, waits};
 pub use protocol::{Authenticate, HTTP_PATH, HttpAccess, serve_http, serve_stdio};
 

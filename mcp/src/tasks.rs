@@ -3,9 +3,10 @@
 
 use crate::answer::{Answer, Output};
 use crate::approval::Question;
-use crate::gateway::{Answers, Caller, Gateway, Visit};
+use crate::gateway::{Answers, Caller, Gateway};
 use crate::host::Cell;
 use crate::session::{Principal, Session};
+use crate::visit::Visit;
 use cellblock::support::lock;
 use cellblock::{CellId, CellState, CodeModeError, RuntimeResponse, WaitOutcome, WaitRequest};
 use std::collections::HashMap;
