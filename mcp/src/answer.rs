@@ -52,7 +52,7 @@ impl Output {
     }
 
     /// A text and an object.
-    pub(crate) fn new(text: String, structured: Value) -> Self {
+    pub(crate) fn new(text: &str, structured: Value) -> Self {
         Self {
             content: json!([{ "type": "text", "text": text }]),
             structured: Some(structured),

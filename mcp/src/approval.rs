@@ -49,7 +49,7 @@ impl Approvals {
         let (answer, answered) = oneshot::channel();
         let question = question.to_owned();
         pending.waiting.insert(name.clone(), Waiting { question, answer, asked: false });
-        Some(Answered { approvals: self, name, answered })
+        Some(Answered { of: self, name, reply: answered })
     }
 
     /// Whether there is a question that nobody has been asked.
@@ -76,21 +76,21 @@ impl Approvals {
 
 /// A question that waits for its answer. Dropping it takes it back.
 pub(crate) struct Answered<'a> {
-    approvals: &'a Approvals,
+    of: &'a Approvals,
     name: String,
-    answered: oneshot::Receiver<bool>,
+    reply: oneshot::Receiver<bool>,
 }
 
 impl Answered<'_> {
     /// The answer; `None` when it does not come in time.
     pub(crate) async fn answer(mut self) -> Option<bool> {
-        tokio::time::timeout(PATIENCE, &mut self.answered).await.ok()?.ok()
+        tokio::time::timeout(PATIENCE, &mut self.reply).await.ok()?.ok()
     }
 }
 
 impl Drop for Answered<'_> {
     fn drop(&mut self) {
-        lock(&self.approvals.0).waiting.remove(&self.name);
+        lock(&self.of.0).waiting.remove(&self.name);
     }
 }
 

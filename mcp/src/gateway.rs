@@ -141,6 +141,7 @@ impl Gateway {
             Err(error) => return Answer::Done(Output::error(error.to_string())),
         };
         let cell = session.begin(&id, &catalog, audience(caller));
+        let _followed = cell.until_answered();
         let first = self.0.options.waits.first;
         let first = if caller.tasks { first.min(TASK_GRACE) } else { first };
         let first = call.yield_time_ms.unwrap_or(millis(first));
@@ -234,6 +235,7 @@ impl Gateway {
             .cell(id)
             .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), false, Audience::default())));
         cell.set_audience(audience(caller));
+        let _followed = cell.until_answered();
         let waits = &self.0.options.waits;
         let wait = match how {
             How::Wait(asked) => waits.wait_time(asked),

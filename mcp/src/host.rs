@@ -81,6 +81,11 @@ impl Cell {
         *lock(&self.audience) = audience;
     }
 
+    /// Sends progress to nobody once what is returned is dropped.
+    pub(crate) fn until_answered(&self) -> Followed<'_> {
+        Followed(self)
+    }
+
     /// Keeps output for the next answer.
     pub(crate) fn carry(&self, items: Vec<ContentItem>) {
         lock(&self.carried).extend(items);
@@ -104,6 +109,15 @@ impl Cell {
         if let Some(sink) = self.audience().progress {
             sink(progress);
         }
+    }
+}
+
+/// Somebody follows a cell's progress, until this is dropped.
+pub(crate) struct Followed<'a>(&'a Cell);
+
+impl Drop for Followed<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.audience).progress = None;
     }
 }
 
@@ -189,8 +203,8 @@ impl SessionHost {
             let tool = target.shown();
             Arc::new(move |mut progress: Progress| {
                 let said = progress.message.take().unwrap_or_else(|| match progress.total {
-                    Some(total) => format!("{} of {total}", progress.progress),
-                    None => progress.progress.to_string(),
+                    Some(total) => format!("{} of {total}", progress.done),
+                    None => progress.done.to_string(),
                 });
                 progress.message = Some(format!("{tool}: {said}"));
                 cell.report(progress);
@@ -241,7 +255,7 @@ impl CodeModeTurnHost for SessionHost {
         _cancellation: CancellationToken,
     ) -> Result<(), String> {
         if let Some(cell) = self.cell(&cell_id) {
-            cell.report(Progress { progress: 0.0, total: None, message: Some(text.clone()) });
+            cell.report(Progress { done: 0.0, total: None, message: Some(text.clone()) });
             // Not every model reads progress, so the next answer has it as well.
             lock(&cell.notifications).push(text);
         }

@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn only_tools_that_say_so_are_destructive() {
         let claims = |destructive, read_only| Annotations {
-            destructive,
             read_only,
+            destructive,
             ..Annotations::default()
         };
         for (destructive, read_only, action) in [

@@ -200,13 +200,12 @@ impl Sessions {
     ) -> Result<Arc<Session>, SessionError> {
         let unknown = || SessionError::Unknown(id.to_owned());
         let found = lock(&self.sessions).get(id).cloned();
-        let session = match found {
-            Some(session) => session,
-            None => {
-                let kept = self.state.as_ref().and_then(|state| state.read(id));
-                let kept = kept.filter(|kept| kept.owner == *principal).ok_or_else(unknown)?;
-                self.insert(id.to_owned(), kept, options)?
-            }
+        let session = if let Some(session) = found {
+            session
+        } else {
+            let kept = self.state.as_ref().and_then(|state| state.read(id));
+            let kept = kept.filter(|kept| kept.owner == *principal).ok_or_else(unknown)?;
+            self.insert(id.to_owned(), kept, options)?
         };
         if session.owner != *principal {
             return Err(unknown());

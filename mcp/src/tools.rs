@@ -129,7 +129,7 @@ fn search(catalog: &Catalog, call: &SearchCall) -> Output {
     if found.is_empty() {
         let text =
             format!("No tool fits. There are {}; search with other words.", catalog.tools().len());
-        return Output::new(text, json!({ "tools": [] }));
+        return Output::new(&text, json!({ "tools": [] }));
     }
     let (mut lines, mut tools) = (Vec::new(), Vec::new());
     for (tool, declared) in found {
@@ -149,7 +149,7 @@ fn search(catalog: &Catalog, call: &SearchCall) -> Output {
         lines.push(line);
         tools.push(member);
     }
-    Output::new(lines.join("\n"), json!({ "tools": tools }))
+    Output::new(&lines.join("\n"), json!({ "tools": tools }))
 }
 
 fn describe(catalog: &Catalog, call: &DescribeCall) -> Output {
@@ -172,6 +172,6 @@ fn describe(catalog: &Catalog, call: &DescribeCall) -> Output {
         }
     }
     let is_error = tools.is_empty();
-    let output = Output::new(texts.join("\n\n"), json!({ "tools": tools, "unknown": unknown }));
+    let output = Output::new(&texts.join("\n\n"), json!({ "tools": tools, "unknown": unknown }));
     Output { is_error, ..output }
 }

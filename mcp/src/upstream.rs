@@ -33,7 +33,7 @@ pub(crate) struct ListedTool {
 /// How far a call has come.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Progress {
-    pub(crate) progress: f64,
+    pub(crate) done: f64,
     pub(crate) total: Option<f64>,
     pub(crate) message: Option<String>,
 }
@@ -282,7 +282,7 @@ impl Upstreams {
     /// Starts all servers that are not there, at the same time, and returns when each has
     /// started or failed, or when the time is over.
     pub(crate) async fn ready(&self, patience: Duration) {
-        let starts = self.servers.iter().map(|server| server.start());
+        let starts = self.servers.iter().map(Upstream::start);
         let _ = tokio::time::timeout(patience, join_all(starts)).await;
     }
 

@@ -280,8 +280,7 @@ impl Reader<'_> {
         };
         let http = ["http", "streamable-http", "streamableHttp"];
         match (listed.kind.as_deref(), url) {
-            (None | Some("stdio"), None) => {}
-            (None, Some(_)) => {}
+            (None, _) | (Some("stdio"), None) => {}
             (Some(kind), Some(_)) if http.contains(&kind) => {}
             (Some("sse"), _) => {
                 let what = "the transport `sse` is not supported, as the protocol has given it \
@@ -379,7 +378,7 @@ impl Reader<'_> {
 
     fn error(&self, at: usize, key: &str, what: impl Into<String>) -> ConfigError {
         let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = before.split(|byte| *byte == b'\n').count();
         let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let column = String::from_utf8_lossy(&before[start..]).chars().count() + 1;
         ConfigError {

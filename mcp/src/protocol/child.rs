@@ -136,22 +136,23 @@ impl Server {
     /// What the command has printed that helps to see why it failed.
     pub(crate) fn last_words(&self) -> String {
         let printed = lock(&self.printed);
-        let mut words = String::new();
+        let mut words = Vec::new();
         if printed.too_long {
-            words += &format!("; it sent a message of more than {MAX_MESSAGE_BYTES} bytes");
+            words.push(format!("; it sent a message of more than {MAX_MESSAGE_BYTES} bytes"));
         }
         if let Some(garbage) = &printed.garbage {
-            words +=
-                &format!("; on standard output it printed {garbage:?}, which is not a message");
+            words.push(format!(
+                "; on standard output it printed {garbage:?}, which is not a message"
+            ));
         }
         drop(printed);
         let stderr: Vec<u8> = lock(&self.stderr).kept.iter().copied().collect();
         let stderr = String::from_utf8_lossy(&stderr);
         let stderr = stderr.trim();
         if !stderr.is_empty() {
-            words += &format!("; its last words on standard error: {stderr}");
+            words.push(format!("; its last words on standard error: {stderr}"));
         }
-        words
+        words.concat()
     }
 }
 

@@ -358,13 +358,12 @@ fn report(peer: Peer<RoleServer>, token: ProgressToken) -> ProgressSink {
     tokio::spawn(async move {
         let mut count = 0.0;
         loop {
-            match tokio::time::timeout(HEARTBEAT, newest.changed()).await {
-                Ok(Err(_)) => return,
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = tokio::time::timeout(HEARTBEAT, newest.changed()).await {
+                return;
             }
             count += 1.0;
             let mut params = ProgressNotificationParam::new(token.clone(), count);
-            params.message = newest.borrow_and_update().clone();
+            params.message.clone_from(&newest.borrow_and_update());
             if peer.notify_progress(params).await.is_err() {
                 return;
             }
@@ -399,7 +398,7 @@ impl ListChanges {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

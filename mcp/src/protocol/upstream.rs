@@ -86,11 +86,7 @@ impl ClientHandler for Client {
     ) {
         let sink = lock(&self.calls).get(&params.progress_token).cloned();
         if let Some(sink) = sink {
-            sink(Progress {
-                progress: params.progress,
-                total: params.total,
-                message: params.message,
-            });
+            sink(Progress { done: params.progress, total: params.total, message: params.message });
         }
     }
 
@@ -449,7 +445,7 @@ fn cancel(peer: &Peer<RoleClient>, id: RequestId, reason: &str) {
 
 fn listed_tool(tool: Tool) -> ListedTool {
     let annotations = tool.annotations.unwrap_or_default();
-    let description = tool.description.map(|text| text.into_owned());
+    let description = tool.description.map(std::borrow::Cow::into_owned);
     ListedTool {
         name: tool.name.into_owned(),
         description: description.or(tool.title).unwrap_or_default(),
