@@ -293,21 +293,21 @@ fn add(add: &Add) -> Result<Exit> {
 fn list(arguments: &ConfigArguments) -> Result<Exit> {
     let path = arguments.path()?;
     let config = Config::read(&path)?;
-    let mut text = format!("{}\n", path.display());
+    let mut lines = vec![path.display().to_string()];
     for server in &config.servers {
         let how = match &server.transport {
             Transport::Stdio { command, args, .. } => {
-                [&[command.clone()], args.as_slice()].concat().join(" ")
+                [std::slice::from_ref(command), args.as_slice()].concat().join(" ")
             }
             Transport::Http { url, .. } => url.clone(),
             Transport::Unusable(why) => why.clone(),
         };
-        text += &format!("  {}  {how}\n", server.name);
+        lines.push(format!("  {}  {how}", server.name));
     }
     for (name, why) in &config.left_out {
-        text += &format!("  {name}  left out: {why}\n");
+        lines.push(format!("  {name}  left out: {why}"));
     }
-    print(&text)?;
+    print(&(lines.join("\n") + "\n"))?;
     Ok(Exit::Completed)
 }
 
@@ -321,27 +321,27 @@ fn check(arguments: &ConfigArguments) -> Result<Exit> {
         gateway.close().await;
         std::io::Result::Ok(checked)
     })?;
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let mut failed = false;
     for server in checked {
         let revision = server.revision.map_or_else(String::new, |of| format!(", protocol {of}"));
-        text += &format!("{}: {} tools{revision}\n", server.server, server.tools.len());
+        lines.push(format!("{}: {} tools{revision}", server.server, server.tools.len()));
         for tool in server.tools {
-            text += &format!("  {tool}\n");
+            lines.push(format!("  {tool}"));
         }
         if let Some(problem) = server.problem {
             failed = true;
-            text += &format!("  {problem}\n");
+            lines.push(format!("  {problem}"));
         }
     }
     for (name, why) in &config.left_out {
-        text += &format!("{name}: left out, {why}\n");
+        lines.push(format!("{name}: left out, {why}"));
     }
     for skipped in skipped {
         failed = true;
-        text += &format!("{skipped}\n");
+        lines.push(skipped);
     }
-    print(&text)?;
+    print(&(lines.join("\n") + "\n"))?;
     Ok(if failed { Exit::Failed } else { Exit::Completed })
 }
 
