@@ -12,6 +12,7 @@ mod stored;
 mod tools_file;
 
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
+pub use signals::Signals;
 
 use crate::Exit;
 use crate::limits::LimitArguments;
@@ -27,7 +28,6 @@ use host::Host;
 use media::Folder;
 use printer::{Printed, Printer, Style};
 use report::Report;
-use signals::Signals;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -36,7 +36,7 @@ pub use declaration_file::declaration_file;
 pub use description::InputForm;
 pub use exec_arguments::{ExecArguments, ExecArgumentsError};
 pub use exec_spec::{
-    Declarations, EXEC_GRAMMAR, EXEC_TOOL_NAME, ExecOptions, ExecToolSpec, ImageDetails,
+    Declarations, Dialect, EXEC_GRAMMAR, EXEC_TOOL_NAME, ExecOptions, ExecToolSpec, ImageDetails,
     ProgramValues,
 };
 pub use mcp::{mcp_namespace, mcp_tool};
