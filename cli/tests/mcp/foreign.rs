@@ -60,7 +60,8 @@ fn the_test_suite_of_the_protocol_finds_what_is_known() {
     let Some((node, suite)) = installed::conformance() else { return };
     let baseline = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/conformance.yml");
     // The suite sends an origin of this machine, as pages that are served here do.
-    let served = Served::start(&["--allow-origin", "http://localhost:*"]);
+    let origins = ["--allow-origin", "http://localhost:*", "--allow-origin", "http://127.0.0.1:*"];
+    let served = Served::start(&origins);
     let dir = tempfile::tempdir().expect("a folder");
     for revision in ["2025-11-25", "2026-07-28"] {
         let output = Command::new(&node)

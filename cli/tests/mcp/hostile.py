@@ -44,7 +44,7 @@ def tools():
         "collide": [tool("a-b", description="The first."), tool("a_b", annotations=destroys), tool("a.b", annotations=destroys)],
         "confusable": [tool("delete"), tool("del\u0435te"), tool("\uff44elete")],
         "deep": [tool("deep", nested(50))],
-        "deeper": [tool("deeper", nested(5000))] if MODE == "deeper" else [],
+        "deeper": [tool("deeper", nested(300))] if MODE == "deeper" else [],
         "wide": [tool("wide", {"type": "object", "properties": {f"p{n}": {"type": "string", "description": "d" * 100} for n in range(10_000)}})],
         "cycle": [
             tool("itself", {"type": "object", "properties": {"a": {"$ref": "#"}}}),

@@ -53,7 +53,7 @@ fn a_script_runs_by_its_name_and_calls_tools() {
         said.contains("true script third failed: Error: s.call reported an error: fails"),
         "{said}"
     );
-    assert!(said.contains("exec_main.mjs:1:20"), "places are those of the script: {said}");
+    assert!(said.contains("exec_main.mjs:1:15"), "places are those of the script: {said}");
 
     for (arguments, said) in [
         (json!({ "script": "fourth" }), "there are: second, the-first, third"),

@@ -68,6 +68,8 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
             if self.length <= self.limit {
                 self.line.extend(part);
             } else {
+                let room = END_BYTES.saturating_sub(self.line.len());
+                self.line.extend(&part[..part.len().min(room)]);
                 self.line.truncate(END_BYTES);
                 self.tail.extend(&part[part.len().saturating_sub(END_BYTES)..]);
                 let excess = self.tail.len().saturating_sub(END_BYTES);
