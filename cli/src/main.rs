@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod limits;
+mod mcp;
 mod metrics;
 mod run;
 mod serve;
@@ -40,6 +41,8 @@ enum Command {
     Host(serve::Arguments),
     /// Print what a model sees of a set of tools.
     Tools(tools::Arguments),
+    /// Serve MCP clients: their programs call the tools of all MCP servers of a configuration.
+    Mcp(mcp::Arguments),
     /// End the commands of a `cellblock run` once it has gone: the run starts this itself.
     #[command(name = run::GUARD, hide = true)]
     Guard(run::GuardArguments),
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::main(&arguments).into(),
         Command::Host(arguments) => serve::main(arguments).into(),
         Command::Tools(arguments) => tools::main(&arguments).into(),
+        Command::Mcp(arguments) => mcp::main(arguments).into(),
         Command::Guard(arguments) => run::guard(&arguments).into(),
     }
 }

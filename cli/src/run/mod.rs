@@ -12,6 +12,7 @@ mod stored;
 mod tools_file;
 
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
+pub use signals::Signals;
 
 use crate::Exit;
 use crate::check::CompilerArguments;
@@ -29,7 +30,6 @@ use host::Host;
 use media::Folder;
 use printer::{Printed, Printer, Style};
 use report::Report;
-use signals::Signals;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -38,7 +38,7 @@ pub(crate) use declaration_file::{ARGUMENTS_TYPE, compiler_declarations};
 pub use description::InputForm;
 pub use exec_arguments::{ExecArguments, ExecArgumentsError};
 pub use exec_spec::{
-    Declarations, EXEC_GRAMMAR, EXEC_TOOL_NAME, ExecOptions, ExecToolSpec, ImageDetails,
+    Declarations, Dialect, EXEC_GRAMMAR, EXEC_TOOL_NAME, ExecOptions, ExecToolSpec, ImageDetails,
     ProgramValues,
 };
 pub use mcp::{mcp_namespace, mcp_tool};
