@@ -171,8 +171,11 @@ impl Service {
             }
             Granularity::Word if !segment.word_like => "none",
             Granularity::Word if text.contains(is_ideograph) => "ideo",
-            Granularity::Word if text.contains(char::is_alphabetic) => "letter",
-            Granularity::Word => "number",
+            // A word is what it ends with: `a1` is a number.
+            Granularity::Word => match text.chars().rev().find(|last| last.is_alphanumeric()) {
+                Some(last) if last.is_alphabetic() => "letter",
+                _ => "number",
+            },
         }
     }
 }
