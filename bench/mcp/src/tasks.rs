@@ -72,7 +72,7 @@ impl Task {
         let call = json!({ "name": "exec", "arguments": arguments }).to_string();
         way.turn(&[workload.shown(&call), workload.shown(&shown)], time);
         let output = result["structuredContent"]["output"].as_str();
-        way.answer = output.context("a program that prints its answer")?.to_owned();
+        output.context("a program that prints its answer")?.clone_into(&mut way.answer);
         Ok(way)
     }
 }

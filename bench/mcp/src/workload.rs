@@ -43,7 +43,10 @@ impl Workload {
             );
         }
         std::fs::write(notes.join("server.log"), log)?;
-        let people: String = (0..20).map(|n| format!("person{n},team{}\n", n % 4)).collect();
+        let mut people = String::new();
+        for n in 0..20 {
+            let _ = writeln!(people, "person{n},team{}", n % 4);
+        }
         std::fs::write(notes.join("people.csv"), people)?;
         Ok(Self { dir, servers: servers.to_owned() })
     }
