@@ -52,11 +52,9 @@ class Limits(TypedDict, total=False):
     """Bytes of the program (4 MiB)."""
     typescript_bytes: int
     """Bytes of a program that is read as TypeScript (256 KiB)."""
-    cancel_grace: float | timedelta
-    """Seconds that an ending program waits for its cancelled calls to return (5)."""
 
 
-_TIMES = {"running_time", "total_time", "cancel_grace"}
+_TIMES = {"running_time", "total_time"}
 
 
 def on_the_wire(limits: Limits) -> dict[str, Any]:
