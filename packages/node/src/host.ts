@@ -2,6 +2,7 @@
 
 import { createRequire } from "node:module";
 import { isIP } from "node:net";
+import { isMainThread } from "node:worker_threads";
 import { Connection } from "./connection.js";
 import { HostUnavailableError } from "./errors.js";
 import { ChildTransport, SocketTransport, type Transport } from "./transport.js";
@@ -77,6 +78,7 @@ export class Host {
   #generation = 0;
   #connection: Promise<Connection> | undefined;
   #current: Connection | undefined;
+  #endsWithThread = false;
 
   /** @internal Whether sessions always say what their limits are: the host itself has none. */
   readonly asksForLimits: boolean;
@@ -99,6 +101,7 @@ export class Host {
    */
   async connection(): Promise<Connection> {
     if (!this.#connection || this.#current?.lost) {
+      this.#endWithThread();
       this.#generation += 1;
       this.#current = undefined;
       const opening = Connection.open(this.#generation, this.#place, this.#open);
@@ -113,6 +116,16 @@ export class Host {
       );
     }
     return this.#connection;
+  }
+
+  /**
+   * A worker thread ends its process before it ends itself, for nobody else does away with what
+   * is left of one. The main thread leaves that to the system.
+   */
+  #endWithThread(): void {
+    if (isMainThread || this.#endsWithThread) return;
+    this.#endsWithThread = true;
+    process.on("beforeExit", () => void this.close());
   }
 
   /**

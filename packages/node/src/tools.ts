@@ -49,18 +49,18 @@ export interface CallOptions {
 }
 
 /** A tool that programs may call, as `tools.NAME(input)`. */
-export interface Tool<Input = never> {
+export interface Tool {
   /** What models read about it, and programs find in `ALL_TOOLS`. */
   readonly description?: string;
   /**
    * The input. A schema of zod or another library of Standard Schema also validates it before
    * the tool is called; a JSON Schema is for descriptions only.
    */
-  readonly inputSchema?: StandardSchema<unknown, Input> | JsonSchema;
+  readonly inputSchema?: StandardSchema | JsonSchema;
   /** The result, for descriptions. */
   readonly outputSchema?: StandardSchema | JsonSchema;
   /** Returns the result, or a promise of it. The message of an error is what the program catches. */
-  readonly execute: (input: Input, options: CallOptions) => unknown;
+  readonly execute: (input: never, options: CallOptions) => unknown;
 }
 
 /** What a session takes as a tool: one with a description, or a function alone. */
@@ -71,18 +71,24 @@ export type Tools = Readonly<Record<string, ToolLike>>;
 
 /** A tool whose input has the type that its schema says. */
 export function tool<Input>(
-  definition: Omit<Tool<Input>, "inputSchema"> & {
+  definition: Omit<Tool, "inputSchema" | "execute"> & {
     readonly inputSchema: StandardSchema<unknown, Input>;
+    readonly execute: (input: Input, options: CallOptions) => unknown;
   },
-): Tool<Input> {
+): Tool {
   return definition;
 }
+
+/** A tool as it is called: what it takes is not known here. */
+type AnyTool = Omit<Tool, "execute"> & {
+  readonly execute: (input: unknown, options: CallOptions) => unknown;
+};
 
 /** The tools of a program. */
 export class Toolbox {
   /** The tools as hosts know them. */
   readonly definitions: readonly unknown[];
-  readonly #tools = new Map<string, Tool<unknown>>();
+  readonly #tools = new Map<string, AnyTool>();
 
   /** @throws {ToolDefinitionError} */
   constructor(tools: Tools) {
@@ -129,15 +135,15 @@ function identifierOf(name: string): string {
   return name.replace(/^[0-9]|[^A-Za-z0-9_$]/gu, "_") || "_";
 }
 
-function checked(name: string, given: ToolLike): Tool<unknown> {
-  if (typeof given === "function") return { execute: given as Tool<unknown>["execute"] };
+function checked(name: string, given: ToolLike): AnyTool {
+  if (typeof given === "function") return { execute: given as AnyTool["execute"] };
   if (typeof given === "object" && given !== null && typeof given.execute === "function") {
-    return given as unknown as Tool<unknown>;
+    return given as AnyTool;
   }
   throw new ToolDefinitionError(`${name}: a tool is a function, or has one as \`execute\``);
 }
 
-function definition(name: string, tool: Tool<unknown>): unknown {
+function definition(name: string, tool: AnyTool): unknown {
   const schemas = {
     input_schema: jsonSchema(name, tool.inputSchema, "input"),
     output_schema: jsonSchema(name, tool.outputSchema, "output"),
@@ -180,7 +186,7 @@ function jsonSchema(
 
 async function validated(
   name: string,
-  schema: Tool<unknown>["inputSchema"],
+  schema: Tool["inputSchema"],
   input: unknown,
 ): Promise<unknown> {
   if (schema === undefined || !isStandard(schema)) return input;

@@ -21,7 +21,7 @@ from cellblock import (
 
 from .conftest import PATIENCE
 
-HOSTILE = str(Path(__file__).with_name("hostile.py"))
+HOSTILE = str(Path(__file__).parents[2] / "tests" / "hostile_host.py")
 
 
 async def run(way: str, tools: Any = None) -> Result:

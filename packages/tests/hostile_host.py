@@ -1,4 +1,7 @@
-"""A host that breaks the protocol, as a program: `hostile.py WAY`."""
+"""A host that breaks the protocol, as a program: `hostile_host.py WAY`.
+
+The tests of all clients use it.
+"""
 
 from __future__ import annotations
 
