@@ -3,9 +3,10 @@
 use crate::Exit;
 use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
+use crate::sandbox::{Sandbox, SandboxArguments};
 use crate::terminal::escape_controls;
 use anyhow::{Context, Result, bail};
-use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
+use cellblock::{CellLimits, CodeModeError, SessionLimits};
 use cellblock_mcp::config::{self, Config, Transport, add_server};
 use cellblock_mcp::{
     Disclosure, Gateway, HTTP_PATH, HttpAccess, MakeBackend, Options, SERVER_MARK, serve_http,
@@ -21,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Cells that may be active at one time, in all sessions.
-const MAX_CELLS: u32 = 1_000;
+const MAX_CELLS: usize = 1_000;
 /// How long servers and programs have to end.
 const CLOSE: Duration = Duration::from_secs(15);
 
@@ -83,6 +84,8 @@ struct Serve {
     origins: Vec<String>,
     #[command(flatten)]
     access: AccessArguments,
+    #[command(flatten)]
+    sandbox: SandboxArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -172,7 +175,7 @@ fn serve(arguments: &Serve) -> Result<Exit> {
         waits: waits(arguments.wait_max.into()),
         start_wait: arguments.start_wait.into(),
         state: arguments.state.clone(),
-        ..Options::new(backends(limits))
+        ..Options::new(backends(limits, arguments.sandbox.clone()))
     };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
@@ -236,20 +239,15 @@ async fn over_http(gateway: &Gateway, address: SocketAddr, arguments: &Serve) ->
     }
 }
 
-/// Makes backends with these limits, over one engine that is made when it is first needed.
-fn backends(limits: cellblock::CellLimits) -> MakeBackend {
-    let engine: OnceLock<Result<Engine, String>> = OnceLock::new();
+/// Makes backends with these limits, over one sandbox that is set up when it is first needed.
+fn backends(limits: CellLimits, arguments: SandboxArguments) -> MakeBackend {
+    let sandbox: OnceLock<Result<Sandbox, String>> = OnceLock::new();
     Arc::new(move || {
-        let make = || {
-            let mut config = EngineConfig::default();
-            config.max_cells = MAX_CELLS;
-            Engine::new(&config).map_err(|error| error.to_string())
-        };
-        let engine = engine.get_or_init(make).as_ref();
-        let engine = engine.map_err(|error| CodeModeError::Unavailable(error.clone()))?;
+        let make = || arguments.open(MAX_CELLS).map_err(|error| format!("{error:#}"));
+        let sandbox = sandbox.get_or_init(make).as_ref();
+        let sandbox = sandbox.map_err(|error| CodeModeError::Unavailable(error.clone()))?;
         let session = SessionLimits { cell: limits.clone(), ..SessionLimits::default() };
-        let backend: Arc<dyn CodeModeBackend> = Arc::new(WasmBackend::with_limits(engine, session));
-        Ok(backend)
+        Ok(sandbox.session(session))
     })
 }
 
@@ -318,7 +316,7 @@ fn list(arguments: &ConfigArguments) -> Result<Exit> {
 
 fn check(arguments: &ConfigArguments) -> Result<Exit> {
     let config = arguments.read()?;
-    let options = Options::new(backends(cellblock::CellLimits::default()));
+    let options = Options::new(backends(CellLimits::default(), SandboxArguments::default()));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let checked = runtime.block_on(async {
         let gateway = Gateway::new(&config, options)?;

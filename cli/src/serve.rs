@@ -4,9 +4,10 @@ use crate::Exit;
 use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
 use crate::metrics::Metrics;
+use crate::sandbox::SandboxArguments;
 use anyhow::{Context, Result};
 use cellblock::model::PatientBackend;
-use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
+use cellblock::{CodeModeBackend, CodeModeError, SessionLimits};
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
 use clap::Args;
 use std::net::SocketAddr;
@@ -38,6 +39,8 @@ pub struct Arguments {
     metrics: Option<SocketAddr>,
     #[command(flatten)]
     access: AccessArguments,
+    #[command(flatten)]
+    sandbox: SandboxArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -73,13 +76,10 @@ fn run(arguments: Arguments) -> Result<Exit> {
         cell: arguments.limits.cell()?,
         ..SessionLimits::default()
     };
-    let mut config = EngineConfig::default();
-    config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
-    let engine = Engine::new(&config).context("no sandbox on this machine")?;
+    let sandbox = arguments.sandbox.open(arguments.max_cells)?;
     let min_wait = arguments.min_wait;
     let open = move |asked| {
-        let limits = narrowed(&limits, asked)?;
-        let backend: Arc<dyn CodeModeBackend> = Arc::new(WasmBackend::with_limits(&engine, limits));
+        let backend: Arc<dyn CodeModeBackend> = sandbox.session(narrowed(&limits, asked)?);
         Ok(match min_wait {
             Some(floor) => Arc::new(PatientBackend::new(backend, floor)),
             None => backend,
@@ -117,9 +117,18 @@ async fn serve_metrics(metrics: Option<Metrics>, server: &Arc<Server>) -> Result
     }
 }
 
-/// Returns when the process is to end: at Ctrl-C or a second signal at once, and after SIGTERM
-/// when its cells have ended, or their time is over.
 async fn drain(server: &Server, patience: Duration) -> Result<()> {
+    until_drained(async {
+        if !server.drain(patience).await {
+            crate::complain("cells were still running when the time to drain was over");
+        }
+    })
+    .await
+}
+
+/// Returns when the process is to end: at Ctrl-C or a second signal at once, and after SIGTERM
+/// when it is drained.
+pub async fn until_drained(draining: impl Future<Output = ()>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
@@ -129,9 +138,7 @@ async fn drain(server: &Server, patience: Duration) -> Result<()> {
     };
     if terminated {
         tokio::select! {
-            drained = server.drain(patience) => if !drained {
-                crate::complain("cells were still running when the time to drain was over");
-            },
+            () = draining => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -140,7 +147,7 @@ async fn drain(server: &Server, patience: Duration) -> Result<()> {
 }
 
 /// The host's limits, or narrower ones that a client asked for.
-fn narrowed(own: &SessionLimits, asked: AskedLimits) -> Result<SessionLimits, CodeModeError> {
+pub fn narrowed(own: &SessionLimits, asked: AskedLimits) -> Result<SessionLimits, CodeModeError> {
     let AskedLimits { execution: asked, cell } = asked;
     let mut limits = own.clone();
     if let Some(cell) = cell {

@@ -17,13 +17,13 @@ pub use signals::Signals;
 use crate::Exit;
 use crate::check::CompilerArguments;
 use crate::limits::LimitArguments;
+use crate::sandbox::{Sandbox, SandboxArguments};
 use anyhow::{Context, Result};
 use cellblock::model::{ArgumentChecks, ToolCatalog};
 use cellblock::type_check::{TypeChecker, TypeReport};
 use cellblock::{
-    CellLimits, CellReport, CellState, CodeModeService, CodeModeTurnHost, Engine, EngineConfig,
-    ExecuteRequest, Language, Locale, RegionalSettings, RuntimeResponse, SessionLimits,
-    StoredValues, TimeZone, WaitRequest, WasmBackend,
+    CellLimits, CellReport, CellState, CodeModeService, CodeModeTurnHost, ExecuteRequest, Language,
+    Locale, RegionalSettings, RuntimeResponse, SessionLimits, StoredValues, TimeZone, WaitRequest,
 };
 use clap::Args;
 use host::Host;
@@ -55,6 +55,8 @@ pub struct Arguments {
     tools: Option<PathBuf>,
     #[command(flatten)]
     limits: LimitArguments,
+    #[command(flatten)]
+    sandbox: SandboxArguments,
     /// Commands of tools that run at one time; further calls wait.
     #[arg(long, value_name = "N", default_value_t = COMMANDS, value_parser = at_least_one)]
     max_commands: usize,
@@ -151,9 +153,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
     let store =
         arguments.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
     let folder = arguments.out_dir.clone().map(Folder::create).transpose()?;
-    let mut config = EngineConfig::default();
-    config.max_cells = 1;
-    let engine = Engine::new(&config).context("no sandbox on this machine")?;
+    let sandbox = arguments.sandbox.open(1)?;
     let mut signals = Signals::listen()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
@@ -180,7 +180,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             tsc,
         };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
-        let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
+        let ended = run.until_the_end(&sandbox, source, report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
             printer.error(format!("cellblock: {error:#}"));
             Exit::Usage
@@ -230,15 +230,15 @@ impl Run {
     /// Runs the script, reports its end, and writes what it stored.
     async fn until_the_end(
         self,
-        engine: &Engine,
+        sandbox: &Sandbox,
         source: String,
         mut report: Report,
         printer: &Printer,
         signals: &mut Signals,
     ) -> Result<Exit> {
         let session = SessionLimits { cell: self.limits, ..SessionLimits::default() };
-        let backend = WasmBackend::with_limits(engine, session);
-        let service = CodeModeService::with_stored_values(Arc::new(backend), self.values.clone());
+        let backend = sandbox.session(session);
+        let service = CodeModeService::with_stored_values(backend, self.values.clone());
         let host = Arc::new(Host::new(&self.tools, self.commands, printer.clone()));
         let mut served: Arc<dyn CodeModeTurnHost> = Arc::clone(&host) as _;
         if self.checks_inputs {

@@ -9,6 +9,7 @@ use super::sandbox::FUEL_RESERVE;
 use super::typescript::{READERS, TypeScript};
 use crate::backend::LimitKind;
 use crate::limits::CellLimits;
+use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use wasmtime::component::{HasSelf, Linker};
@@ -107,6 +108,12 @@ impl Engine {
     /// to start: the address space for the pool was not to be had.
     pub fn is_pooled(&self) -> bool {
         self.0.pooled
+    }
+
+    /// SHA-256 of the guest component, in hexadecimal digits: two builds with the same run
+    /// programs alike.
+    pub fn guest_digest(&self) -> String {
+        format!("{:x}", Sha256::digest(GUEST))
     }
 
     pub(super) fn typescript(&self) -> &TypeScript {

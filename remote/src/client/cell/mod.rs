@@ -9,17 +9,21 @@
 //! `handle` is what the connection knows of the task, `callers` what its callers ask for,
 //! `end` how it ends.
 
+mod call_log;
 mod callers;
 mod end;
 mod handle;
 
+pub(super) use call_log::CallLog;
 pub(super) use handle::{CellHandle, Event, Reply};
 
 use super::connection::{Answer, ConnectionError, Failure, HostResponse, Program, WaitId};
 use super::session::{Connected, Session};
 use callers::Observer;
 use cellblock::cells::{self, Callbacks, CellStatus, Command, Content, LiveEntry, Next, Until};
-use cellblock::{CellId, CellReport, CellState, ExecuteRequest, StoredValues};
+use cellblock::{
+    CellId, CellReport, CellState, CodeModeNestedToolCall, ExecuteRequest, StoredValues, ToolResult,
+};
 use end::{Outcome, Stage};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -77,6 +81,8 @@ struct RemoteCell {
     /// How the cell has ended, and when that was known.
     outcome: Option<(Outcome, Instant)>,
     stage: Stage,
+    /// The nested calls that it has made.
+    calls: CallLog,
 }
 
 /// What a new cell is made from.
@@ -131,6 +137,7 @@ pub(super) async fn run(start: Start) {
         stored,
         outcome: None,
         stage: Stage::Running,
+        calls: CallLog::default(),
     };
     cell.observer = Some(Observer::first(first.0, first.1));
     cell.run_to_close().await;
@@ -217,6 +224,7 @@ impl RemoteCell {
             Event::Admitted => {}
             Event::Invoke(mut call, cancellation, reply) => {
                 call.cell_id = self.handle.id.clone();
+                let reply = self.noted(&call, reply);
                 self.status.call_started();
                 self.publish_state();
                 self.callbacks.call(call, cancellation, reply);
@@ -245,6 +253,16 @@ impl RemoteCell {
                 self.failed(failure);
             }
         }
+    }
+
+    /// Notes a nested call; the reply notes how it ended.
+    fn noted(&self, call: &CodeModeNestedToolCall, reply: Reply<ToolResult>) -> Reply<ToolResult> {
+        self.calls.started(call);
+        let (calls, id) = (self.calls.clone(), call.runtime_tool_call_id.clone());
+        Box::new(move |result| {
+            calls.ended(&id, result.is_ok());
+            reply(result)
+        })
     }
 
     fn call_ended(&mut self) {

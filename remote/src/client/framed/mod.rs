@@ -35,6 +35,9 @@ use tokio_util::sync::CancellationToken;
 /// Frames that wait to be written.
 const OUTGOING: usize = 128;
 
+/// What this client asks for.
+const CAPABILITIES: [&str; 2] = [LIMITS_CAPABILITY, SEAM_CAPABILITY];
+
 /// A connection that is up.
 pub(super) struct FramedConnection(Arc<State>);
 
@@ -70,6 +73,43 @@ impl FramedConnection {
         Self::start(frames, FramedWrite::new(output, BytesCodec::new()), patience).await
     }
 
+    /// Speaks over a stream of bytes to a host of this project, which has all that this client
+    /// may ask for. Its answer to the hello is not awaited: requests follow the hello at once.
+    #[cfg(feature = "nats")]
+    pub(super) fn pipelined(
+        input: impl AsyncRead + Send + Unpin + 'static,
+        output: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Self, ConnectError> {
+        let mut frames = FramedRead::new(input, frame::decoder());
+        let (state, queue) = State::new(&CAPABILITIES.map(str::to_owned));
+        let hello = hello().map_err(ConnectError::Handshake)?;
+        // The queue is empty.
+        let _ = state.outgoing.try_send(hello);
+        let output = FramedWrite::new(output, BytesCodec::new());
+        tokio::spawn(write(queue, output, Arc::clone(&state)));
+        let reading = Arc::clone(&state);
+        tokio::spawn(async move {
+            let ready = tokio::select! {
+                biased;
+                () = reading.lifeline.closed().cancelled() => return,
+                ready = granted(&mut frames) => ready,
+            };
+            match ready {
+                Ok(granted)
+                    if CAPABILITIES.iter().all(|each| granted.iter().any(|g| g == each)) =>
+                {
+                    read(frames, reading).await;
+                }
+                Ok(granted) => {
+                    let why = format!("it has {granted:?}, and {CAPABILITIES:?} are needed");
+                    reading.fail(ConnectionError::Protocol(why));
+                }
+                Err(why) => reading.fail(ConnectionError::Protocol(why)),
+            }
+        });
+        Ok(Self(state))
+    }
+
     /// Shakes hands within `patience`, and starts the two tasks. `frames` are the payloads
     /// that come, and `output` takes whole frames.
     async fn start<F: AsRef<[u8]> + Send + 'static>(
@@ -82,16 +122,7 @@ impl FramedConnection {
             .map_err(|_| format!("no answer within {} s", patience.as_secs()))
             .flatten()
             .map_err(ConnectError::Handshake)?;
-        let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let state = Arc::new(State {
-            outgoing,
-            lifeline: Lifeline::default(),
-            takes_limits: capabilities.iter().any(|each| each == LIMITS_CAPABILITY),
-            has_seam: capabilities.iter().any(|each| each == SEAM_CAPABILITY),
-            last_id: AtomicI64::new(0),
-            requests: InFlight::new(usize::MAX),
-            delegates: InFlight::new(usize::MAX),
-        });
+        let (state, queue) = State::new(&capabilities);
         tokio::spawn(read(frames, Arc::clone(&state)));
         tokio::spawn(write(queue, output, Arc::clone(&state)));
         Ok(Self(state))
@@ -131,13 +162,24 @@ async fn shake_hands<F: AsRef<[u8]>>(
     frames: &mut (impl Stream<Item = io::Result<F>> + Unpin),
     output: &mut (impl Sink<Bytes, Error = io::Error> + Unpin),
 ) -> Result<Vec<String>, String> {
+    output.send(hello()?).await.map_err(|error| error.to_string())?;
+    granted(frames).await
+}
+
+/// The first message, as a frame.
+fn hello() -> Result<Bytes, String> {
     let hello = ClientMessage::Hello {
         supported_versions: vec![VERSION],
         required_capabilities: Vec::new(),
-        optional_capabilities: vec![LIMITS_CAPABILITY.to_owned(), SEAM_CAPABILITY.to_owned()],
+        optional_capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
     };
-    let hello = frame::encode(&hello).map_err(|error| error.to_string())?;
-    output.send(hello).await.map_err(|error| error.to_string())?;
+    frame::encode(&hello).map_err(|error| error.to_string())
+}
+
+/// The capabilities in the answer to the hello.
+async fn granted<F: AsRef<[u8]>>(
+    frames: &mut (impl Stream<Item = io::Result<F>> + Unpin),
+) -> Result<Vec<String>, String> {
     let frame = match frames.next().await {
         Some(frame) => frame.map_err(|error| error.to_string())?,
         None => return Err("it closed the connection".to_owned()),
@@ -246,6 +288,21 @@ impl HostConnection for FramedConnection {
 }
 
 impl State {
+    /// A connection whose host has granted capabilities, and what is to be written.
+    fn new(capabilities: &[String]) -> (Arc<Self>, mpsc::Receiver<Bytes>) {
+        let (outgoing, queue) = mpsc::channel(OUTGOING);
+        let state = Self {
+            outgoing,
+            lifeline: Lifeline::default(),
+            takes_limits: capabilities.iter().any(|each| each == LIMITS_CAPABILITY),
+            has_seam: capabilities.iter().any(|each| each == SEAM_CAPABILITY),
+            last_id: AtomicI64::new(0),
+            requests: InFlight::new(usize::MAX),
+            delegates: InFlight::new(usize::MAX),
+        };
+        (Arc::new(state), queue)
+    }
+
     fn next_id(&self) -> i64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }

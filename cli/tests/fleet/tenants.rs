@@ -1,0 +1,98 @@
+//! Tenants that send what the protocol does not have: each costs its own cells alone.
+
+use crate::cells::{service, text};
+use crate::cluster::{Cluster, reports, until, workers};
+use crate::raw::{Raw, request, start};
+use cellblock_remote::protocol::frame;
+use serde_json::json;
+
+const WAITS: &str = "text('begun'); await new Promise((done) => setTimeout(done, 1e6))";
+
+/// The link of a program that was started.
+fn started(raw: &mut Raw, class: &str) -> String {
+    raw.send(&format!("cb.exec.{class}"), &["cb-seq: 1"], &start(WAITS));
+    raw.next().unwrap().header("cb-link").unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_message_for_another_tenants_cell_does_nothing() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (class, _workers) = workers(cluster, 1, &[]).await;
+    let mut owner = Raw::connect(cluster, "t1", "owner");
+    let link = started(&mut owner, &class);
+    owner.flush();
+    let terminate =
+        request(3, &json!({ "method": "session/terminate", "sessionId": "s", "cellId": "1" }));
+    let terminate = frame::encode(&terminate).unwrap();
+    // The other tenant knows all names, which it cannot; the subject is still its own.
+    let mut other = Raw::connect(cluster, "t2", "other");
+    for subject in [
+        format!("cb.w.{link}"),
+        format!("cb.t1.w.{link}"),
+        format!("cb.t2.w.{link}"),
+        format!("cb.t1.exec.{class}"),
+    ] {
+        other.send(&subject, &["cb-seq: 2"], &terminate);
+        other.send(&subject, &["cb-end: "], b"");
+    }
+    other.flush();
+    // It is still there, for its owner alone.
+    until(async || reports(cluster, &class).await[0].cells == 1).await;
+    owner.send(&format!("cb.w.{link}"), &["cb-seq: 2"], &terminate);
+    let ended = std::iter::from_fn(|| owner.next())
+        .find(|message| String::from_utf8_lossy(&message.payload).contains("wait/completed"));
+    assert!(String::from_utf8_lossy(&ended.unwrap().payload).contains("Terminated"));
+    owner.send(&format!("cb.w.{link}"), &["cb-end: "], b"");
+    until(async || reports(cluster, &class).await[0].cells == 0).await;
+}
+
+#[tokio::test]
+async fn a_tenant_reaches_neither_the_fleets_account_nor_another() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (class, _workers) = workers(cluster, 1, &[]).await;
+    let mut other = Raw::connect(cluster, "t2", "inbox");
+    for subject in ["$SRV.PING", "$SRV.STATS.cellblock", "cb.t1.exec.main"] {
+        other.send(subject, &[], b"");
+        let answer = other.next().unwrap();
+        assert!(answer.headers.starts_with("NATS/1.0 503"), "{subject}: {answer:?}");
+    }
+    assert_eq!(text(&service(&cluster.fleet("t1", &class)), "text('served')").await, "served");
+}
+
+#[tokio::test]
+async fn what_breaks_the_protocol_ends_its_own_link() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let (class, _workers) =
+        workers(cluster, 1, &["--max-cells", "32", "--orphan-grace", "6s"]).await;
+    let exec = format!("cb.exec.{class}");
+    let mut raw = Raw::connect(cluster, "t2", "hostile");
+    // Not frames, a length that is too long, half a hello, no bytes, no number, a wrong number.
+    let hello = start(WAITS);
+    for (headers, payload) in [
+        (&["cb-seq: 1"][..], &b"\xff\xff\xff\xffgarbage"[..]),
+        (&["cb-seq: 1"], b"\x04\0\0\0nope"),
+        (&["cb-seq: 1"], &hello[..9]),
+        (&["cb-seq: 1"], b""),
+        (&[], b""),
+        (&["cb-seq: 2"], &hello),
+        (&["cb-seq: minus one", "cb-ack: 99999999999999999999"], &hello),
+        (&["cb-seq: 1", "cb-ack: 18446744073709551615", "cb-sent: 7"], &hello),
+        (&["cb-seq: 1", "traceparent: not\ta trace"], &hello),
+    ] {
+        raw.send(&exec, headers, payload);
+    }
+    // A link that is sent more than a window, and never reads.
+    let link = started(&mut raw, &class);
+    for number in 2..40 {
+        raw.send(&format!("cb.w.{link}"), &[&format!("cb-seq: {number}")], &vec![b' '; 500_000]);
+    }
+    raw.flush();
+    drop(raw);
+    // Others are served meanwhile, and in the end nothing is left.
+    assert_eq!(text(&service(&cluster.fleet("t1", &class)), "text('served')").await, "served");
+    until(async || {
+        let report = &reports(cluster, &class).await[0];
+        report.started >= 10 && report.cells == 0
+    })
+    .await;
+}

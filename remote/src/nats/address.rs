@@ -1,0 +1,153 @@
+//! Where NATS is, and how to connect to it.
+
+use async_nats::{Client, ConnectOptions};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the first connection may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Messages of one subscription that may wait: they are moved to the queues of their links,
+/// which are bounded in bytes, as soon as they come.
+const SUBSCRIPTION: usize = 4_096;
+
+/// The servers of a NATS system, and what proves who this side is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatsAddress {
+    /// URLs such as `nats://10.0.0.1:4222` or `tls://nats.example.com`, more than one with commas
+    /// between them. A user and a password may stand in them.
+    pub url: String,
+    /// A file of credentials, as `nsc generate creds` writes it.
+    pub credentials: Option<PathBuf>,
+    /// A PEM file with the authorities that may have signed the servers' certificates, in
+    /// addition to those of this machine.
+    pub authorities: Option<PathBuf>,
+}
+
+/// Why NATS cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NatsError {
+    /// The file of credentials cannot be read, or is something else.
+    #[error("cannot use the credentials in {}: {error}", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        error: std::io::Error,
+    },
+    /// No server answers, or it does not let this side in.
+    #[error("cannot connect to NATS at {url}: {error}")]
+    Connect {
+        /// The servers, without passwords.
+        url: String,
+        /// What happened.
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The connection is closed, or a right is missing.
+    #[error("cannot use NATS: {0}")]
+    Failed(String),
+    /// A name cannot stand in a subject.
+    #[error("{0:?} is not a name of at most 64 letters, digits, `-` and `_`")]
+    Name(String),
+    /// An address off this machine is not encrypted.
+    #[error(
+        "{0} is not encrypted and not on this machine: use tls://, or allow it for a network that \
+         encrypts by itself"
+    )]
+    NotEncrypted(String),
+}
+
+impl NatsAddress {
+    /// Servers by their URLs, with commas between them.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ..Self::default() }
+    }
+
+    /// Refuses servers that are neither on this machine nor addressed with `tls://`.
+    ///
+    /// # Errors
+    /// [`NatsError::NotEncrypted`].
+    pub fn check_encrypted(&self) -> Result<(), NatsError> {
+        for url in self.urls() {
+            let (scheme, place) = url.split_once("://").unwrap_or(("nats", url));
+            let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+            let host = match place.strip_prefix('[') {
+                Some(rest) => rest.split(']').next().unwrap_or_default(),
+                None => place.split([':', '/']).next().unwrap_or_default(),
+            };
+            let is_here = host == "localhost"
+                || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+            if scheme != "tls" && !is_here {
+                return Err(NatsError::NotEncrypted(without_user(url)));
+            }
+        }
+        Ok(())
+    }
+
+    fn urls(&self) -> impl Iterator<Item = &str> {
+        self.url.split(',').map(str::trim).filter(|url| !url.is_empty())
+    }
+
+    /// The servers, without users and passwords.
+    pub(crate) fn shown(&self) -> String {
+        self.urls().map(without_user).collect::<Vec<_>>().join(",")
+    }
+
+    /// Connects; from then on a lost connection is opened again, without end.
+    pub(crate) async fn connect(&self, name: &str) -> Result<Client, NatsError> {
+        let mut options = ConnectOptions::new()
+            .name(name)
+            .connection_timeout(CONNECT)
+            .subscription_capacity(SUBSCRIPTION)
+            // A client of this project keeps the time of its requests itself.
+            .request_timeout(None);
+        if let Some(path) = &self.credentials {
+            let failed = |error| NatsError::Credentials { path: path.clone(), error };
+            options = options.credentials_file(path).await.map_err(failed)?;
+        }
+        if let Some(path) = &self.authorities {
+            options = options.add_root_certificates(path.clone());
+        }
+        let urls: Vec<_> = self.urls().map(str::to_owned).collect();
+        options
+            .connect(urls)
+            .await
+            .map_err(|error| NatsError::Connect { url: self.shown(), error: error.into() })
+    }
+}
+
+/// A URL without its user and password.
+fn without_user(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
+        (None, Some((_, place))) => place.to_owned(),
+        (_, None) => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let address = NatsAddress::new("nats://me:secret@10.0.0.1:4222, tls://b@c.example");
+        assert_eq!(address.shown(), "nats://10.0.0.1:4222,tls://c.example");
+    }
+
+    #[test]
+    fn addresses_off_this_machine_must_be_encrypted() {
+        for (url, is_fine) in [
+            ("nats://127.0.0.1:4222", true),
+            ("localhost:4222", true),
+            ("nats://u:p@[::1]:4222", true),
+            ("tls://nats.example.com,nats://127.0.0.2", true),
+            ("nats://10.0.0.1:4222", false),
+            ("tls://a.example,nats://b.example", false),
+            ("nats://localhost@evil.example", false),
+        ] {
+            assert_eq!(NatsAddress::new(url).check_encrypted().is_ok(), is_fine, "{url}");
+        }
+    }
+}
