@@ -6,6 +6,7 @@ mod cells;
 mod cluster;
 mod contract;
 mod faults;
+mod figures;
 mod raw;
 mod schedule;
 mod tenants;
