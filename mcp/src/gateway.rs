@@ -17,7 +17,7 @@ use crate::upstream::{ProgressSink, Upstreams};
 use crate::visit::Visit;
 use cellblock::model::Waited;
 use cellblock::support::lock;
-use cellblock::{BoxFuture, CellId, ExecuteRequest, RegionalSettings};
+use cellblock::{BoxFuture, CellId, ExecuteRequest};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -153,7 +153,7 @@ impl Gateway {
             max_output_tokens: Some(call.max_output_tokens),
             wants_value: true,
             language: call.language,
-            regional: RegionalSettings::default(),
+            ..ExecuteRequest::default()
         };
         let visit = Visit {
             gateway: self,

@@ -10,6 +10,7 @@ mod report;
 mod signals;
 mod stored;
 mod tools_file;
+mod trace;
 
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
 pub use signals::Signals;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stored::StoreFile;
 use tools_file::ToolsFile;
+use trace::Trace;
 
 /// How often new output is printed while the script runs.
 const POLL_MS: u64 = 200;
@@ -62,6 +64,10 @@ pub struct Arguments {
     /// Where images and audio are written.
     #[arg(long, value_name = "DIR")]
     out_dir: Option<PathBuf>,
+    /// Write a page of what the script did: its calls, where it waited, what it cost. One HTML
+    /// file.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print one JSON object instead of the output; see docs/cli.md.
     #[arg(long)]
     json: bool,
@@ -137,6 +143,9 @@ fn run(arguments: &Arguments) -> Result<Exit> {
     let store =
         arguments.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
     let folder = arguments.out_dir.clone().map(Folder::create).transpose()?;
+    let trace = arguments.trace.as_deref();
+    let trace =
+        trace.map(|path| Trace::create(path, &arguments.script, &source, &limits)).transpose()?;
     let mut config = EngineConfig::default();
     config.max_cells = 1;
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
@@ -163,6 +172,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             regional,
             language,
             checks_inputs,
+            trace,
         };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
@@ -207,6 +217,8 @@ struct Run {
     language: Language,
     /// Whether arguments of nested calls are checked.
     checks_inputs: bool,
+    /// Where what the script did is shown.
+    trace: Option<Trace>,
 }
 
 impl Run {
@@ -238,12 +250,20 @@ impl Run {
             wants_value: self.result,
             regional: self.regional,
             language: self.language,
+            monitor: self.trace.as_ref().map(Trace::monitor).unwrap_or_default(),
         };
         let ended = converse(&service, request, &mut report, signals).await;
         drop(worker);
         service.shutdown().await;
         host.finish();
-        let (response, signal) = ended?;
+        let (response, signal) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.trace.map(|trace| trace.write(Err(&error))).transpose()?;
+                return Err(error);
+            }
+        };
+        let trace = self.trace.map(|trace| (trace, response.clone()));
         let exit = report.end(response, signal, &host.notifications());
         if let Some(store) = self.store {
             let values = self.values;
@@ -252,6 +272,16 @@ impl Run {
                 written = write => written??,
                 asked = signals.received(), if signal.is_none() => {
                     printer.error("cellblock: the stored values were not written".to_owned());
+                    return Ok(asked);
+                }
+            }
+        }
+        if let Some((trace, response)) = trace {
+            let write = tokio::task::spawn_blocking(move || trace.write(Ok(&response)));
+            tokio::select! {
+                written = write => written??,
+                asked = signals.received(), if signal.is_none() => {
+                    printer.error("cellblock: the trace was not written".to_owned());
                     return Ok(asked);
                 }
             }
