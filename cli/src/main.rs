@@ -1,6 +1,7 @@
 //! The `cellblock` program: runs model-written JavaScript in a sandbox.
 
 mod access;
+mod check;
 mod limits;
 mod mcp;
 mod metrics;
@@ -34,6 +35,8 @@ struct Arguments {
 enum Command {
     /// Run one program.
     Run(run::Arguments),
+    /// Check the types of a program against its tools, with the TypeScript compiler.
+    Check(check::Arguments),
     /// Serve code-mode sessions to another process, such as Codex.
     Host(serve::Arguments),
     /// Print what a model sees of a set of tools.
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
     let _telemetry = telemetry::start();
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
+        Command::Check(arguments) => check::main(&arguments).into(),
         Command::Host(arguments) => serve::main(arguments).into(),
         Command::Tools(arguments) => tools::main(&arguments).into(),
         Command::Mcp(arguments) => mcp::main(arguments).into(),

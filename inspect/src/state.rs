@@ -192,6 +192,10 @@ impl State {
     pub(crate) fn event(&mut self, event: CellEvent<'_>, at: u64) {
         let version = self.version;
         match event {
+            CellEvent::Started => {
+                self.started = Instant::now();
+                self.started_at = SystemTime::now();
+            }
             CellEvent::Waiting { place, usage } => {
                 self.usage = *usage;
                 let place = place.and_then(place_in);

@@ -34,6 +34,7 @@ struct Log(Mutex<Vec<String>>);
 impl CellMonitor for Log {
     fn event(&self, event: CellEvent<'_>) {
         let line = match event {
+            CellEvent::Started => "started".to_owned(),
             CellEvent::Waiting { place, .. } => {
                 let place = place.and_then(|place| place.strip_prefix("exec_main.mjs:"));
                 format!("waits {}", place.unwrap_or("somewhere"))
@@ -98,6 +99,7 @@ async fn a_monitor_receives_everything_in_order() {
         throw new Error('no');";
     let log = follow(|request| request, source).await;
     let expected = [
+        "started",
         "output of 3",
         "notification n",
         "tool-1 1",
@@ -144,7 +146,7 @@ async fn yields_and_terminations_are_reported() {
     service.terminate(cell_id).await.unwrap();
     let log = log.0.lock().unwrap();
     let others: Vec<_> = log.iter().filter(|line| !line.starts_with("waits")).collect();
-    assert_eq!(others, ["yielded", "yielded", "terminated"], "{log:?}");
+    assert_eq!(others, ["started", "yielded", "yielded", "terminated"], "{log:?}");
 }
 
 /// A program costs the same fuel whether or not somebody follows it, and one that follows it

@@ -166,7 +166,7 @@ fn compare<'js>(
 /// `compare`, bound to its collator.
 pub(super) fn get_compare<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     receiver::<Service>(ctx, args.this, "get Intl.Collator.prototype.compare")?;
-    bound(ctx, args.this, 2, compare_bound)
+    bound(ctx, args.this, (0, 2), compare_bound)
 }
 
 unsafe extern "C" fn compare_bound(

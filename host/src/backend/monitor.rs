@@ -44,10 +44,12 @@ pub trait CellMonitor: Send + Sync {
     fn event(&self, event: CellEvent<'_>);
 }
 
-/// What happens to a cell. Its program runs from the start, until it waits or ends.
+/// What happens to a cell. Its program runs from the start until it waits or ends.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum CellEvent<'a> {
+    /// The cell was admitted.
+    Started,
     /// The program waits for calls or timers.
     Waiting {
         /// The place of the top-level `await` at which it is suspended, as

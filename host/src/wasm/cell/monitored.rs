@@ -13,8 +13,11 @@ pub(super) struct Monitored {
 }
 
 impl Monitored {
+    /// The cell starts.
     pub(super) fn new(monitor: MonitorHandle) -> Self {
-        Self { monitor, waits: false }
+        let mut monitored = Self { monitor, waits: false };
+        monitored.send(CellEvent::Started);
+        monitored
     }
 
     /// Sends an event.
