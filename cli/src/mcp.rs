@@ -315,7 +315,7 @@ fn check(arguments: &ConfigArguments) -> Result<Exit> {
     let config = arguments.read()?;
     let options = Options::new(backends(cellblock::CellLimits::default()));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
-    let (checked, skipped) = runtime.block_on(async {
+    let checked = runtime.block_on(async {
         let gateway = Gateway::new(&config, options)?;
         let checked = gateway.check().await;
         gateway.close().await;
@@ -323,7 +323,7 @@ fn check(arguments: &ConfigArguments) -> Result<Exit> {
     })?;
     let mut lines = Vec::new();
     let mut failed = false;
-    for server in checked {
+    for server in checked.servers {
         let revision = server.revision.map_or_else(String::new, |of| format!(", protocol {of}"));
         lines.push(format!("{}: {} tools{revision}", server.server, server.tools.len()));
         for tool in server.tools {
@@ -337,10 +337,11 @@ fn check(arguments: &ConfigArguments) -> Result<Exit> {
     for (name, why) in &config.left_out {
         lines.push(format!("{name}: left out, {why}"));
     }
-    for skipped in skipped {
+    for left_out in checked.left_out {
         failed = true;
-        lines.push(skipped);
+        lines.push(left_out);
     }
+    lines.extend(checked.idle_rules);
     print(&(lines.join("\n") + "\n"))?;
     Ok(if failed { Exit::Failed } else { Exit::Completed })
 }

@@ -51,6 +51,12 @@ impl Output {
         }
     }
 
+    /// Bytes of it as JSON.
+    pub(crate) fn byte_len(&self) -> usize {
+        let structured = self.structured.as_ref().map_or(0, |value| value.to_string().len());
+        self.content.to_string().len() + structured
+    }
+
     /// A text and an object.
     pub(crate) fn new(text: &str, structured: Value) -> Self {
         Self {

@@ -217,15 +217,17 @@ impl Upstream {
 
     /// Follows the list of tools while the connection lasts, and reaps the server after it.
     async fn follow(self: Arc<Self>, connection: Arc<Connection>) {
-        while !connection.is_closed() {
-            tokio::select! {
-                () = self.list_changed.notified() => {
-                    // However often it says so, it is asked only so often.
-                    tokio::time::sleep(LIST_PAUSE).await;
-                    self.list(&connection).await;
-                }
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        let lists = async {
+            loop {
+                self.list_changed.notified().await;
+                // However often it says so, it is asked only so often.
+                tokio::time::sleep(LIST_PAUSE).await;
+                self.list(&connection).await;
             }
+        };
+        tokio::select! {
+            () = lists => {}
+            () = connection.closed() => {}
         }
         connection.close().await;
     }

@@ -10,6 +10,8 @@ mod misbehaving;
 mod over_http;
 mod raw;
 mod real;
+mod remote;
+mod scripts;
 mod tasks;
 
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use crate::raw::{Client, texts};
 use crate::{configure, installed, wrong};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A client of a server that misbehaves and of one that does not. `None` without Python.
 fn with(mode: &str, settings: Value) -> Option<(tempfile::TempDir, Client)> {
@@ -174,9 +174,7 @@ fn progress_and_cancellation_are_passed_through() {
 #[test]
 fn a_program_that_waits_for_nothing_ends_at_once() {
     let Some((_dir, mut client)) = with("works", json!({})) else { return };
-    let started = Instant::now();
     let failed = client.exec("text('before');\nawait new Promise(() => {})");
     let error = failed["structuredContent"]["error"].as_str().expect("a text");
     assert!(error.starts_with("Unsettled top-level await"), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(20));
 }

@@ -8,16 +8,24 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-struct Served {
+/// `cellblock mcp --http` as a child.
+pub struct Served {
     child: Child,
-    address: String,
+    /// Where it serves.
+    pub address: String,
     _dir: tempfile::TempDir,
 }
 
 impl Served {
-    fn start(arguments: &[&str]) -> Self {
+    /// Serves no server.
+    pub fn start(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         configure(dir.path(), &json!({ "mcpServers": {} }));
+        Self::start_in(dir, arguments)
+    }
+
+    /// Serves what a folder has the configuration of.
+    pub fn start_in(dir: tempfile::TempDir, arguments: &[&str]) -> Self {
         let tokens = "# whose\none 0123456789abcdef-one\ntwo 0123456789abcdef-two\n";
         std::fs::write(dir.path().join("tokens"), tokens).expect("a file");
         let mut child = Command::new(PROGRAM)
@@ -31,13 +39,18 @@ impl Served {
         let mut line = String::new();
         let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
         output.read_line(&mut line).expect("a line");
-        let address = line.trim().strip_prefix("http://").and_then(|url| url.strip_suffix("/mcp"));
-        let address = address.expect(&line).to_owned();
+        let address = line.trim().strip_suffix("/mcp").and_then(|url| url.split_once("://"));
+        let address = address.expect(&line).1.to_owned();
         Self { child, address, _dir: dir }
     }
 
+    /// The id of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The status and the message that a request is answered with.
-    fn post(&self, headers: &[(&str, &str)], method: &str, mut params: Value) -> (u16, Value) {
+    pub fn post(&self, headers: &[(&str, &str)], method: &str, mut params: Value) -> (u16, Value) {
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientInfo": { "name": "raw", "version": "1" },
@@ -74,7 +87,8 @@ impl Served {
         (status, message.rfind(Value::is_object).unwrap_or_default())
     }
 
-    fn exec(&self, headers: &[(&str, &str)], arguments: Value) -> Value {
+    /// Runs a program.
+    pub fn exec(&self, headers: &[(&str, &str)], arguments: Value) -> Value {
         let params = json!({ "name": "exec", "arguments": arguments });
         let (status, message) = self.post(headers, "tools/call", params);
         assert_eq!(status, 200, "{message}");

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
 
 /// Variables that every server inherits, as far as they are set: what programs need to be
 /// found and to reach the network, and no secrets of the user's.
@@ -53,16 +54,10 @@ pub(crate) struct Server {
     /// number is not another's.
     group: Option<Pid>,
     printed: Arc<Mutex<Printed>>,
-    stderr: Arc<Mutex<Stderr>>,
-}
-
-/// What a command has printed on standard error.
-#[derive(Default)]
-struct Stderr {
-    /// The last of it.
-    kept: VecDeque<u8>,
-    /// Nothing more comes.
-    closed: bool,
+    /// The last of what it has printed on standard error.
+    stderr: Arc<Mutex<VecDeque<u8>>>,
+    /// Is cancelled once its standard error is closed.
+    said_all: CancellationToken,
 }
 
 /// The two ends of the conversation with a server.
@@ -95,30 +90,32 @@ impl Server {
             builder.spawn().map_err(|error| format!("{command} cannot be started: {error}"))?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let printed = Arc::new(Mutex::new(Printed::default()));
-        let stderr = Arc::new(Mutex::new(Stderr::default()));
+        let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let said_all = CancellationToken::new();
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(format!("{command} has no standard streams"));
         };
         if let Some(source) = child.stderr.take() {
-            tokio::spawn(keep_last(source, Arc::clone(&stderr)));
+            let done = said_all.clone().drop_guard();
+            let kept = Arc::clone(&stderr);
+            tokio::spawn(async move {
+                keep_last(source, &kept).await;
+                drop(done);
+            });
         }
         let output = BoundedLines::new(output, MAX_MESSAGE_BYTES, Arc::clone(&printed));
-        Ok((Self { child: Some(child), group, printed, stderr }, (output, input)))
+        let child = Some(child);
+        Ok((Self { child, group, printed, stderr, said_all }, (output, input)))
     }
 
     /// Waits until the command has ended after its input was closed; one that does not end
     /// is ended.
     pub(crate) async fn end(mut self) {
-        let closed = |printed: &Mutex<Printed>| lock(printed).closed;
-        let begun = tokio::time::Instant::now();
-        while !closed(&self.printed) && begun.elapsed() < GRACE {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let closed = lock(&self.printed).closed.clone();
+        let _ = tokio::time::timeout(GRACE, closed.cancelled()).await;
         if let Some(group) = self.group.take() {
             let _ = kill_process_group(group, Signal::TERM);
-            if !closed(&self.printed) {
-                tokio::time::sleep(GRACE).await;
-            }
+            let _ = tokio::time::timeout(GRACE, closed.cancelled()).await;
             // What is left of the group goes with it; that it has ended is as well.
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -128,9 +125,9 @@ impl Server {
         }
     }
 
-    /// Whether everything is there that the command has printed before its end.
-    pub(crate) fn has_said_all(&self) -> bool {
-        lock(&self.stderr).closed
+    /// Is cancelled once everything is there that the command has printed before its end.
+    pub(crate) fn said_all(&self) -> CancellationToken {
+        self.said_all.clone()
     }
 
     /// What the command has printed that helps to see why it failed.
@@ -146,7 +143,7 @@ impl Server {
             ));
         }
         drop(printed);
-        let stderr: Vec<u8> = lock(&self.stderr).kept.iter().copied().collect();
+        let stderr: Vec<u8> = lock(&self.stderr).iter().copied().collect();
         let stderr = String::from_utf8_lossy(&stderr);
         let stderr = stderr.trim();
         if !stderr.is_empty() {
@@ -164,14 +161,13 @@ impl Drop for Server {
     }
 }
 
-async fn keep_last(mut source: impl AsyncRead + Unpin, stderr: Arc<Mutex<Stderr>>) {
+async fn keep_last(mut source: impl AsyncRead + Unpin, stderr: &Mutex<VecDeque<u8>>) {
     let mut chunk = [0; 4_096];
     while let Ok(length @ 1..) = source.read(&mut chunk).await {
         tracing::debug!(text = %String::from_utf8_lossy(&chunk[..length]), "a server's stderr");
-        let kept = &mut lock(&stderr).kept;
+        let kept = &mut lock(stderr);
         kept.extend(&chunk[..length]);
         let excess = kept.len().saturating_sub(STDERR_BYTES);
         kept.drain(..excess);
     }
-    lock(&stderr).closed = true;
 }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio_util::sync::CancellationToken;
 
 /// Bytes that one message of a server may have.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -26,8 +27,8 @@ pub(crate) struct Printed {
     pub(crate) garbage: Option<String>,
     /// A message was too long, and it could not be seen which request it answers.
     pub(crate) too_long: bool,
-    /// The server has closed its output.
-    pub(crate) closed: bool,
+    /// Is cancelled once the server has closed its output.
+    pub(crate) closed: CancellationToken,
 }
 
 /// Reads lines of at most `limit` bytes.
@@ -139,7 +140,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for BoundedLines<R> {
             };
             this.chunk = chunk;
             if ended {
-                lock(&this.printed).closed = true;
+                lock(&this.printed).closed.cancel();
                 return Poll::Ready(Ok(()));
             }
             ready!(polled)?;
@@ -218,6 +219,6 @@ mod tests {
         let (text, printed) = read(b"\n{\"a\":1}\nstarting up\nmore\n", 300).await;
         assert_eq!(text, "\n{\"a\":1}\nstarting up\nmore\n");
         assert_eq!(printed.garbage.as_deref(), Some("starting up"));
-        assert!(printed.closed);
+        assert!(printed.closed.is_cancelled());
     }
 }

@@ -2,9 +2,11 @@
 //! `rmcp`.
 
 mod child;
+mod connections;
 mod http;
 mod lines;
 mod server;
+mod subscriptions;
 mod upstream;
 
 pub use http::{Authenticate, HttpAccess, PATH as HTTP_PATH, serve_http};

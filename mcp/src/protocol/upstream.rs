@@ -16,7 +16,7 @@ use rmcp::model::{
 };
 use rmcp::service::{
     ClientInitializeError, NotificationContext, Peer, PeerRequestOptions, RequestContext,
-    RoleClient, RunningService,
+    RoleClient, RunningService, RunningServiceCancellationToken,
 };
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -41,6 +41,8 @@ const MAX_NAME_BYTES: usize = 256;
 /// Calls that may run out of time one after the other; then the server counts as stuck, and
 /// the connection is closed.
 const MAX_TIMEOUTS: u32 = 3;
+/// Calls over HTTP that may be under way at one time; others wait.
+const MAX_HTTP_CALLS: usize = 128;
 /// How long a cancellation may take to be sent.
 const CANCEL_SEND: Duration = Duration::from_secs(5);
 /// How long the last words of a command that has gone are waited for.
@@ -48,9 +50,15 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// A connection to a server.
 pub(crate) struct Connection {
-    service: RunningService<RoleClient, Client>,
+    peer: Peer<RoleClient>,
+    /// Ends the connection, until it was used.
+    stop: Mutex<Option<RunningServiceCancellationToken>>,
+    /// Is cancelled once the connection has ended.
+    closed: CancellationToken,
     calls: Arc<Calls>,
+    /// The command, unless it was ended.
     server: Mutex<Option<Server>>,
+    /// Calls that ran out of time one after the other.
     timeouts: Mutex<u32>,
 }
 
@@ -144,22 +152,43 @@ impl Connection {
         if peer.peer_info().is_some_and(|info| !info.protocol_version.has_initialize()) {
             tokio::spawn(follow_list(peer, Arc::clone(changed)));
         }
-        Ok(Self { service, calls, server: Mutex::new(server), timeouts: Mutex::new(0) })
+        let peer = service.peer().clone();
+        let stop = Mutex::new(Some(service.cancellation_token()));
+        let closed = CancellationToken::new();
+        let ended = closed.clone().drop_guard();
+        tokio::spawn(async move {
+            // However it ended, it has.
+            let _ = service.waiting().await;
+            drop(ended);
+        });
+        let timeouts = Mutex::new(0);
+        Ok(Self { peer, stop, closed, calls, server: Mutex::new(server), timeouts })
     }
 
     /// Whether the server has gone.
     pub(crate) fn is_closed(&self) -> bool {
-        self.service.is_closed() || self.service.peer().is_transport_closed()
+        self.closed.is_cancelled() || self.peer.is_transport_closed()
+    }
+
+    /// Returns when the server has gone.
+    pub(crate) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    fn stop(&self) {
+        if let Some(stop) = lock(&self.stop).take() {
+            stop.cancel();
+        }
     }
 
     /// What the server says of itself for models.
     pub(crate) fn instructions(&self) -> Option<String> {
-        self.service.peer().peer_info().and_then(|info| info.instructions.clone())
+        self.peer.peer_info().and_then(|info| info.instructions.clone())
     }
 
     /// The revision of the protocol that is spoken.
     pub(crate) fn revision(&self) -> Option<String> {
-        let info = self.service.peer().peer_info()?;
+        let info = self.peer.peer_info()?;
         Some(info.protocol_version.as_str().to_owned())
     }
 
@@ -169,7 +198,7 @@ impl Connection {
             let (mut tools, mut bytes, mut cursor) = (Vec::new(), 0, None);
             for _ in 0..MAX_PAGES {
                 let page = Some(PaginatedRequestParams::default().with_cursor(cursor));
-                let mut listed = match self.service.peer().list_tools(page).await {
+                let mut listed = match self.peer.list_tools(page).await {
                     Ok(listed) => listed,
                     Err(error) => {
                         let why = self.why(&error).await;
@@ -184,7 +213,11 @@ impl Connection {
                              bytes of them"
                         ));
                     }
-                    if !tool.name.is_empty() && tool.name.len() <= MAX_NAME_BYTES {
+                    if tool.name.is_empty() || tool.name.len() > MAX_NAME_BYTES {
+                        tracing::warn!(
+                            "a tool is left out: its name has no byte, or more than {MAX_NAME_BYTES}"
+                        );
+                    } else {
                         tools.push(listed_tool(tool));
                     }
                 }
@@ -212,7 +245,7 @@ impl Connection {
         let mut params = CallToolRequestParams::new(tool.to_owned());
         params.arguments = arguments;
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
-        let peer = self.service.peer();
+        let peer = &self.peer;
         let sent = tokio::select! {
             sent = peer.send_request_with_option(request, PeerRequestOptions::no_options()) => sent,
             () = cancellation.cancelled() => return Err(CallError::Cancelled),
@@ -263,7 +296,7 @@ impl Connection {
 
     /// Ends the connection, and the server if it is a command.
     pub(crate) async fn close(&self) {
-        self.service.cancellation_token().cancel();
+        self.stop();
         let server = lock(&self.server).take();
         if let Some(server) = server {
             server.end().await;
@@ -275,7 +308,7 @@ impl Connection {
         *timeouts += 1;
         if *timeouts >= MAX_TIMEOUTS {
             tracing::warn!("{MAX_TIMEOUTS} calls ran out of time: the server counts as stuck");
-            self.service.cancellation_token().cancel();
+            self.stop();
         }
     }
 
@@ -293,10 +326,9 @@ impl Connection {
 
 /// What a command has printed that helps to see why it has gone.
 async fn last_words(server: &Mutex<Option<Server>>) -> String {
-    let has_said_all = || lock(server).as_ref().is_none_or(Server::has_said_all);
-    let begun = Instant::now();
-    while !has_said_all() && begun.elapsed() < LAST_WORDS {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let said_all = lock(server).as_ref().map(Server::said_all);
+    if let Some(said_all) = said_all {
+        let _ = tokio::time::timeout(LAST_WORDS, said_all.cancelled()).await;
     }
     lock(server).as_ref().map_or_else(String::new, Server::last_words)
 }
@@ -414,11 +446,12 @@ fn http_transport(
             .map_err(|_| format!("the value of its header {name} cannot be sent"))?;
         custom.insert(name, value);
     }
-    let config = StreamableHttpClientTransportConfig::with_uri(url)
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url)
         .custom_headers(custom)
         .max_sse_event_size(MAX_MESSAGE_BYTES)
         .max_json_response_size(MAX_MESSAGE_BYTES)
         .reinit_on_expired_session(true);
+    config.max_concurrent_requests = MAX_HTTP_CALLS;
     Ok(StreamableHttpClientTransport::from_config(config))
 }
 
