@@ -7,6 +7,7 @@ use crate::arguments::{ExecCall, WaitCall};
 use crate::catalog::{Catalog, millis};
 use crate::config::{Config, tool_identifier};
 use crate::host::{Audience, Cell};
+use crate::inspect;
 use crate::options::Options;
 use crate::policy::Rule;
 use crate::resume::Resumes;
@@ -147,7 +148,9 @@ impl Gateway {
             Ok(id) => id,
             Err(error) => return Answer::Done(Output::error(error.to_string())),
         };
-        let cell = session.begin(&id, &catalog, audience(caller));
+        let recording = self.record(&session, &id, &call.code);
+        let monitor = inspect::monitor(recording.as_ref(), catalog.prelude.len());
+        let cell = session.begin(&id, &catalog, audience(caller), recording);
         let _followed = cell.until_answered();
         let first = self.0.options.waits.first;
         let first = if caller.tasks { first.min(TASK_GRACE) } else { first };
@@ -160,6 +163,7 @@ impl Gateway {
             max_output_tokens: Some(call.max_output_tokens),
             wants_value: true,
             language: call.language,
+            monitor,
             ..ExecuteRequest::default()
         };
         let visit = Visit {
@@ -176,6 +180,9 @@ impl Gateway {
             match visit.unless_stuck(session.waiter.execute(id.clone(), request)).await {
                 Ok(waited) => visit.answer(waited).await,
                 Err(error) => {
+                    if let Some(recording) = &cell.recording {
+                        recording.refuse(&error.to_string());
+                    }
                     session.ended(&id).await;
                     Answer::Done(Output::error(error.to_string()))
                 }
@@ -239,7 +246,7 @@ impl Gateway {
         let cell = session
             .host
             .cell(id)
-            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), Audience::default())));
+            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), Audience::default(), None)));
         cell.set_audience(audience(caller));
         let _followed = cell.until_answered();
         let waits = &self.0.options.waits;

@@ -2,6 +2,7 @@
 
 use cellblock::model::{NewOutput, WaitPolicy};
 use cellblock::{CellLimits, CodeModeBackend, CodeModeError};
+use cellblock_inspect::Inspector;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,9 @@ pub struct Options {
     pub disclosure: Disclosure,
     /// How long `exec` and `wait` wait.
     pub waits: WaitPolicy,
+    /// Where people look at what programs do, and answer for calls; nowhere when this is
+    /// `None`.
+    pub inspector: Option<Inspector>,
     /// Where sessions are kept over restarts; they are not when this is `None`.
     pub state: Option<PathBuf>,
 }
@@ -33,6 +37,7 @@ impl Options {
             limits: CellLimits::default(),
             disclosure: Disclosure::default(),
             waits: waits(Duration::from_secs(50)),
+            inspector: None,
             state: None,
         }
     }

@@ -10,6 +10,7 @@ use cellblock::support::lock;
 use cellblock::{
     CellId, CellState, CodeModeError, CodeModeService, CodeModeTurnWorker, StoredValues,
 };
+use cellblock_inspect::Recording;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,8 +90,9 @@ impl Session {
         id: &CellId,
         catalog: &Arc<Catalog>,
         audience: Audience,
+        recording: Option<Recording>,
     ) -> Arc<Cell> {
-        let cell = Arc::new(Cell::new(Arc::clone(catalog), audience));
+        let cell = Arc::new(Cell::new(Arc::clone(catalog), audience, recording));
         if self.host.len() >= FORGOTTEN {
             let known = self.service.cells();
             self.host.retain(|id| known.iter().any(|info| info.cell_id == *id));

@@ -2,8 +2,9 @@
 
 use crate::answer::{Answer, Output, Shown, output};
 use crate::catalog::millis;
-use crate::gateway::{Asking, Caller, Gateway};
+use crate::gateway::{Answers, Asking, Caller, Gateway};
 use crate::host::Cell;
+use crate::inspect;
 use crate::session::Session;
 use cellblock::model::Waited;
 use cellblock::{CellId, CellState, CodeModeError, ContentItem, RuntimeResponse, WaitOutcome};
@@ -40,7 +41,11 @@ impl Visit<'_> {
                     tokio::time::sleep(GATHER).await;
                     let questions = self.cell.approvals.ask();
                     let asked = Instant::now();
-                    let answers = ask(questions.clone()).await;
+                    let answers = tokio::select! {
+                        answers = ask(questions.clone()) => answers,
+                        // Somebody has answered elsewhere.
+                        () = self.cell.approvals.settled(&questions) => Answers::new(),
+                    };
                     for question in &questions {
                         let approved = answers.get(&question.name).copied().unwrap_or(false);
                         self.cell.approvals.answer(&question.name, approved);
@@ -152,6 +157,10 @@ impl Visit<'_> {
             place = stuck => {
                 let outcome = self.session.waiter.terminate(self.id.clone()).await?;
                 let response = unsettled(outcome.into(), place);
+                if let Some(recording) = &self.cell.recording {
+                    let prelude = self.cell.catalog.prelude.len();
+                    inspect::record_end(recording, &response, prelude);
+                }
                 Ok(Waited { outcome: WaitOutcome::LiveCell(response), activity: None })
             }
         }

@@ -6,4 +6,10 @@
 mod browser;
 mod hostile;
 mod legible;
+mod live;
 mod trace;
+
+/// The client of the tests of `cellblock mcp`.
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../mcp/raw.rs"]
+mod raw;

@@ -1,8 +1,11 @@
 // Nodes and texts. What programs, tools and models wrote becomes text nodes and nothing else.
 
-/** Characters that change how text is laid out, or that cannot be seen. */
+/**
+ * Characters that change how text is laid out, or that cannot be seen; not those that only make
+ * emoji and words of others.
+ */
 const HIDDEN =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\u{e0000}-\u{e007f}]/gu;
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]/gu;
 
 /** A text in which every character can be seen. */
 function visible(text) {

@@ -133,14 +133,14 @@ async fn a_recording_is_bounded_whatever_the_program_does() {
     let recording = recording();
     let mut monitor = recording.monitor();
     let usage = CellUsage::default();
-    let long = "<\u{202e}>".repeat(100_000);
+    let long = "<\u{202e}>".repeat(2_000);
     let image = ContentItem::InputImage {
         image_url: format!("data:image/png;base64,{}", "A".repeat(200_000)),
         detail: None,
     };
     for number in 0..20_000 {
         let id = format!("tool-{number}");
-        monitor.send(CellEvent::CallStarted(&call(&id, &format!("{long:?}"))));
+        monitor.send(CellEvent::CallStarted(&call(&id, &json!(long).to_string())));
         monitor.send(CellEvent::Waiting { place: Some("exec_main.mjs:9:9"), usage: &usage });
         let error = CellEvent::CallEnded { runtime_tool_call_id: &id, result: Err(&long) };
         monitor.send(error);

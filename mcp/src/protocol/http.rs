@@ -102,6 +102,16 @@ async fn with_whole_body(request: Request, next: Next) -> Response {
     next.run(Request::from_parts(parts, body)).await
 }
 
+/// Serves the page of an inspector, with what
+/// [`Inspector::router`](cellblock_inspect::Inspector::router) returned. Returns only when
+/// that is not possible.
+///
+/// # Errors
+/// When connections cannot be accepted any more.
+pub async fn serve_inspector(listener: TcpListener, router: Router) -> io::Result<()> {
+    serve(listener, None, router).await
+}
+
 /// Refuses a request without a token, and keeps whose it is.
 async fn authenticated(
     State(authenticate): State<Option<Authenticate>>,

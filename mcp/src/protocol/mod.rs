@@ -9,7 +9,7 @@ mod server;
 mod subscriptions;
 mod upstream;
 
-pub use http::{Authenticate, HttpAccess, PATH as HTTP_PATH, serve_http};
+pub use http::{Authenticate, HttpAccess, PATH as HTTP_PATH, serve_http, serve_inspector};
 pub use server::serve_stdio;
 
 pub(crate) use child::MARK;
