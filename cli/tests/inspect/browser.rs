@@ -76,9 +76,18 @@ impl Browser {
             let host = format!("127.0.0.1:{}", self.port);
             write!(stream, "PUT /json/new HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
                 .ok()?;
-            let mut response = String::new();
-            stream.read_to_string(&mut response).ok()?;
-            serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()
+            // It leaves the connection open, so the end of the answer is that of its JSON.
+            let mut response = Vec::new();
+            loop {
+                let mut some = [0; 4096];
+                let read = stream.read(&mut some).ok().filter(|read| *read > 0)?;
+                response.extend_from_slice(&some[..read]);
+                let text = String::from_utf8_lossy(&response);
+                let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+                if let Some(target) = body.and_then(|body| serde_json::from_str(body).ok()) {
+                    return Some(target);
+                }
+            }
         })
     }
 }

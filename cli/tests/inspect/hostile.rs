@@ -74,6 +74,9 @@ fn assert_harmless(browser: &Browser, recording: &Recording, name: &str) -> Stri
     let mut page = browser.open(&url, WIDTHS[0]);
     page.until("document.querySelector('.code') !== null");
     let text = page.text();
+    page.picture(&format!("{name}-{}", WIDTHS[0]));
+    page.resize(WIDTHS[1]);
+    page.picture(&format!("{name}-{}", WIDTHS[1]));
     // What can be opened is opened.
     page.evaluate(
         "(async () => { for (const each of document.querySelectorAll('details, button')) { \
@@ -86,7 +89,6 @@ fn assert_harmless(browser: &Browser, recording: &Recording, name: &str) -> Stri
         let wide = page.evaluate("document.documentElement.scrollWidth");
         assert!(wide.as_u64() <= Some(width.into()), "{name}: {wide} wide on {width}");
     }
-    page.picture(name);
     assert_eq!(page.evaluate("window.pwned === undefined"), true, "{name}: it ran");
     let inert = "document.querySelectorAll('#page script, #page style, #page svg [onload], \
         iframe, object, embed, base, form, [onclick], [onerror]').length";

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 const PROGRAM: &str = r#"// Three calls at once, then one that fails.
 const all = await Promise.all(["a", "b", "c"].map((word) => tools.say({ word })));
-text(all.join(" "));
+text(all.map((word) => word.trim()).join(" "));
 
 async function careful() {
   try {

@@ -26,9 +26,10 @@ function live(page) {
   const authorization = { Authorization: `Bearer ${token}` };
   const trouble = h("p.trouble", { hidden: true });
   const questions = h("section.questions", { ariaLive: "polite" });
-  const list = h("nav.list", { ariaLabel: "Cells" });
+  const list = h("div.lines");
+  const left = h("p.note");
   const main = h("div.main", h("p.note", "No program has run yet."));
-  fill(page, h("div.live", trouble, questions, list, main));
+  fill(page, h("div.live", trouble, questions, h("nav.list", { ariaLabel: "Cells" }, list, left), main));
   page.className = "wide";
 
   let seen = 0;
@@ -38,6 +39,10 @@ function live(page) {
   let recording = null;
   let shown = null;
   let polling = new AbortController();
+  /** Lines of the list. */
+  const lines = new Map();
+  /** When the list was received. */
+  let listed = 0;
   /** Questions that are shown. */
   const cards = new Map();
   let settling;
@@ -48,12 +53,14 @@ function live(page) {
     recording = newRecording();
     shown = null;
     seen = 0;
+    fill(main);
     polling.abort();
   }
   function choose(number) {
     chosen = number;
     history.replaceState(null, "", `#${number}`);
     look(number);
+    tickList();
   }
 
   async function poll() {
@@ -88,14 +95,43 @@ function live(page) {
   function showList({ cells, unrecorded }) {
     const waiting = cells.reduce((sum, cell) => sum + cell.questions.length, 0);
     document.title = `${waiting > 0 ? `(${waiting}) ` : ""}Cellblock`;
-    fill(list, cells.map((cell) => {
-      const isCurrent = cell.number === current;
-      const entry = button([h("span.dot"), h("span.line", cell.line || "(empty)"),
-        h("span.note", `${cell.title} · ${STATES[cell.state]} · ${time(cell.lasted)}${cell.calls ? ` · ${plural(cell.calls, "call")}` : ""}`)],
-        () => choose(cell.number), cell.state);
-      if (isCurrent) entry.ariaCurrent = "true";
-      return entry;
-    }), unrecorded > 0 && h("p.note", `${plural(unrecorded, "cell")} started while too many were alive, and were not recorded.`));
+    const numbers = new Set(cells.map((cell) => cell.number));
+    for (const [number, line] of lines) {
+      if (numbers.has(number)) continue;
+      line.node.remove();
+      lines.delete(number);
+    }
+    // The oldest first, so that each goes above those before it.
+    for (const cell of cells.toReversed()) {
+      if (!lines.has(cell.number)) {
+        // A line stays the same node, so that a click on it is not lost.
+        const line = listLine(cell);
+        lines.set(cell.number, line);
+        list.prepend(line.node);
+      }
+      lines.get(cell.number).cell = cell;
+    }
+    listed = performance.now();
+    fill(left, unrecorded > 0 && `${plural(unrecorded, "cell")} started while too many were alive, and were not recorded.`);
+    tickList();
+  }
+
+  function listLine(cell) {
+    const about = h("span.note");
+    const node = button([h("span.dot"), h("span.line", cell.line || "(empty)"), about], () => choose(cell.number));
+    return { node, about, cell };
+  }
+
+  /** Shows the cells of the list as they are now. */
+  function tickList() {
+    for (const { node, about, cell } of lines.values()) {
+      const isAlive = ["running", "waiting", "asking"].includes(cell.state);
+      const took = cell.lasted + (isAlive ? (performance.now() - listed) * 1000 : 0);
+      const calls = cell.calls > 0 ? ` · ${plural(cell.calls, "call")}` : "";
+      fill(about, `${cell.title} · ${STATES[cell.state]} · ${time(took)}${calls}`);
+      node.className = cell.state;
+      node.ariaCurrent = String(cell.number === current);
+    }
   }
 
   function showQuestions(cells) {
@@ -168,7 +204,10 @@ function live(page) {
       }
     }
   }
-  setInterval(() => shown && !recording.end && shown.update(), TICK);
+  setInterval(() => {
+    if (shown && !recording.end) shown.update();
+    tickList();
+  }, TICK);
   addEventListener("hashchange", () => choose(Number(location.hash.slice(1)) || null));
   follow();
 }

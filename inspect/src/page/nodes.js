@@ -115,10 +115,12 @@ function growing(parent, step, make) {
   let limit = step;
   let last = -1;
   let rest = [];
-  const more = button("", () => {
-    limit += step;
+  const further = (number) => () => {
+    limit += number;
     show(rest);
-  }, "more");
+  };
+  const more = button("", further(step), "more");
+  const all = button("Show all", further(Infinity), "more");
   function show(entries) {
     rest = entries.filter((entry) => entry.number > last);
     for (const entry of rest.splice(0, limit - shown)) {
@@ -126,8 +128,11 @@ function growing(parent, step, make) {
       last = entry.number;
       shown++;
     }
-    if (rest.length === 0) more.remove();
-    else parent.append(fill(more, `Show ${count(Math.min(step, rest.length))} of ${count(rest.length)} more`));
+    more.remove();
+    all.remove();
+    if (rest.length === 0) return;
+    parent.append(fill(more, `Show ${count(Math.min(step, rest.length))} of ${count(rest.length)} more`));
+    if (rest.length > step) parent.append(all);
   }
   return show;
 }
