@@ -66,6 +66,10 @@ struct Serve {
     /// The most that `exec` and `wait` wait: a little less than the client's patience.
     #[arg(long, value_name = "TIME", default_value = "50s")]
     wait_max: humantime::Duration,
+    /// The most that the first answers wait for servers that are still starting. A program that
+    /// names a server waits longer for that one, up to --wait-max.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    start_wait: humantime::Duration,
     /// Keep stored values in this folder, so that sessions outlive the process.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -176,6 +180,7 @@ fn serve(arguments: &Serve) -> Result<Exit> {
             How::Auto => Disclosure::Auto,
         },
         waits: waits(arguments.wait_max.into()),
+        start_wait: arguments.start_wait.into(),
         state: arguments.state.clone(),
         ..Options::new(backends(limits))
     };

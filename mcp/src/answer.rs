@@ -51,6 +51,13 @@ impl Output {
         }
     }
 
+    /// Whether there is more than text in it.
+    pub(crate) fn has_media(&self) -> bool {
+        self.content
+            .as_array()
+            .is_some_and(|blocks| blocks.iter().any(|block| block["type"] != "text"))
+    }
+
     /// Bytes of it as JSON.
     pub(crate) fn byte_len(&self) -> usize {
         let structured = self.structured.as_ref().map_or(0, |value| value.to_string().len());

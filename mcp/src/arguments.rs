@@ -85,6 +85,8 @@ impl ExecCall {
             return Err("`input` is that of a saved script: a program has its data in its `code`"
                 .to_owned());
         }
+        // Its errors name the argument, which those of the text do not.
+        let _: ExecArguments = read(arguments)?;
         let parsed =
             ExecArguments::parse(&arguments.to_string()).map_err(|error| error.to_string())?;
         Ok(Self {
@@ -102,6 +104,7 @@ impl WaitCall {
     /// Reads the arguments. The error is for the model.
     pub(crate) fn read(arguments: &Value) -> Result<Self, String> {
         let beyond: Beyond = read(arguments)?;
+        let _: WaitArguments = read(arguments)?;
         let call =
             WaitArguments::parse(&arguments.to_string()).map_err(|error| error.to_string())?;
         Ok(Self {

@@ -319,7 +319,8 @@ fn namespace(alias: &str) -> String {
 
 fn definition(alias: &str, listed: &ListedTool) -> ToolDefinition {
     ToolDefinition {
-        name: format!("{}{}", namespace(alias), listed.name),
+        // A model reads it where it is not the name in programs.
+        name: format!("{}{}", namespace(alias), visible_name(&listed.name)),
         tool_name: ToolName::namespaced(namespace(alias), listed.name.clone()),
         description: listed.description.clone(),
         kind: ToolKind::Function,

@@ -32,7 +32,7 @@ impl Gateway {
     pub async fn check(&self) -> Checked {
         let longest = self.0.upstreams.servers.iter().map(|each| each.config.start_timeout).max();
         // A start has two parts, each with this time: the connection, and the list of tools.
-        self.0.upstreams.ready(longest.unwrap_or_default() * 3).await;
+        self.0.upstreams.ready(longest.unwrap_or_default() * 3, |_| true).await;
         let catalog = self.catalog();
         let mut servers = Vec::new();
         for server in &self.0.upstreams.servers {

@@ -26,8 +26,6 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long the first answer waits for servers that are still starting.
-const STARTING: Duration = Duration::from_secs(10);
 /// How long `exec` waits before the program goes on as a task.
 const TASK_GRACE: Duration = Duration::from_secs(10);
 
@@ -119,7 +117,18 @@ impl Gateway {
 
     /// The tools once all servers have started, or have had the time for it.
     pub(crate) async fn ready_catalog(&self) -> Arc<Catalog> {
-        self.0.upstreams.ready(STARTING).await;
+        self.0.upstreams.ready(self.0.options.start_wait, |_| true).await;
+        self.catalog()
+    }
+
+    /// The tools for a program: the servers that it names have more time to start, for without
+    /// them it fails.
+    async fn catalog_for(&self, code: &str) -> Arc<Catalog> {
+        let Inner { upstreams, options, .. } = &*self.0;
+        tokio::join!(
+            upstreams.ready(options.start_wait, |_| true),
+            upstreams.ready(options.waits.longest, |server| code.contains(&server.alias)),
+        );
         self.catalog()
     }
 
@@ -136,7 +145,7 @@ impl Gateway {
             Err(error) => return Answer::Done(Output::error(error)),
         };
         let catalog = tokio::select! {
-            catalog = self.ready_catalog() => catalog,
+            catalog = self.catalog_for(&call.code) => catalog,
             () = caller.cancelled.cancelled() => return cancelled(),
         };
         if let Some(script) = &call.script

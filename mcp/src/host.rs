@@ -4,7 +4,7 @@ use crate::approval::{Approvals, question};
 use crate::catalog::{Catalog, Target, cut};
 use crate::flow::Flow;
 use crate::policy::Action;
-use crate::prelude::failure;
+use crate::prelude::{failure, without_prelude};
 use crate::upstream::{CallError, Progress, ProgressSink};
 use async_trait::async_trait;
 use cellblock::model::CellActivity;
@@ -285,15 +285,16 @@ impl CodeModeTurnHost for TurnHost {
     ) -> Result<ToolResult, String> {
         let host = &self.0;
         let cell = host.cell(&call.cell_id);
-        match cell.as_ref().and_then(|cell| cell.catalog.script(&call.tool_name)) {
+        if let Some(cell) = &cell
+            && let Some(scripts) = cell.catalog.script(&call.tool_name)
+        {
             // What a script calls comes back here, as calls of the cell that called it.
-            Some(scripts) => {
-                let served = scripts.serve(Arc::new(self.clone()));
-                let ran = served.invoke_tool(call, cancellation).await;
-                ran.map_err(|error| failure(&error, None))
-            }
-            None => host.call(call, &cancellation).await,
+            let served = scripts.serve(Arc::new(self.clone()));
+            let ran = served.invoke_tool(call, cancellation).await;
+            let prelude = cell.catalog.prelude.len();
+            return ran.map_err(|error| failure(&without_prelude(&error, prelude), None));
         }
+        host.call(call, &cancellation).await
     }
 
     async fn notify(

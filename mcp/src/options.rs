@@ -22,6 +22,8 @@ pub struct Options {
     pub disclosure: Disclosure,
     /// How long `exec` and `wait` wait.
     pub waits: WaitPolicy,
+    /// How long the first answers wait for servers that are still starting.
+    pub start_wait: Duration,
     /// Where people look at what programs do, and answer for calls; nowhere when this is
     /// `None`.
     pub inspector: Option<Inspector>,
@@ -37,6 +39,7 @@ impl Options {
             limits: CellLimits::default(),
             disclosure: Disclosure::default(),
             waits: waits(Duration::from_secs(50)),
+            start_wait: Duration::from_secs(10),
             inspector: None,
             state: None,
         }

@@ -122,11 +122,16 @@ impl Tasks {
         tasks.get(name).filter(|task| task.principal == *principal).map(take)
     }
 
-    fn live(&self, name: &str, principal: &Principal) -> Option<Option<Live>> {
-        self.find(name, principal, |task| match &task.stage {
+    fn has(&self, name: &str, principal: &Principal) -> bool {
+        self.find(name, principal, |_| ()).is_some()
+    }
+
+    fn live(&self, name: &str, principal: &Principal) -> Option<Live> {
+        let live = self.find(name, principal, |task| match &task.stage {
             Stage::Live(live) => Some(live.clone()),
             Stage::Ended { .. } => None,
-        })
+        });
+        live.flatten()
     }
 
     fn changed(&self, name: &str) {
@@ -255,8 +260,10 @@ impl Gateway {
     /// Answers questions of a task. False when the caller has no such task.
     pub(crate) fn answer_task(&self, name: &str, answers: &Answers, caller: &Caller) -> bool {
         let tasks = &self.0.tasks;
-        let Some(live) = tasks.live(name, &caller.principal) else { return false };
-        if let Some(live) = live {
+        if !tasks.has(name, &caller.principal) {
+            return false;
+        }
+        if let Some(live) = tasks.live(name, &caller.principal) {
             for (question, approved) in answers {
                 live.cell.approvals.answer(question, *approved);
             }
@@ -268,8 +275,10 @@ impl Gateway {
     /// Ends the cell of a task. False when the caller has no such task.
     pub(crate) async fn cancel_task(&self, name: &str, caller: &Caller) -> bool {
         let tasks = &self.0.tasks;
-        let Some(live) = tasks.live(name, &caller.principal) else { return false };
-        if let Some(live) = live {
+        if !tasks.has(name, &caller.principal) {
+            return false;
+        }
+        if let Some(live) = tasks.live(name, &caller.principal) {
             live.cancelled.cancel();
             // That it has ended by itself is as well.
             let _ = live.session.waiter.terminate(live.id.clone()).await;

@@ -6,6 +6,18 @@ pub(crate) fn visible(text: &str) -> String {
     escaped(text, |c| c.is_control() || is_format(c))
 }
 
+/// A text as it is, without characters that a model reads and a person does not see: they
+/// carry instructions that nobody has looked at.
+pub(crate) fn without_hidden(text: &str) -> String {
+    let hides = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t'))
+            || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}')
+    };
+    text.chars().filter(|c| !hides(*c)).collect()
+}
+
 /// A name in which no character is taken for another: letters that look like those of ASCII
 /// are escaped, as all others beyond ASCII are.
 pub(crate) fn visible_name(name: &str) -> String {
@@ -41,6 +53,9 @@ mod tests {
     fn what_cannot_be_seen_is_escaped() {
         assert_eq!(visible("a\u{202e}b\n\u{e0041}"), "a\\u{202e}b\\u{a}\\u{e0041}");
         assert_eq!(visible("caf\u{e9} \u{65e5}\u{672c}"), "caf\u{e9} \u{65e5}\u{672c}");
+        let hidden: String =
+            "hi".chars().map(|c| char::from_u32(0xe0000 + c as u32).expect("a tag")).collect();
+        assert_eq!(without_hidden(&format!("a{hidden}\u{202e}\r\n\u{200d}b")), "a\n\u{200d}b");
         assert_eq!(visible_name("del\u{435}te\t x"), "del\\u{435}te\\u{9} x");
     }
 }

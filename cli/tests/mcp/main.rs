@@ -4,8 +4,13 @@
 #![allow(clippy::needless_pass_by_value, reason = "values that a test writes out are its own")]
 
 mod approvals;
+mod clients;
 mod configured;
+mod flows;
+mod foreign;
+mod hostile;
 mod installed;
+mod load;
 mod misbehaving;
 mod over_http;
 mod raw;

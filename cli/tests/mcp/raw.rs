@@ -87,8 +87,13 @@ impl Client {
     }
 
     pub fn send(&mut self, message: &Value) {
+        self.send_line(&message.to_string());
+    }
+
+    /// Sends a line, whatever it is.
+    pub fn send_line(&mut self, line: &str) {
         let input = self.input.as_mut().expect("open");
-        writeln!(input, "{message}").expect("it reads");
+        writeln!(input, "{line}").expect("it reads");
     }
 
     /// Sends a request, and returns its number.
@@ -193,7 +198,7 @@ impl Drop for Client {
 pub fn command(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command
-        .arg("mcp")
+        .args(["mcp", "--start-wait", "100s"])
         .args(arguments)
         .current_dir(dir)
         .env("XDG_CONFIG_HOME", dir.join("no-config"))

@@ -23,7 +23,7 @@ fn client(dir: &Path, url: &str, authorization: &str) -> Client {
 /// Calls the tool `exec` of the server behind.
 const CALL: &str =
     "const { result, output } = await tools.far.exec({ code: `text('far'); 6 * 7` });
-    text(output, result)";
+    text(`${output} ${result}`)";
 
 #[test]
 fn a_server_is_called_over_http_with_its_headers() {
@@ -31,7 +31,7 @@ fn a_server_is_called_over_http_with_its_headers() {
     let dir = tempfile::tempdir().expect("a folder");
     let url = format!("http://{}/mcp", served.address);
     let mut near = client(dir.path(), &url, &format!("Bearer ${{TOKEN:-{TOKEN}}}"));
-    assert_eq!(near.printed(CALL), "far\n42");
+    assert_eq!(near.printed(CALL), "far 42");
     let failed = near.exec("await tools.far.exec({ code: 'throw new Error(`no`)' })");
     assert!(texts(&failed).contains("far.exec reported an error:"), "{failed}");
 
@@ -40,7 +40,8 @@ fn a_server_is_called_over_http_with_its_headers() {
     let failed = stranger.exec("await tools.far.exec({})");
     let said = texts(&failed);
     assert!(
-        said.contains("The server far could not be started:") && said.contains("401"),
+        said.contains("The server far could not be started:")
+            && said.contains("authorization required"),
         "{said}"
     );
 

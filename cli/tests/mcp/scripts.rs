@@ -47,10 +47,13 @@ fn a_script_runs_by_its_name_and_calls_tools() {
     assert!(!std::path::Path::new(&file).exists());
     let flows = client.exec("await scripts.the_first({ who: 1 }); await tools.s.structured({})");
     assert!(texts(&flows).contains("has read text of an untrusted source"), "{flows}");
-    let failed = client.exec("try { await scripts.third() } catch (error) { text(error instanceof Error, error.message) }");
+    let failed = client.exec("try { await scripts.third() } catch (error) { text(`${error instanceof Error} ${error.message}`) }");
     let said = texts(&failed);
-    assert!(said.contains("script third failed: Error: s.call reported an error: fails"), "{said}");
-    assert!(said.contains("exec_main.mjs:1:20"), "places are those of the script: {said}");
+    assert!(
+        said.contains("true script third failed: Error: s.call reported an error: fails"),
+        "{said}"
+    );
+    assert!(said.contains("exec_main.mjs:1:15"), "places are those of the script: {said}");
 
     for (arguments, said) in [
         (json!({ "script": "fourth" }), "there are: second, the-first, third"),

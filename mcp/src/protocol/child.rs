@@ -2,7 +2,7 @@
 
 use super::lines::{BoundedLines, MAX_MESSAGE_BYTES, Printed};
 use cellblock::support::lock;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -44,6 +44,8 @@ const INHERITED: &[&str] = &[
 pub(crate) const MARK: &str = "CELLBLOCK_MCP_SERVER";
 /// Bytes of standard error that are kept to be shown, the last ones.
 const STDERR_BYTES: usize = 2_000;
+/// How long the last words of a command that has gone are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a server has to end by itself, and then again to follow SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -53,6 +55,12 @@ pub(crate) struct Server {
     /// The process group, until it was killed. The child is not reaped before, so that the
     /// number is not another's.
     group: Option<Pid>,
+    words: Words,
+}
+
+/// What a command prints besides messages. It outlives the command.
+#[derive(Clone, Default)]
+pub(crate) struct Words {
     printed: Arc<Mutex<Printed>>,
     /// The last of what it has printed on standard error.
     stderr: Arc<Mutex<VecDeque<u8>>>,
@@ -89,33 +97,39 @@ impl Server {
         let mut child =
             builder.spawn().map_err(|error| format!("{command} cannot be started: {error}"))?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let printed = Arc::new(Mutex::new(Printed::default()));
-        let stderr = Arc::new(Mutex::new(VecDeque::new()));
-        let said_all = CancellationToken::new();
+        let words = Words::default();
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(format!("{command} has no standard streams"));
         };
         if let Some(source) = child.stderr.take() {
-            let done = said_all.clone().drop_guard();
-            let kept = Arc::clone(&stderr);
+            let done = words.said_all.clone().drop_guard();
+            let kept = Arc::clone(&words.stderr);
             tokio::spawn(async move {
                 keep_last(source, &kept).await;
                 drop(done);
             });
         }
-        let output = BoundedLines::new(output, MAX_MESSAGE_BYTES, Arc::clone(&printed));
-        let child = Some(child);
-        Ok((Self { child, group, printed, stderr, said_all }, (output, input)))
+        let output = BoundedLines::new(output, MAX_MESSAGE_BYTES, Arc::clone(&words.printed));
+        Ok((Self { child: Some(child), group, words }, (output, input)))
+    }
+
+    /// What it prints besides messages.
+    pub(crate) fn words(&self) -> Words {
+        self.words.clone()
     }
 
     /// Waits until the command has ended after its input was closed; one that does not end
     /// is ended.
     pub(crate) async fn end(mut self) {
-        let closed = lock(&self.printed).closed.clone();
-        let _ = tokio::time::timeout(GRACE, closed.cancelled()).await;
         if let Some(group) = self.group.take() {
-            let _ = kill_process_group(group, Signal::TERM);
-            let _ = tokio::time::timeout(GRACE, closed.cancelled()).await;
+            // Seen, and not reaped: the number of the group is not another's yet.
+            let mut exited = tokio::task::spawn_blocking(move || {
+                waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            });
+            if tokio::time::timeout(GRACE, &mut exited).await.is_err() {
+                let _ = kill_process_group(group, Signal::TERM);
+                let _ = tokio::time::timeout(GRACE, &mut exited).await;
+            }
             // What is left of the group goes with it; that it has ended is as well.
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -124,14 +138,12 @@ impl Server {
             let _ = child.wait().await;
         }
     }
+}
 
-    /// Is cancelled once everything is there that the command has printed before its end.
-    pub(crate) fn said_all(&self) -> CancellationToken {
-        self.said_all.clone()
-    }
-
-    /// What the command has printed that helps to see why it failed.
-    pub(crate) fn last_words(&self) -> String {
+impl Words {
+    /// What the command has printed that helps to see why it has gone.
+    pub(crate) async fn last(&self) -> String {
+        let _ = tokio::time::timeout(LAST_WORDS, self.said_all.cancelled()).await;
         let printed = lock(&self.printed);
         let mut words = Vec::new();
         if printed.too_long {

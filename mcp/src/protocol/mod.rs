@@ -3,6 +3,7 @@
 
 mod child;
 mod connections;
+mod counted;
 mod http;
 mod lines;
 mod server;

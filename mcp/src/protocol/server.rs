@@ -107,6 +107,7 @@ impl ServerHandler for Handler {
     ) -> Result<CallToolResponse, ErrorData> {
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let caller = self.caller(&context);
+        let reads_one = reads_structured_content_alone(&context);
         let answer = match &request.request_state {
             Some(state) => {
                 let answers = answers(request.input_responses.unwrap_or_default());
@@ -119,7 +120,12 @@ impl ServerHandler for Handler {
                 })?,
         };
         match answer {
-            Answer::Done(output) => Ok(result(output)?.into()),
+            Answer::Done(mut output) => {
+                if reads_one && output.has_media() {
+                    output.structured = None;
+                }
+                Ok(result(output)?.into())
+            }
             Answer::InputRequired { questions, state } => {
                 Ok(InputRequiredResult::new(Some(requests(questions)?), Some(state)).into())
             }
@@ -175,7 +181,8 @@ impl ServerHandler for Handler {
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         if request.uri != tools::SKILL_URI {
-            return Err(ErrorData::resource_not_found("there is no such resource", None));
+            let data = json!({ "uri": request.uri });
+            return Err(ErrorData::resource_not_found("there is no such resource", Some(data)));
         }
         let text =
             ResourceContents::text(tools::SKILL, tools::SKILL_URI).with_mime_type("text/markdown");
@@ -246,6 +253,13 @@ impl Handler {
             cancelled: context.ct.clone(),
         }
     }
+}
+
+/// Codex (0.169) shows its model nothing of the content blocks of a result that has structured
+/// content, and so no image. It gets such results without.
+fn reads_structured_content_alone(context: &RequestContext<RoleServer>) -> bool {
+    let info = context.client_info();
+    info.is_some_and(|client| client.name.starts_with("codex"))
 }
 
 pub(super) fn follows_tasks(context: &RequestContext<RoleServer>) -> bool {

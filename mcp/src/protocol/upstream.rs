@@ -1,10 +1,12 @@
 //! A connection to one server.
 
-use super::child::Server;
+use super::child::{Server, Words};
+use super::counted::{Counted, MAX_REQUESTS};
 use super::lines::MAX_MESSAGE_BYTES;
 use crate::config::{ServerConfig, Transport};
 use crate::policy::Annotations;
 use crate::upstream::{CallError, ListedTool, Progress, ProgressSink};
+use crate::visible::without_hidden;
 use cellblock::support::lock;
 use http::{HeaderName, HeaderValue};
 use rmcp::model::{
@@ -45,8 +47,6 @@ const MAX_TIMEOUTS: u32 = 3;
 const MAX_HTTP_CALLS: usize = 128;
 /// How long a cancellation may take to be sent.
 const CANCEL_SEND: Duration = Duration::from_secs(5);
-/// How long the last words of a command that has gone are waited for.
-const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// A connection to a server.
 pub(crate) struct Connection {
@@ -58,6 +58,10 @@ pub(crate) struct Connection {
     calls: Arc<Calls>,
     /// The command, unless it was ended.
     server: Mutex<Option<Server>>,
+    /// What the command has printed; nothing of a server that is none.
+    words: Words,
+    /// Is cancelled when the server has asked for too much.
+    flooded: CancellationToken,
     /// Calls that ran out of time one after the other.
     timeouts: Mutex<u32>,
 }
@@ -125,6 +129,8 @@ impl Connection {
     ) -> Result<Self, Refused> {
         let calls = Arc::new(Calls::default());
         let client = Client { calls: Arc::clone(&calls), changed: Arc::clone(changed) };
+        let flooded = CancellationToken::new();
+        let client = Counted::new(client, flooded.clone());
         let start = config.start_timeout;
         let (service, server) = match &config.transport {
             Transport::Stdio { command, args, env, cwd } => {
@@ -135,9 +141,8 @@ impl Connection {
                 match serve(client, transport, mode, start).await {
                     Ok(service) => (service, Some(server)),
                     Err(refused) => {
-                        let server = Mutex::new(Some(server));
-                        let why = format!("{}{}", refused.why, last_words(&server).await);
-                        tokio::spawn(end(server));
+                        let why = format!("{}{}", refused.why, server.words().last().await);
+                        tokio::spawn(server.end());
                         return Err(Refused { why, ..refused });
                     }
                 }
@@ -156,13 +161,23 @@ impl Connection {
         let stop = Mutex::new(Some(service.cancellation_token()));
         let closed = CancellationToken::new();
         let ended = closed.clone().drop_guard();
+        let (stop_flood, too_much) = (service.cancellation_token(), flooded.clone());
         tokio::spawn(async move {
-            // However it ended, it has.
-            let _ = service.waiting().await;
+            let waiting = service.waiting();
+            tokio::pin!(waiting);
+            tokio::select! {
+                // However it ended, it has.
+                _ = &mut waiting => {}
+                () = too_much.cancelled() => {
+                    stop_flood.cancel();
+                    let _ = waiting.await;
+                }
+            }
             drop(ended);
         });
-        let timeouts = Mutex::new(0);
-        Ok(Self { peer, stop, closed, calls, server: Mutex::new(server), timeouts })
+        let words = server.as_ref().map(Server::words).unwrap_or_default();
+        let (server, timeouts) = (Mutex::new(server), Mutex::new(0));
+        Ok(Self { peer, stop, closed, calls, server, words, flooded, timeouts })
     }
 
     /// Whether the server has gone.
@@ -183,7 +198,8 @@ impl Connection {
 
     /// What the server says of itself for models.
     pub(crate) fn instructions(&self) -> Option<String> {
-        self.peer.peer_info().and_then(|info| info.instructions.clone())
+        let info = self.peer.peer_info()?;
+        info.instructions.as_deref().map(without_hidden)
     }
 
     /// The revision of the protocol that is spoken.
@@ -316,27 +332,16 @@ impl Connection {
     async fn why(&self, error: &ServiceError) -> String {
         match error {
             ServiceError::McpError(error) => error.message.to_string(),
+            _ if self.flooded.is_cancelled() => {
+                format!(
+                    "the server was ended: it sent more than {MAX_REQUESTS} requests in a minute"
+                )
+            }
             ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
-                format!("the server has gone{}", last_words(&self.server).await)
+                format!("the server has gone{}", self.words.last().await)
             }
             error => error.to_string(),
         }
-    }
-}
-
-/// What a command has printed that helps to see why it has gone.
-async fn last_words(server: &Mutex<Option<Server>>) -> String {
-    let said_all = lock(server).as_ref().map(Server::said_all);
-    if let Some(said_all) = said_all {
-        let _ = tokio::time::timeout(LAST_WORDS, said_all.cancelled()).await;
-    }
-    lock(server).as_ref().map_or_else(String::new, Server::last_words)
-}
-
-async fn end(server: Mutex<Option<Server>>) {
-    let server = lock(&server).take();
-    if let Some(server) = server {
-        server.end().await;
     }
 }
 
@@ -387,11 +392,11 @@ impl From<String> for Refused {
 }
 
 async fn serve<T, E, A>(
-    client: Client,
+    client: Counted<Client>,
     transport: T,
     mode: ClientLifecycleMode,
     timeout: Duration,
-) -> Result<RunningService<RoleClient, Client>, Refused>
+) -> Result<RunningService<RoleClient, Counted<Client>>, Refused>
 where
     T: IntoTransport<RoleClient, E, A>,
     E: std::error::Error + Send + Sync + 'static,
@@ -476,14 +481,39 @@ fn cancel(peer: &Peer<RoleClient>, id: RequestId, reason: &str) {
     });
 }
 
+/// A schema whose descriptions hold nothing that people cannot see.
+fn schema(schema: Arc<JsonObject>) -> Value {
+    let mut schema = Value::Object(Arc::unwrap_or_clone(schema));
+    show_descriptions(&mut schema);
+    schema
+}
+
+/// Schemas nest no deeper than the parser of JSON allows.
+fn show_descriptions(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(text) if name == "description" || name == "title" => {
+                        *text = without_hidden(text);
+                    }
+                    member => show_descriptions(member),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(show_descriptions),
+        _ => {}
+    }
+}
+
 fn listed_tool(tool: Tool) -> ListedTool {
     let annotations = tool.annotations.unwrap_or_default();
     let description = tool.description.map(std::borrow::Cow::into_owned);
     ListedTool {
         name: tool.name.into_owned(),
-        description: description.or(tool.title).unwrap_or_default(),
-        input_schema: Value::Object(Arc::unwrap_or_clone(tool.input_schema)),
-        output_schema: tool.output_schema.map(|schema| Value::Object(Arc::unwrap_or_clone(schema))),
+        description: without_hidden(&description.or(tool.title).unwrap_or_default()),
+        input_schema: schema(tool.input_schema),
+        output_schema: tool.output_schema.map(schema),
         annotations: Annotations {
             read_only: annotations.read_only_hint,
             destructive: annotations.destructive_hint,
