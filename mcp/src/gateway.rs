@@ -156,7 +156,7 @@ impl Gateway {
             Ok(id) => id,
             Err(error) => return Answer::Done(Output::error(error.to_string())),
         };
-        let cell = session.begin(&id, &catalog, audience(caller));
+        let cell = session.begin(&id, &catalog, &call.code, audience(caller));
         let _followed = cell.until_answered();
         let first = self.0.options.waits.first;
         let first = if caller.tasks { first.min(TASK_GRACE) } else { first };
@@ -248,7 +248,7 @@ impl Gateway {
         let cell = session
             .host
             .cell(id)
-            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), Audience::default())));
+            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), "", Audience::default())));
         cell.set_audience(audience(caller));
         let _followed = cell.until_answered();
         let waits = &self.0.options.waits;

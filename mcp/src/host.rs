@@ -38,6 +38,8 @@ pub(crate) struct TurnHost(pub(crate) Arc<SessionHost>);
 /// What is kept of a cell beside its backend.
 pub(crate) struct Cell {
     pub(crate) catalog: Arc<Catalog>,
+    /// What the program asks for that is not there, for the model if it fails.
+    pub(crate) unknown: Option<String>,
     pub(crate) approvals: Approvals,
     audience: Mutex<Audience>,
     /// Output that was fetched and is part of the next answer.
@@ -65,8 +67,9 @@ pub(crate) struct Audience {
 }
 
 impl Cell {
-    pub(crate) fn new(catalog: Arc<Catalog>, audience: Audience) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, code: &str, audience: Audience) -> Self {
         Self {
+            unknown: catalog.unknown_names(code),
             catalog,
             approvals: Approvals::default(),
             audience: Mutex::new(audience),

@@ -112,7 +112,11 @@ impl Visit<'_> {
         let implicit = self.gateway.is_implicit(self.session);
         let cell =
             if implicit { self.id.to_string() } else { format!("{}.{}", self.session.id, self.id) };
-        let notes: &[String] = if failed(&waited) { &self.cell.catalog.notes } else { &[] };
+        let mut notes = Vec::new();
+        if failed(&waited) {
+            notes.extend(self.cell.unknown.clone());
+            notes.extend_from_slice(&self.cell.catalog.notes);
+        }
         let shown = Shown {
             session: &self.session.id,
             cell: &cell,
@@ -120,7 +124,7 @@ impl Visit<'_> {
             wall_time: self.started.elapsed(),
             max_tokens: self.max_tokens,
             prelude: self.cell.catalog.prelude.len(),
-            notes,
+            notes: &notes,
         };
         let output = output(waited, &shown);
         if !running {
