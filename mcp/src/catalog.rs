@@ -352,8 +352,8 @@ fn namespace(alias: &str) -> String {
 
 fn definition(alias: &str, listed: &ListedTool) -> ToolDefinition {
     ToolDefinition {
-        // A model reads it where it is not the name in programs.
-        name: format!("{}{}", namespace(alias), visible_name(&listed.name)),
+        // The name in programs: what else a server's name for it holds is not for models.
+        name: format!("{}{}", namespace(alias), tool_identifier(&listed.name)),
         tool_name: ToolName::namespaced(namespace(alias), listed.name.clone()),
         description: listed.description.clone(),
         kind: ToolKind::Function,
