@@ -45,7 +45,9 @@ fn names_cannot_speak_to_the_model_or_to_a_person() {
         "{description}"
     );
     assert!(!description.contains(['\u{202e}', '\u{200b}', '\u{e0068}']), "{description}");
-    assert!(!description.contains("*/ }; evil"), "a comment ends where it should");
+    let mut declared = description.split("```ts\n").skip(1).map(|rest| rest.split("```").next());
+    let is_code = |block: Option<&str>| block.is_some_and(|block| block.contains("evil"));
+    assert!(!declared.any(is_code), "a description is not code: {description}");
     assert!(description.len() < 20_000, "{} bytes", description.len());
     both_go_on(&mut client);
 
@@ -108,11 +110,11 @@ fn names_that_collide_do_not_hide_each_other_and_keep_their_rules() {
     ] });
     configure(dir.path(), &config);
     let mut client = Client::start(dir.path(), &[], &json!({}));
-    for name in ["delete", "del_te"] {
+    for name in ["delete", "del_u_435_te"] {
         let refused = client.exec(&format!("await tools.bad.{name}({{}})"));
         assert!(texts(&refused).contains("the policy of this server refuses bad.del"), "{refused}");
     }
-    let refused = client.exec("await tools.bad.del_te({})");
+    let refused = client.exec("await tools.bad.del_u_435_te({})");
     assert!(texts(&refused).contains("bad.del\\u{435}te"), "letters are told apart: {refused}");
     both_go_on(&mut client);
 }

@@ -4,7 +4,7 @@ mod delegate_response;
 mod seam;
 mod timed;
 
-pub use seam::{SeamExecute, SeamOpen, SeamResponse, StoredDelta};
+pub use seam::{Regional, SeamExecute, SeamOpen, SeamResponse, StoredDelta};
 pub use timed::{TimedResponse, TimedWaitOutcome};
 
 use cellblock::{CellId, CodeModeNestedToolCall, ExecuteRequest, WaitRequest};

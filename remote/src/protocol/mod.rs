@@ -10,8 +10,8 @@ mod refusal;
 
 pub use message::{
     ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, OperationRequest,
-    OperationResult, OperationValue, Outcome, RejectionReason, SeamExecute, SeamOpen, SeamResponse,
-    StoredDelta, TimedResponse, TimedWaitOutcome,
+    OperationResult, OperationValue, Outcome, Regional, RejectionReason, SeamExecute, SeamOpen,
+    SeamResponse, StoredDelta, TimedResponse, TimedWaitOutcome,
 };
 pub use refusal::Refusal;
 

@@ -306,7 +306,7 @@ impl State {
             stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
-            regional: program.request.regional.clone(),
+            regional: program.request.regional.clone().into(),
             language: program.request.language,
         };
         let mut request = grpc::ExecuteRequest::new(remote, execution_id, program.request);

@@ -2,7 +2,9 @@
 //! see [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY).
 
 use cellblock::{CellLimits, CellReport, Language, ProgramValue, RegionalSettings};
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -30,8 +32,8 @@ pub struct SeamExecute {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wants_value: bool,
     /// As [`ExecuteRequest::regional`](cellblock::ExecuteRequest::regional).
-    #[serde(default, skip_serializing_if = "RegionalSettings::is_default")]
-    pub regional: RegionalSettings,
+    #[serde(default, skip_serializing_if = "Regional::is_default")]
+    pub regional: Regional,
     /// As [`ExecuteRequest::language`](cellblock::ExecuteRequest::language).
     #[serde(default, skip_serializing_if = "is_auto")]
     pub language: Language,
@@ -40,6 +42,42 @@ pub struct SeamExecute {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_auto(language: &Language) -> bool {
     *language == Language::Auto
+}
+
+/// Regional settings, or what is wrong with them. A locale or a zone that does not exist is a
+/// mistake in one request, so that request is refused, and the connection goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Regional(pub Result<RegionalSettings, String>);
+
+impl Regional {
+    fn is_default(&self) -> bool {
+        self.0.as_ref().is_ok_and(RegionalSettings::is_default)
+    }
+}
+
+impl Default for Regional {
+    fn default() -> Self {
+        Self(Ok(RegionalSettings::default()))
+    }
+}
+
+impl From<RegionalSettings> for Regional {
+    fn from(settings: RegionalSettings) -> Self {
+        Self(Ok(settings))
+    }
+}
+
+impl Serialize for Regional {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Regional {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let settings = Value::deserialize(deserializer)?;
+        Ok(Self(RegionalSettings::deserialize(settings).map_err(|error| error.to_string())))
+    }
 }
 
 /// A change of stored values.
@@ -123,6 +161,23 @@ impl StoredDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_are_wrong_are_no_mistake_of_the_message() {
+        let read = |json: &str| serde_json::from_str::<SeamExecute>(json).unwrap().regional.0;
+        let settings = read(r#"{"regional":{"timeZone":"Europe/Zurich"}}"#).unwrap();
+        assert_ne!(settings, RegionalSettings::default());
+        assert_eq!(read("{}"), Ok(RegionalSettings::default()));
+        for (json, named) in [
+            (r#"{"regional":{"timeZone":"Nowhere"}}"#, "Nowhere"),
+            (r#"{"regional":{"locale":"no such thing"}}"#, "no such thing"),
+            (r#"{"regional":{"zone":"UTC"}}"#, "zone"),
+            (r#"{"regional":5}"#, "5"),
+        ] {
+            let why = read(json).unwrap_err();
+            assert!(why.contains(named), "{json}: {why}");
+        }
+    }
 
     #[test]
     fn a_delta_makes_one_set_of_values_of_another() {
