@@ -7,7 +7,6 @@ use crate::arguments::{ExecCall, WaitCall};
 use crate::catalog::{Catalog, millis};
 use crate::config::{Config, tool_identifier};
 use crate::host::{Audience, Cell};
-use crate::inspect;
 use crate::options::Options;
 use crate::policy::Rule;
 use crate::resume::Resumes;
@@ -157,9 +156,8 @@ impl Gateway {
             Ok(id) => id,
             Err(error) => return Answer::Done(Output::error(error.to_string())),
         };
-        let recording = self.record(&session, &id, &call.code);
-        let monitor = inspect::monitor(recording.as_ref(), catalog.prelude.len());
-        let cell = session.begin(&id, &catalog, audience(caller), recording);
+        let cell = session.begin(&id, &catalog, &call.code, audience(caller));
+        let monitor = self.record(&session, &id, &cell, &call.code);
         let _followed = cell.until_answered();
         let first = self.0.options.waits.first;
         let first = if caller.tasks { first.min(TASK_GRACE) } else { first };
@@ -189,7 +187,7 @@ impl Gateway {
             match visit.unless_stuck(session.waiter.execute(id.clone(), request)).await {
                 Ok(waited) => visit.answer(waited).await,
                 Err(error) => {
-                    if let Some(recording) = &cell.recording {
+                    if let Some(recording) = cell.recording() {
                         recording.refuse(&error.to_string());
                     }
                     session.ended(&id).await;
@@ -255,7 +253,7 @@ impl Gateway {
         let cell = session
             .host
             .cell(id)
-            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), Audience::default(), None)));
+            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), "", Audience::default())));
         cell.set_audience(audience(caller));
         let _followed = cell.until_answered();
         let waits = &self.0.options.waits;

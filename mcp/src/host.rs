@@ -15,7 +15,7 @@ use cellblock::{
 use cellblock_inspect::Recording;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 /// Levels to which the arguments of a call nest.
@@ -39,9 +39,11 @@ pub(crate) struct TurnHost(pub(crate) Arc<SessionHost>);
 /// What is kept of a cell beside its backend.
 pub(crate) struct Cell {
     pub(crate) catalog: Arc<Catalog>,
+    /// What the program asks for that is not there, for the model if it fails.
+    pub(crate) unknown: Option<String>,
     pub(crate) approvals: Approvals,
     /// What people look at, where anybody may.
-    pub(crate) recording: Option<Recording>,
+    recording: OnceLock<Recording>,
     audience: Mutex<Audience>,
     /// Output that was fetched and is part of the next answer.
     carried: Mutex<Vec<ContentItem>>,
@@ -68,19 +70,27 @@ pub(crate) struct Audience {
 }
 
 impl Cell {
-    pub(crate) fn new(
-        catalog: Arc<Catalog>,
-        audience: Audience,
-        recording: Option<Recording>,
-    ) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, code: &str, audience: Audience) -> Self {
         Self {
+            unknown: catalog.unknown_names(code),
             catalog,
-            recording,
             approvals: Approvals::default(),
+            recording: OnceLock::new(),
             audience: Mutex::new(audience),
             carried: Mutex::default(),
             notifications: Mutex::default(),
         }
+    }
+
+    /// Shows people what the cell does; before it starts.
+    pub(crate) fn set_recording(&self, recording: Recording) {
+        // It is set once.
+        let _ = self.recording.set(recording);
+    }
+
+    /// What people look at.
+    pub(crate) fn recording(&self) -> Option<&Recording> {
+        self.recording.get()
     }
 
     /// Somebody else waits for the cell from here on.
@@ -192,7 +202,7 @@ impl SessionHost {
             _ => "",
         };
         // Who looks at the page can be asked there.
-        if !cell.audience().can_ask && cell.recording.is_none() {
+        if !cell.audience().can_ask && cell.recording().is_none() {
             return Err(format!(
                 "{tool} needs the approval of a person{why}, and this client cannot be asked for \
                  it. The call was not made. The user can allow it with a rule in the configuration"
@@ -203,7 +213,7 @@ impl SessionHost {
             return Err(format!("{tool} was not called: too many calls wait for approval"));
         };
         let _asked = self.activity.ask_approval(id, tool.clone());
-        let shown = cell.recording.as_ref().map(|recording| {
+        let shown = cell.recording().map(|recording| {
             let (cell, name) = (Arc::downgrade(cell), answered.name().to_owned());
             recording.ask(&text, move |approved| {
                 cell.upgrade().is_some_and(|cell| cell.approvals.answer(&name, approved))

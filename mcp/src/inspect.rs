@@ -2,19 +2,26 @@
 //! prelude that stands in front.
 
 use crate::gateway::Gateway;
+use crate::host::Cell;
 use crate::prelude::{message_of, without_prelude};
 use crate::session::Session;
 use cellblock::{CellEvent, CellId, CellMonitor, MonitorHandle, RuntimeResponse};
-use cellblock_inspect::{About, Recording};
+use cellblock_inspect::About;
 use std::sync::Arc;
 
 /// Characters of a session's handle that are shown: the handle itself is a secret.
 const SESSION_CHARS: usize = 6;
 
 impl Gateway {
-    /// Starts the recording of a cell, where somebody may look.
-    pub(crate) fn record(&self, session: &Session, id: &CellId, code: &str) -> Option<Recording> {
-        let inspector = self.0.options.inspector.as_ref()?;
+    /// Starts the recording of a cell, where somebody may look; what the request needs for it.
+    pub(crate) fn record(
+        &self,
+        session: &Session,
+        id: &CellId,
+        cell: &Cell,
+        code: &str,
+    ) -> MonitorHandle {
+        let Some(inspector) = &self.0.options.inspector else { return MonitorHandle::default() };
         let title = if self.is_implicit(session) {
             format!("cell {id}")
         } else {
@@ -22,21 +29,21 @@ impl Gateway {
             format!("cell {id} of session {session}…")
         };
         let limits = self.0.options.limits.clone();
-        inspector.record(About { title, source: code.to_owned(), limits })
+        let about = About { title, source: code.to_owned(), limits };
+        let Some(recording) = inspector.record(about) else { return MonitorHandle::default() };
+        let (recorder, prelude) = (recording.recorder(), cell.catalog.prelude.len());
+        cell.set_recording(recording);
+        MonitorHandle::new(Arc::new(WithoutPrelude { recorder, prelude }))
     }
 }
 
-/// The monitor of a cell in front of whose program stand so many bytes.
-pub(crate) fn monitor(recording: Option<&Recording>, prelude: usize) -> MonitorHandle {
-    recording.map_or_else(MonitorHandle::default, |recording| {
-        let recorder = recording.recorder();
-        MonitorHandle::new(Arc::new(WithoutPrelude { recorder, prelude }))
-    })
-}
-
-/// Records an end that the backend does not know of.
-pub(crate) fn record_end(recording: &Recording, response: &RuntimeResponse, prelude: usize) {
-    recording.end(&end(response, prelude));
+impl Cell {
+    /// Records an end that the backend does not know of.
+    pub(crate) fn record_end(&self, response: &RuntimeResponse) {
+        if let Some(recording) = self.recording() {
+            recording.end(&end(response, self.catalog.prelude.len()));
+        }
+    }
 }
 
 /// Sends on what happens, with places set right.

@@ -10,7 +10,6 @@ use cellblock::support::lock;
 use cellblock::{
     CellId, CellState, CodeModeError, CodeModeService, CodeModeTurnWorker, StoredValues,
 };
-use cellblock_inspect::Recording;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,10 +88,10 @@ impl Session {
         &self,
         id: &CellId,
         catalog: &Arc<Catalog>,
+        code: &str,
         audience: Audience,
-        recording: Option<Recording>,
     ) -> Arc<Cell> {
-        let cell = Arc::new(Cell::new(Arc::clone(catalog), audience, recording));
+        let cell = Arc::new(Cell::new(Arc::clone(catalog), code, audience));
         if self.host.len() >= FORGOTTEN {
             let known = self.service.cells();
             self.host.retain(|id| known.iter().any(|info| info.cell_id == *id));

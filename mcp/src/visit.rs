@@ -4,7 +4,6 @@ use crate::answer::{Answer, Output, Shown, output};
 use crate::catalog::millis;
 use crate::gateway::{Answers, Asking, Caller, Gateway};
 use crate::host::Cell;
-use crate::inspect;
 use crate::session::Session;
 use cellblock::model::Waited;
 use cellblock::{CellId, CellState, CodeModeError, ContentItem, RuntimeResponse, WaitOutcome};
@@ -117,7 +116,11 @@ impl Visit<'_> {
         let implicit = self.gateway.is_implicit(self.session);
         let cell =
             if implicit { self.id.to_string() } else { format!("{}.{}", self.session.id, self.id) };
-        let notes: &[String] = if failed(&waited) { &self.cell.catalog.notes } else { &[] };
+        let mut notes = Vec::new();
+        if failed(&waited) {
+            notes.extend(self.cell.unknown.clone());
+            notes.extend_from_slice(&self.cell.catalog.notes);
+        }
         let shown = Shown {
             session: &self.session.id,
             cell: &cell,
@@ -125,7 +128,7 @@ impl Visit<'_> {
             wall_time: self.started.elapsed(),
             max_tokens: self.max_tokens,
             prelude: self.cell.catalog.prelude.len(),
-            notes,
+            notes: &notes,
         };
         let output = output(waited, &shown);
         if !running {
@@ -157,10 +160,7 @@ impl Visit<'_> {
             place = stuck => {
                 let outcome = self.session.waiter.terminate(self.id.clone()).await?;
                 let response = unsettled(outcome.into(), place);
-                if let Some(recording) = &self.cell.recording {
-                    let prelude = self.cell.catalog.prelude.len();
-                    inspect::record_end(recording, &response, prelude);
-                }
+                self.cell.record_end(&response);
                 Ok(Waited { outcome: WaitOutcome::LiveCell(response), activity: None })
             }
         }

@@ -237,6 +237,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn it_is_the_same_however_it_comes() {
+        let long = "x".repeat(1_000);
+        let text = format!(
+            "{{\"a\":1}}\ngarbage\n\n{{\"jsonrpc\":\"2.0\",\"id\":7,\"r\":\"{long}\"}}\n{{\"r\":\"{long}\",\
+             \"id\":8}}\n{{\"id\":9,\n{{\"b\":2}}\n"
+        );
+        let (whole, _) = read(text.as_bytes(), 300).await;
+        assert_eq!(whole.lines().count(), 6, "{whole}");
+        for size in [1, 2, 3, 7, 64, 299, 300, 301] {
+            let (mut writer, reader) = tokio::io::duplex(size);
+            let source = text.clone();
+            tokio::spawn(async move {
+                tokio::io::AsyncWriteExt::write_all(&mut writer, source.as_bytes()).await
+            });
+            let mut lines = BoundedLines::new(reader, 300, Arc::default());
+            let mut pieces = String::new();
+            lines.read_to_string(&mut pieces).await.expect("text");
+            assert_eq!(pieces, whole, "in pieces of {size} bytes");
+        }
+    }
+
+    #[tokio::test]
     async fn an_answer_that_cannot_be_read_becomes_an_error_of_its_request() {
         let deep = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         for (line, said) in [

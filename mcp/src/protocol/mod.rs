@@ -6,6 +6,7 @@ mod connections;
 mod counted;
 mod http;
 mod lines;
+mod listing;
 mod server;
 mod subscriptions;
 mod upstream;
