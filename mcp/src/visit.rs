@@ -6,7 +6,7 @@ use crate::gateway::{Answers, Asking, Caller, Gateway};
 use crate::host::Cell;
 use crate::session::Session;
 use cellblock::model::Waited;
-use cellblock::{CellId, CellState, CodeModeError, ContentItem, RuntimeResponse, WaitOutcome};
+use cellblock::{CellId, CodeModeError, ContentItem, RuntimeResponse, WaitOutcome};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -143,40 +143,16 @@ impl Visit<'_> {
         &self,
         work: impl Future<Output = Result<Waited, CodeModeError>>,
     ) -> Result<Waited, CodeModeError> {
-        let stuck = async {
-            loop {
-                tokio::time::sleep(STUCK_POLL).await;
-                let mut cells = self.session.service.cells().into_iter();
-                let stuck = |info: &cellblock::CellInfo| {
-                    info.cell_id == *self.id && info.state == CellState::Stuck
-                };
-                if let Some(info) = cells.find(stuck) {
-                    return info.stuck_at;
-                }
-            }
-        };
         tokio::select! {
             waited = work => waited,
-            place = stuck => {
+            place = self.session.service.until_stuck(self.id, STUCK_POLL) => {
                 let outcome = self.session.waiter.terminate(self.id.clone()).await?;
-                let response = unsettled(outcome.into(), place);
+                let response = RuntimeResponse::from(outcome).unsettled(place);
                 self.cell.record_end(&response);
                 Ok(Waited { outcome: WaitOutcome::LiveCell(response), activity: None })
             }
         }
     }
-}
-
-/// The end of a program that waited for what cannot come.
-fn unsettled(response: RuntimeResponse, place: Option<String>) -> RuntimeResponse {
-    let RuntimeResponse::Terminated { cell_id, content_items, report } = response else {
-        return response;
-    };
-    let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
-    let error_text = Some(format!(
-        "Unsettled top-level await: no nested call and no timer is left that could settle it{place}"
-    ));
-    RuntimeResponse::Result { cell_id, content_items, error_text, report }
 }
 
 pub(crate) fn is_running(waited: &Waited) -> bool {

@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use cellblock::model::{ArgumentChecks, ToolCatalog};
 use cellblock::type_check::{TypeChecker, TypeReport};
 use cellblock::{
-    CellLimits, CellReport, CellState, CodeModeService, CodeModeTurnHost, Engine, EngineConfig,
+    CellLimits, CellReport, CodeModeService, CodeModeTurnHost, Engine, EngineConfig,
     ExecuteRequest, Language, Locale, RegionalSettings, RuntimeResponse, SessionLimits,
     StoredValues, TimeZone, WaitRequest, WasmBackend,
 };
@@ -350,35 +350,12 @@ async fn converse(
     };
     tokio::select! {
         response = conversation => Ok((response?, None)),
-        place = stuck(service) => {
-            let response = service.terminate(cell_id.clone()).await?.into();
-            Ok((unsettled(response, place), None))
+        place = service.until_stuck(&cell_id, STUCK_POLL) => {
+            let response = RuntimeResponse::from(service.terminate(cell_id.clone()).await?);
+            Ok((response.unsettled(place), None))
         }
         signal = signals.received() => {
             Ok((service.terminate(cell_id.clone()).await?.into(), Some(signal)))
         }
     }
-}
-
-/// Returns when the script waits for what cannot come, with the place where it waits.
-async fn stuck(service: &CodeModeService) -> Option<String> {
-    loop {
-        tokio::time::sleep(STUCK_POLL).await;
-        let mut cells = service.cells().into_iter();
-        if let Some(cell) = cells.find(|cell| cell.state == CellState::Stuck) {
-            return cell.stuck_at;
-        }
-    }
-}
-
-/// The end of a script that waited for what cannot come.
-fn unsettled(response: RuntimeResponse, place: Option<String>) -> RuntimeResponse {
-    let RuntimeResponse::Terminated { cell_id, content_items, report } = response else {
-        return response;
-    };
-    let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
-    let error_text = Some(format!(
-        "Unsettled top-level await: no nested call and no timer is left that could settle it{place}"
-    ));
-    RuntimeResponse::Result { cell_id, content_items, error_text, report }
 }
