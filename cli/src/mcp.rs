@@ -3,7 +3,7 @@
 use crate::Exit;
 use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
-use crate::terminal::escape_controls;
+use crate::terminal::print;
 use anyhow::{Context, Result, bail, ensure};
 use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
 use cellblock_inspect::{InspectError, Inspector, Token};
@@ -15,7 +15,6 @@ use cellblock_mcp::{
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -393,13 +392,4 @@ fn check(arguments: &ConfigArguments) -> Result<Exit> {
     lines.extend(checked.idle_rules);
     print(&(lines.join("\n") + "\n"))?;
     Ok(if failed { Exit::Failed } else { Exit::Completed })
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    // Names and texts come from servers.
-    let shown = if out.is_terminal() { escape_controls(text) } else { text.into() };
-    out.write_all(shown.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
 }
