@@ -257,7 +257,6 @@ impl Run {
             served = ArgumentChecks::new(self.tools.definitions()).serve(served);
         }
         let worker = service.start_turn_worker(served);
-        let (checked, language) = (source.clone(), self.language);
         let request = ExecuteRequest {
             tool_call_id: "run".to_owned(),
             enabled_tools: self.tools.definitions().into(),
@@ -267,21 +266,22 @@ impl Run {
             max_output_tokens: self.result.then_some(usize::MAX),
             wants_value: self.result,
             regional: self.regional,
-            language,
+            language: self.language,
             monitor: self.trace.as_ref().map(Trace::monitor).unwrap_or_default(),
         };
         let checker = self
             .tsc
             .as_deref()
             .map(|tsc| TypeChecker::new(tsc, &ToolCatalog::new(self.tools.definitions())));
-        let checking = async {
-            let Some(checker) = checker else { return TypeReport::default() };
-            checker.check(&checked, language).await.unwrap_or_else(|error| {
+        let check = async |request: &ExecuteRequest| {
+            let Some(checker) = &checker else { return TypeReport::default() };
+            let checked = checker.check(&request.source, request.language).await;
+            checked.unwrap_or_else(|error| {
                 printer.error(format!("cellblock: types were not checked: {error}"));
                 TypeReport::default()
             })
         };
-        let ended = converse(&service, request, checking, &mut report, signals).await;
+        let ended = converse(&service, request, check, &mut report, signals).await;
         drop(worker);
         service.shutdown().await;
         host.finish();
@@ -319,18 +319,18 @@ impl Run {
     }
 }
 
-/// Runs the script to its end, printing as it goes, unless its types are proved wrong. A signal ends it, and its exit code
-/// is returned too.
+/// Runs the script to its end, printing as it goes, unless `check` proves its types wrong. A
+/// signal ends it, and its exit code is returned too.
 async fn converse(
     service: &CodeModeService,
     request: ExecuteRequest,
-    checking: impl Future<Output = TypeReport>,
+    check: impl AsyncFnOnce(&ExecuteRequest) -> TypeReport,
     report: &mut Report,
     signals: &mut Signals,
 ) -> Result<(RuntimeResponse, Option<Exit>)> {
     let cell_id = service.allocate_cell_id()?;
     let conversation = async {
-        let types = checking.await;
+        let types = check(&request).await;
         if let Some(refusal) = types.refusal() {
             return Ok(RuntimeResponse::Result {
                 cell_id: cell_id.clone(),
