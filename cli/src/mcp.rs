@@ -78,7 +78,7 @@ struct Serve {
     http: Option<SocketAddr>,
     /// Show what programs do on a page at this address of this machine, where calls can be
     /// approved, too; port 0 takes a free one. The URL is printed to standard error. Its token
-    /// is random, or else what CELLBLOCK_INSPECT_TOKEN says.
+    /// is random, or else what `CELLBLOCK_INSPECT_TOKEN` says.
     #[arg(long, value_name = "IP:PORT")]
     inspect: Option<SocketAddr>,
     /// A name by which clients may address the server over HTTP; those of this machine itself

@@ -1,9 +1,9 @@
 //! The service: one backend, its stored values, and the numbering of cells.
 
 use crate::backend::{
-    CellId, CellInfo, CellState, CodeModeBackend, CodeModeError, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome, WaitRequest,
-    WaitToPendingOutcome,
+    CellId, CellInfo, CellState, CodeModeBackend, CodeModeError, CodeModeTurnHost,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
+    WaitRequest, WaitToPendingOutcome,
 };
 use crate::stored::StoredValues;
 use serde_json::Value;

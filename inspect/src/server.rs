@@ -230,8 +230,9 @@ struct Answer {
 /// Answers a question; 409 when it does not wait for an answer, or no longer.
 async fn answer(State(inspector): State<Inspector>, Json(answer): Json<Answer>) -> StatusCode {
     let recording = inspector.recording(answer.cell);
-    match recording.is_some_and(|cell| cell.answer(answer.question, answer.approved)) {
-        true => StatusCode::NO_CONTENT,
-        false => StatusCode::CONFLICT,
+    if recording.is_some_and(|cell| cell.answer(answer.question, answer.approved)) {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::CONFLICT
     }
 }

@@ -37,9 +37,10 @@ impl Served {
         let host = self.address.to_string();
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         for header in headers {
-            request += &format!("{}\r\n", header.replace("{host}", &host));
+            request.push_str(&header.replace("{host}", &host));
+            request.push_str("\r\n");
         }
-        request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        let request = format!("{request}Content-Length: {}\r\n\r\n{body}", body.len());
         let address = self.address;
         let response = tokio::task::spawn_blocking(move || {
             let mut stream = TcpStream::connect(address).unwrap();

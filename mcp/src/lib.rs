@@ -25,6 +25,7 @@ mod options;
 pub mod policy;
 mod prelude;
 mod protocol;
+mod replace;
 mod resume;
 mod session;
 mod state;

@@ -24,7 +24,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Browser {
     child: Child,
     port: u16,
-    _profile: tempfile::TempDir,
+    /// What it remembers, until it has ended.
+    profile: tempfile::TempDir,
 }
 
 impl Browser {
@@ -42,8 +43,8 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .expect("it starts");
-        let mut browser = Self { child, port: 0, _profile: profile };
-        let file = browser._profile.path().join("DevToolsActivePort");
+        let mut browser = Self { child, port: 0, profile };
+        let file = browser.profile.path().join("DevToolsActivePort");
         browser.port = until("the browser's port", || {
             let text = std::fs::read_to_string(&file).ok()?;
             text.lines().next()?.parse().ok()

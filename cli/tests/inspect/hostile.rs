@@ -98,7 +98,7 @@ fn assert_harmless(browser: &Browser, recording: &Recording, name: &str) -> Stri
     let own = |loaded: &&serde_json::Value| {
         loaded.as_str().is_some_and(|loaded| loaded == url || loaded.starts_with("data:image/png"))
     };
-    assert!(loaded.iter().all(|loaded| own(loaded)), "{name}: {loaded:?}");
+    assert!(loaded.iter().all(own), "{name}: {loaded:?}");
     let troubles = page.events(&[
         "Runtime.exceptionThrown",
         "Log.entryAdded",

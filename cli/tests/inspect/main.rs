@@ -2,6 +2,7 @@
 //! in a real browser.
 
 #![allow(clippy::print_stdout, reason = "a test that cannot be run says so")]
+#![allow(clippy::needless_pass_by_value, reason = "values that a test writes out are its own")]
 
 mod browser;
 mod hostile;
