@@ -6,17 +6,21 @@
 
 use crate::inspector::Inspector;
 use crate::page;
-use axum::extract::{Path, Query, Request, State};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures_util::stream;
 use serde::Deserialize;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 /// Characters that a token has at least.
 const TOKEN_CHARS: usize = 16;
@@ -24,6 +28,11 @@ const TOKEN_CHARS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long changes are gathered before they are sent.
 const GATHER: Duration = Duration::from_millis(100);
+/// Recordings that are being sent at one time. Further requests wait until one has been read,
+/// so that browsers that read slowly make the process hold no more than these.
+const MAX_UNSENT: usize = 8;
+/// Bytes that an answer to a question may have.
+const MAX_ANSWER_BYTES: usize = 1 << 10;
 
 /// Why an inspector cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +94,16 @@ struct Access {
     token: Token,
     /// This server as a `Host` names it.
     hosts: Vec<String>,
+    /// What a browser may do with what it gets.
+    policy: HeaderValue,
+}
+
+/// What the handlers need.
+#[derive(Clone)]
+struct Served {
+    inspector: Inspector,
+    /// Places for recordings that are being sent.
+    unsent: Arc<Semaphore>,
 }
 
 impl Inspector {
@@ -102,14 +121,20 @@ impl Inspector {
         }
         let port = address.port();
         let hosts = vec![address.to_string(), format!("localhost:{port}")];
-        let access = Arc::new(Access { token: token.clone(), hosts });
+        let policy = format!("{}; frame-ancestors 'none'", page::live_policy());
+        let nothing = HeaderValue::from_static("default-src 'none'");
+        let policy = HeaderValue::try_from(policy).unwrap_or(nothing);
+        let access = Arc::new(Access { token: token.clone(), hosts, policy });
+        let served =
+            Served { inspector: self.clone(), unsent: Arc::new(Semaphore::new(MAX_UNSENT)) };
         let router = Router::new()
             .route("/", get(|| async { Html(page::live()) }))
             .route("/changes", get(changes))
             .route("/cells/{number}", get(saved))
             .route("/answers", post(answer))
+            .layer(DefaultBodyLimit::max(MAX_ANSWER_BYTES))
             .layer(from_fn_with_state(access, admit))
-            .with_state(self.clone());
+            .with_state(served);
         Ok((router, format!("http://{address}/?token={}", token.0)))
     }
 }
@@ -121,7 +146,6 @@ async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) 
         Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
         None => next.run(request).await,
     };
-    let policy = format!("{}; frame-ancestors 'none'", page::live_policy());
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
@@ -134,9 +158,7 @@ async fn admit(State(access): State<Arc<Access>>, request: Request, next: Next) 
     for name in ["cross-origin-opener-policy", "cross-origin-resource-policy"] {
         headers.insert(name, HeaderValue::from_static("same-origin"));
     }
-    if let Ok(policy) = HeaderValue::try_from(policy) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
+    headers.insert(header::CONTENT_SECURITY_POLICY, access.policy.clone());
     response
 }
 
@@ -197,26 +219,39 @@ struct Wanted {
     since: u64,
 }
 
+impl Served {
+    /// A response with a body that is made once there is a place for it, which it has until it
+    /// was read.
+    async fn send(&self, kind: &'static str, make: impl FnOnce(&Inspector) -> String) -> Response {
+        let place = Arc::clone(&self.unsent).acquire_owned().await;
+        let body = stream::unfold((Some(make(&self.inspector)), place), async |(body, place)| {
+            Some((Ok::<_, Infallible>(body?), (None, place)))
+        });
+        ([(header::CONTENT_TYPE, kind)], Body::from_stream(body)).into_response()
+    }
+}
+
 /// What there is, once anything has changed.
-async fn changes(State(inspector): State<Inspector>, Query(wanted): Query<Wanted>) -> Response {
-    let mut changes = inspector.changes();
+async fn changes(State(served): State<Served>, Query(wanted): Query<Wanted>) -> Response {
+    let mut changes = served.inspector.changes();
     if *changes.borrow() == wanted.seen {
         let changed = changes.wait_for(|count| *count != wanted.seen);
         if tokio::time::timeout(PATIENCE, changed).await.is_ok() {
             tokio::time::sleep(GATHER).await;
         }
     }
-    let json = inspector.to_json(wanted.cell, wanted.since);
-    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+    let json = |inspector: &Inspector| inspector.to_json(wanted.cell, wanted.since);
+    served.send("application/json", json).await
 }
 
 /// A recording as a file.
-async fn saved(State(inspector): State<Inspector>, Path(number): Path<u64>) -> Response {
-    let Some(recording) = inspector.recording(number) else {
+async fn saved(State(served): State<Served>, Path(number): Path<u64>) -> Response {
+    let Some(recording) = served.inspector.recording(number) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let disposition = format!("attachment; filename=\"cell-{number}.html\"");
-    ([(header::CONTENT_DISPOSITION, disposition)], Html(recording.page())).into_response()
+    let page = served.send("text/html; charset=utf-8", |_| recording.page()).await;
+    ([(header::CONTENT_DISPOSITION, disposition)], page).into_response()
 }
 
 #[derive(Deserialize)]
@@ -228,8 +263,8 @@ struct Answer {
 }
 
 /// Answers a question; 409 when it does not wait for an answer, or no longer.
-async fn answer(State(inspector): State<Inspector>, Json(answer): Json<Answer>) -> StatusCode {
-    let recording = inspector.recording(answer.cell);
+async fn answer(State(served): State<Served>, Json(answer): Json<Answer>) -> StatusCode {
+    let recording = served.inspector.recording(answer.cell);
     if recording.is_some_and(|cell| cell.answer(answer.question, answer.approved)) {
         StatusCode::NO_CONTENT
     } else {

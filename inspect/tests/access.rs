@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+use cellblock::{CellEvent, ContentItem};
 use cellblock_inspect::{About, InspectError, Inspector, Token};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -9,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 const TOKEN: &str = "0123456789abcdef_TOKEN";
@@ -35,7 +37,7 @@ impl Served {
     /// server.
     async fn send(&self, method: &str, path: &str, headers: &[&str], body: &str) -> (u16, String) {
         let host = self.address.to_string();
-        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        let mut request = format!("{method} {path} HTTP/1.0\r\n");
         for header in headers {
             request.push_str(&header.replace("{host}", &host));
             request.push_str("\r\n");
@@ -177,6 +179,85 @@ async fn changes_are_waited_for() {
     assert!(file.to_lowercase().contains("content-disposition: attachment"), "{file}");
     assert!(file.contains("no room"), "{file}");
     assert_eq!(served.send("GET", "/cells/2", &[HOST, BEARER], "").await.0, 404);
+}
+
+/// A client that sends a request and reads nothing but the beginning of the response.
+async fn stalled(served: &Served, path: &str) -> tokio::net::TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let mut stream = socket.connect(served.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{BEARER}\r\n\r\n", served.address);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'H');
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_readers_are_few_and_everybody_else_is_served_after_them() {
+    let served = serve().await;
+    let recording = served.inspector.record(About::default()).unwrap();
+    let monitor = recording.recorder();
+    // More than a connection's buffers hold: six characters for each in the file.
+    for _ in 0..32 {
+        let text = "<".repeat(32 << 10);
+        monitor.event(CellEvent::Output(&ContentItem::InputText { text }));
+    }
+    drop(monitor);
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        slow.push(stalled(&served, "/cells/1").await);
+    }
+    let next = served.send("GET", "/changes?seen=0&cell=1", &[HOST, BEARER], "");
+    tokio::pin!(next);
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut next).await;
+    assert!(waited.is_err(), "eight recordings wait to be read, and this is a ninth");
+    // What holds no recording is there all the time.
+    assert_eq!(served.send("GET", "/", &[HOST, BEARER], "").await.0, 200);
+    drop(slow);
+    let (status, response) = next.await;
+    assert_eq!(status, 200);
+    assert!(response.len() > 1 << 20, "{}", response.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_look_at_once() {
+    let served = Arc::new(serve().await);
+    let seen = served.inspector.clone();
+    let viewers: Vec<_> = (0..100)
+        .map(|_| {
+            let served = Arc::clone(&served);
+            tokio::spawn(async move {
+                // The first is answered at once, and the second with what is new.
+                let (_, first) = served.send("GET", "/changes?cell=1", &[HOST, BEARER], "").await;
+                let (_, rest) = first.split_once("\"version\":").unwrap();
+                let version = rest.split(',').next().unwrap();
+                let path = format!("/changes?seen={version}&cell=1");
+                served.send("GET", &path, &[HOST, BEARER], "").await.1
+            })
+        })
+        .collect();
+    let recording = seen.record(About { title: "seen".to_owned(), ..About::default() }).unwrap();
+    for viewer in viewers {
+        while !viewer.is_finished() {
+            // Whoever comes late finds the next change.
+            let asked = recording.ask("may it?", |_| true);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            drop(asked);
+        }
+        assert!(viewer.await.unwrap().contains("\"title\":\"seen\""));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_short() {
+    let served = serve().await;
+    let headers = [HOST, BEARER, JSON, OWN];
+    let long = format!("{{\"cell\":1,\"question\":1,\"approved\":true{}}}", " ".repeat(2_000));
+    assert_eq!(served.send("POST", "/answers", &headers, &long).await.0, 413);
+    for wrong in ["", "null", "{\"cell\":-1,\"question\":1,\"approved\":true}", "{"] {
+        let (status, _) = served.send("POST", "/answers", &headers, wrong).await;
+        assert!(matches!(status, 400 | 422), "{wrong}: {status}");
+    }
 }
 
 #[test]
