@@ -85,6 +85,25 @@ def answer(id, name, arguments):
             return send({"id": id, "result": {}})
         case "wrong-content":
             return send({"id": id, "result": {"content": "text", "isError": "no"}})
+        case "halves":
+            # As JavaScript writes a text that was cut between the halves of a character.
+            return raw('{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"cut \\ud83d"}],"structuredContent":{"\\ude00":"\\ud83d\\ude00 \\\\ud83d"}}}' % id)
+        case "number":
+            return raw('{"jsonrpc":"2.0","id":%d,"result":{"content":[],"structuredContent":{"n":1e999}}}' % id)
+        case "digits":
+            return raw('{"jsonrpc":"2.0","id":%d,"result":{"content":[],"structuredContent":{"n":123456789012345678901234567890,"n":-0}}}' % id)
+        case "bytes":
+            sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%d,"result":{"content":[{"type":"text","text":"\xff\xfe"}]}}\n' % id)
+            return sys.stdout.buffer.flush()
+        case "blocks":
+            blocks = [
+                {"type": "nonsense", "text": 5},
+                {"type": "image", "data": "!!!", "mimeType": "text/html"},
+                {"type": "audio", "data": "", "mimeType": ""},
+                {"type": "resource_link", "uri": "file:///etc/passwd", "name": BOMB},
+                {"type": "resource", "resource": {"uri": "javascript:1", "blob": "!"}},
+            ]
+            return send({"id": id, "result": {"content": [blocks[arguments["block"]]]}})
         case "deep":
             return raw('{"jsonrpc":"2.0","id":%d,"result":{"content":[],"structuredContent":{"a":%s1%s}}}' % (id, "[" * 5000, "]" * 5000))
         case "error":

@@ -59,7 +59,7 @@ function keys(recording) {
     ["unkept", "not kept", unkept(recording).length > 0],
     ["call", "call", some(["succeeded"])],
     ["failed", "call that failed", some(["failed"])],
-    ["open", "call that was cancelled", some(["cancelled"])],
+    ["cancelled", "call that was cancelled", some(["cancelled"])],
     ["open", "call that has not ended", some(["running"])],
   ].filter(([, , isThere]) => isThere).map(([kind, name]) => h(`span.key.${kind}`, name));
 }
@@ -128,7 +128,7 @@ function drawProgram(recording, program, total) {
 /** A row for each tool, those first that took longest when they were first drawn. */
 function drawTools(recording, parent, lanes, calls, total) {
   const sorted = [...recording.tools].sort(([, a], [, b]) => b.time - a.time).slice(0, ROWS);
-  const kinds = { succeeded: "call", failed: "failed", cancelled: "open", running: "open" };
+  const kinds = { succeeded: "call", failed: "failed", cancelled: "cancelled", running: "open" };
   const stretches = new Map();
   for (const call of calls) {
     const key = `${kinds[outcome(call)]} ${call.tool}`;
@@ -144,7 +144,7 @@ function drawTools(recording, parent, lanes, calls, total) {
       parent.append(row);
     }
     const { row, drawn, figures } = lanes.get(name);
-    for (const kind of ["call", "failed", "open"]) {
+    for (const kind of ["call", "failed", "cancelled", "open"]) {
       drawn.draw(kind, stretches.get(`${kind} ${name}`) ?? [], total);
     }
     const failed = totals.failed > 0 ? `, ${count(totals.failed)} failed` : "";

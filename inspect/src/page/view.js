@@ -9,16 +9,16 @@ const NAMED = 6;
 function view(recording, tools) {
   const state = h("span.state");
   const lede = h("p.lede");
-  const why = h("section.why");
   const end = h("section.end", { hidden: true });
   const cost = h("dl.cost");
-  const parts = [timeline(recording), output(recording), program(recording), approvals(recording)];
-  const [when, said, source, answers] = parts;
+  const source = program(recording);
+  const parts = [why(recording, source), timeline(recording), source, output(recording), approvals(recording)];
+  const [waits, when, , said, answers] = parts;
   const started = new Date(recording.started_ms).toLocaleString();
   const node = h("article.cell",
     h("header", h("div.title", state, h("h1", recording.title || "A program"), tools),
       lede, h("p.note.started", `Started ${started}`)),
-    why, end, when.node,
+    waits.node, end, when.node,
     h("div.columns", source.node, h("div", said.node, answers.node)),
     h("section", h("h2", "Cost"), cost));
 
@@ -26,7 +26,6 @@ function view(recording, tools) {
     const name = stateOf(recording);
     fill(state, STATES[name]).className = `state ${name}`;
     fill(lede, sentence(recording));
-    showWhy(recording, why, source);
     if (recording.end) showEnd(recording, end, source);
     showCost(recording, cost);
     for (const part of parts) part.update();
@@ -70,22 +69,34 @@ function lineLink(number, source) {
   return button(`line ${number}`, () => source.reveal(number), "link");
 }
 
-/** Why the program waits. */
-function showWhy(recording, why, source) {
-  const wait = !recording.end && recording.waiting;
-  why.hidden = !wait;
-  if (!wait) return;
-  const { number, calls } = openCalls(recording);
-  const now = lasted(recording);
-  const named = calls.slice(0, NAMED).map((call) => h("li", h("code", call.tool), ` for ${time(now - call.at)}`));
-  const rest = number - named.length;
-  const asked = ofType(recording, "approval").filter((asked) => asked.until === undefined);
-  const answers = asked.length === 0 ? "" :
-    ` ${plural(asked.length, "call")} ${asked.length === 1 ? "needs" : "need"} the answer of a person first.`;
-  fill(why, h("p", `It has waited ${time(now - wait.since)}`,
-    wait.place && [" at ", lineLink(wait.place.line, source)],
-    number > 0 ? ` for ${plural(number, "call")} to return.` : " for a timer.", answers),
-    h("ul", named, rest > 0 && h("li", plural(rest, "more call"))));
+/** The section that says why the program waits. Its link stays the same node under a click. */
+function why(recording, source) {
+  let line = 0;
+  const link = button("", () => source.reveal(line), "link");
+  const [since, at, what] = [h("span"), h("span", " at ", link), h("span")];
+  const list = h("ul");
+  const node = h("section.why", h("p", since, at, what), list);
+  function update() {
+    const wait = !recording.end && recording.waiting;
+    node.hidden = !wait;
+    if (!wait) return;
+    const { number, calls } = openCalls(recording);
+    const now = lasted(recording);
+    fill(since, `It has waited ${time(now - wait.since)}`);
+    at.hidden = !wait.place;
+    if (wait.place && wait.place.line !== line) {
+      line = wait.place.line;
+      fill(link, `line ${line}`);
+    }
+    const asked = ofType(recording, "approval").filter((asked) => asked.until === undefined);
+    const answers = asked.length === 0 ? "" :
+      ` ${plural(asked.length, "call")} ${asked.length === 1 ? "needs" : "need"} the answer of a person first.`;
+    fill(what, number > 0 ? ` for ${plural(number, "call")} to return.` : " for a timer.", answers);
+    const named = calls.slice(0, NAMED).map((call) => h("li", h("code", call.tool), ` for ${time(now - call.at)}`));
+    const rest = number - named.length;
+    fill(list, named, rest > 0 && h("li", plural(rest, "more call")));
+  }
+  return { node, update };
 }
 
 /** How it ended, where there is more to say than that it completed. */
@@ -144,16 +155,21 @@ function output(recording) {
 /** The section of the calls that a person was asked about. */
 function approvals(recording) {
   const items = h("div");
+  const notes = new Map();
   const node = h("section", h("h2", "Approvals"), items);
   function update() {
     const asked = ofType(recording, "approval");
-    node.hidden = asked.length === 0;
-    fill(items, asked.map((entry) => {
+    for (const entry of asked) {
+      if (!notes.has(entry.number)) {
+        notes.set(entry.number, h("p.note"));
+        items.append(h("div.item", notes.get(entry.number), h("pre", kept(entry.question))));
+      }
       const answer = { true: "Approved", false: "Refused" }[entry.approved];
       const took = time((entry.until ?? lasted(recording)) - entry.at);
-      const said = entry.until === undefined ? `Asked for ${took}` : `${answer ?? "Not answered"} after ${took}`;
-      return h("div.item", h("p.note", said), h("pre", kept(entry.question)));
-    }));
+      fill(notes.get(entry.number),
+        entry.until === undefined ? `Asked for ${took}` : `${answer ?? "Not answered"} after ${took}`);
+    }
+    node.hidden = notes.size === 0;
   }
   return { node, update };
 }

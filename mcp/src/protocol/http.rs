@@ -4,6 +4,7 @@
 use super::connections::serve;
 use super::server::{Authenticated, Handler};
 use super::subscriptions::{OWN_METHOD, renamed};
+use super::surrogates::replace_lone_surrogates;
 use crate::gateway::Gateway;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -83,7 +84,11 @@ pub async fn serve_http(
 async fn with_whole_body(request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let body = match tokio::time::timeout(BODY, to_bytes(body, MAX_REQUEST_BYTES)).await {
-        Ok(Ok(body)) => body,
+        Ok(Ok(body)) => {
+            let mut body = Vec::from(body);
+            replace_lone_surrogates(&mut body);
+            body
+        }
         Ok(Err(_)) => {
             let text = format!("the request has more than {MAX_REQUEST_BYTES} bytes");
             return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();

@@ -4,9 +4,11 @@
 //! that cannot be read, is answered with an error in its place, if it can be seen which one it
 //! is. Other requests go on.
 
+use super::surrogates::replace_lone_surrogates;
 use cellblock::support::{is_shallow_text, lock};
-use serde::de::IgnoredAny;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -84,7 +86,7 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
 
     /// Passes a line on, or what it is replaced by. False when that is unknown.
     fn end_line(&mut self) -> bool {
-        let line = std::mem::take(&mut self.line);
+        let mut line = std::mem::take(&mut self.line);
         let tail: Vec<u8> = self.tail.drain(..).collect();
         let is_long = std::mem::take(&mut self.length) > self.limit;
         if is_long {
@@ -95,6 +97,7 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
             self.refuse(id, &format!("the answer has more than {} bytes", self.limit));
             return true;
         }
+        replace_lone_surrogates(&mut line);
         match unreadable(&line) {
             None => self.ready.extend(line),
             Some(why) => {
@@ -132,16 +135,67 @@ fn unreadable(line: &[u8]) -> Option<String> {
     }
     let why = match std::str::from_utf8(line) {
         Err(error) => error.to_string(),
-        Ok(text) => match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(text) if !is_shallow_text(text, DEPTH) => {
+            format!("it nests deeper than {DEPTH} levels")
+        }
+        Ok(text) => match serde_json::from_str::<Whole>(text) {
             Err(error) => error.to_string(),
-            Ok(_) if !is_shallow_text(text, DEPTH) => {
-                format!("it nests deeper than {DEPTH} levels")
-            }
             Ok(_) if !text.starts_with(['{', '[']) => "it is not an object".to_owned(),
             Ok(_) => return None,
         },
     };
     Some(format!("the answer cannot be read: {why}"))
+}
+
+/// Reads every string and number of a value, of which some cannot be had, and keeps nothing.
+struct Whole;
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Whole {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for BoundedLines<R> {

@@ -9,6 +9,7 @@ mod lines;
 mod listing;
 mod server;
 mod subscriptions;
+mod surrogates;
 mod upstream;
 
 pub use http::{Authenticate, HttpAccess, PATH as HTTP_PATH, serve_http, serve_inspector};
