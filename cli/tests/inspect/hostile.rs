@@ -1,6 +1,6 @@
 //! Texts of programs, tools and models that would be markup, code, or a mess.
 
-use crate::browser::Browser;
+use crate::browser::{Browser, Page};
 use crate::legible::WIDTHS;
 use async_trait::async_trait;
 use cellblock::{
@@ -13,12 +13,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Texts that would run, load, or turn the page around if they were taken for more than text.
-const HOSTILE: [&str; 8] = [
+const HOSTILE: [&str; 9] = [
     "</script><script>window.pwned = 1</script>",
     "<img src=x onerror='window.pwned = 1'><svg onload=window.pwned=1>",
     "</style><style>body { display: none }</style><base href='https://example.com'>",
     "<!--<script>\u{2028}window.pwned = 1\u{2029}//",
     "javascript:window.pwned=1",
+    "]]>&lt;img src=x onerror=window.pwned=1&gt;&#60;script&#62;",
     "${window.pwned = 1}{{constructor.constructor('window.pwned=1')()}}",
     "\u{202e}desrever si siht\u{2066} and \u{200f}this\u{feff}\u{0}\u{1b}[31m",
     "Z\u{351}\u{36b}\u{343}\u{369}\u{36d}\u{342}a\u{30d}\u{342}\u{300}\u{33e}lgo",
@@ -64,6 +65,31 @@ async fn record(source: String) -> Recording {
     recording
 }
 
+/// Asserts that a page's own policy lets no text become markup or code, and loads nothing,
+/// even if its script tried to.
+pub fn assert_strict(page: &mut Page) {
+    for attempt in [
+        "document.body.innerHTML = '<img src=x onerror=window.pwned=1>'",
+        "document.write('<script>window.pwned=1</script>')",
+        "document.body.append(Object.assign(document.createElement('script'), { textContent: 'window.pwned=1' }))",
+        "document.createElement('iframe').srcdoc = '<script>parent.pwned=1</script>'",
+        "setTimeout('window.pwned=1')",
+        "new DOMParser().parseFromString('<b>x</b>', 'text/html')",
+    ] {
+        let name = page.evaluate(&format!(
+            "(() => {{ try {{ {attempt}; return 'done' }} catch (error) {{ return error.name }} }})()"
+        ));
+        assert_eq!(name, "TypeError", "{attempt}");
+    }
+    page.evaluate(
+        "window.violated = []; document.addEventListener('securitypolicyviolation', (event) => \
+         window.violated.push(event.effectiveDirective))",
+    );
+    page.evaluate("fetch('https://example.com/').catch(() => 0); new Image().src = 'https://example.com/x.png'");
+    page.until("['connect-src', 'img-src'].every((each) => window.violated.includes(each))");
+    assert_eq!(page.evaluate("window.pwned === undefined"), true);
+}
+
 /// Asserts that nothing of a recording runs or loads anything, at any width, and that the
 /// page has its place on a screen.
 fn assert_harmless(browser: &Browser, recording: &Recording, name: &str) -> String {
@@ -106,6 +132,7 @@ fn assert_harmless(browser: &Browser, recording: &Recording, name: &str) -> Stri
         "Page.windowOpen",
     ]);
     assert!(troubles.is_empty(), "{name}: {troubles:?}");
+    assert_strict(&mut page);
     text
 }
 
@@ -114,7 +141,7 @@ async fn hostile_texts_stay_texts_everywhere() {
     let Some(browser) = Browser::start() else { return };
     let texts = json!(HOSTILE);
     let source = format!(
-        "// {} {}\nconst hostile = {texts};\n\
+        "// {} {}\nconst hostile = {texts}; hostile.push('\\ud800', '\\udc00<\\ud83d\\ude00>');\n\
          for (const each of hostile) {{ text(each); notify(each); }}\n\
          const png = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';\n\
          image(`data:image/png;base64,${{png}}`);\n\

@@ -1,10 +1,11 @@
 //! `cellblock mcp --inspect`.
 
 use crate::browser::{Browser, Page};
+use crate::hostile::assert_strict;
 use crate::legible::assert_legible;
 use crate::raw::{Client, command, texts};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -18,15 +19,24 @@ struct Served {
 impl Served {
     /// A server and its client, whose person can be asked where `capabilities` say so.
     fn start(arguments: &[&str], token: Option<&str>, capabilities: &Value) -> Option<Self> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/misbehave.py");
+        let server = |mode: &str| json!({ "command": "python3", "args": [script, mode, "erased"] });
+        let servers = json!({ "s": server("works"), "slow": server("hangs") });
+        Self::start_with(&servers, arguments, token, capabilities)
+    }
+
+    /// The same with these servers.
+    fn start_with(
+        servers: &Value,
+        arguments: &[&str],
+        token: Option<&str>,
+        capabilities: &Value,
+    ) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a folder");
         if std::process::Command::new("python3").arg("--version").output().is_err() {
             println!("NOTICE: there is no python3, so the page of programs was not tested");
             return None;
         }
-        let dir = tempfile::tempdir().expect("a folder");
-        let erased = dir.path().join("erased").display().to_string();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/misbehave.py");
-        let server = |mode: &str| json!({ "command": "python3", "args": [script, mode, erased] });
-        let servers = json!({ "s": server("works"), "slow": server("hangs") });
         let config = json!({ "mcpServers": servers });
         std::fs::write(dir.path().join(".mcp.json"), config.to_string()).expect("a file");
         let arguments = [&["--inspect", "127.0.0.1:0"], arguments].concat();
@@ -180,6 +190,98 @@ fn the_first_answer_counts_wherever_it_is_given() {
     let ended = served.client.exec(ERASE);
     assert!(texts(&ended).contains("after"), "{ended}");
     assert_eq!(served.erased(), "a\n");
+}
+
+/// Texts of a server and of a program that would be markup.
+#[test]
+fn names_and_texts_of_servers_stay_texts() {
+    let Some(browser) = Browser::start() else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/hostile.py");
+    let servers = json!({ "<b>s</b>": { "command": "python3", "args": [script, "markup"] } });
+    let Some(mut served) = Served::start_with(&servers, &[], None, &json!({})) else { return };
+    let mut page = browser.open(&served.url, 1280);
+    let code = "// </script><img src=x onerror=window.pwned=1>\n\
+                const { name } = ALL_TOOLS.find(({ name }) => !name.endsWith('plain'));\n\
+                const said = await tools[name]({ '<img src=x onerror=window.pwned=1>': '\\ud800' });\n\
+                text(said); notify(JSON.stringify(said)); throw new Error(JSON.stringify(said));";
+    let call =
+        served.client.begin("tools/call", json!({ "name": "exec", "arguments": { "code": code } }));
+    answer(&mut page, "approve");
+    page.until("document.querySelector('.state.failed') !== null");
+    served.client.response(call);
+    let text = page.text();
+    for expected in ["</script><img src=x onerror=window.pwned=1><script>", "⟨U+2028⟩", "\u{fffd}"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let troubles = page.events(&["Runtime.exceptionThrown", "Log.entryAdded"]);
+    assert!(troubles.is_empty(), "{troubles:?}");
+    assert_eq!(page.evaluate("window.pwned === undefined"), true);
+    assert_strict(&mut page);
+}
+
+/// A page of another origin, opened by the same browser, which knows the URL and even the token.
+#[test]
+fn other_pages_can_neither_look_nor_answer() {
+    let Some(browser) = Browser::start() else { return };
+    let Some(mut served) = Served::start(&[], None, &json!({})) else { return };
+    let call = served
+        .client
+        .begin("tools/call", json!({ "name": "exec", "arguments": { "code": ERASE } }));
+    let mut own = browser.open(&served.url, 1280);
+    own.until("document.querySelector('.question') !== null");
+
+    let (base, token) = served.url.split_once("?token=").expect("a token");
+    let attack = format!(
+        r#"<!doctype html><title>x</title><script>
+        const body = JSON.stringify({{ cell: 1, question: 1, approved: true }});
+        const attempts = [
+          ["{base}changes?token={token}"],
+          ["{base}changes", {{ headers: {{ Authorization: "Bearer {token}" }} }}],
+          ["{base}answers", {{ method: "POST", body, headers: {{ Authorization: "Bearer {token}", "Content-Type": "application/json" }} }}],
+          ["{base}answers?token={token}", {{ method: "POST", body, mode: "no-cors", credentials: "include" }}],
+        ];
+        const outcome = ([url, options]) => fetch(url, options).then(
+          (response) => response.text().then((text) => `${{response.type}} ${{text}}`), () => "refused");
+        Promise.all(attempts.map(outcome)).then((outcomes) => {{ window.outcomes = outcomes; }});
+        </script><iframe src="{base}?token={token}"></iframe>
+        <form method="POST" enctype="text/plain" action="{base}answers?token={token}" target="frame"><input name='{{"cell":1,"question":1,"approved":true,"x":"' value='"}}'></form>
+        <iframe name="frame"></iframe><script>document.forms[0].submit();</script>"#
+    );
+    let mut other = browser.open(&serve_page(attack), 1280);
+    other.until("window.outcomes !== undefined");
+    // The last can be sent, and its answer cannot be read.
+    let outcomes = other.evaluate("window.outcomes");
+    assert_eq!(outcomes, json!(["refused", "refused", "refused", "opaque "]));
+    let framed =
+        "[...document.querySelectorAll('iframe')].every((frame) => frame.contentDocument === null)";
+    other.until(framed);
+
+    assert_eq!(own.evaluate("document.querySelectorAll('.question').length"), 1, "it waits still");
+    assert_eq!(served.erased(), "");
+    answer(&mut own, "refuse");
+    served.client.response(call);
+    assert_eq!(served.erased(), "");
+}
+
+/// Serves a page at an origin of its own, and returns its URL.
+fn serve_page(page: String) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(&stream);
+            let mut line = String::new();
+            // The head of a request ends with an empty line.
+            while reader.read_line(&mut line).is_ok_and(|length| length > 2) {
+                line.clear();
+            }
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n";
+            let length = page.len();
+            let _ = write!(&stream, "{head}Content-Length: {length}\r\n\r\n{page}");
+        }
+    });
+    format!("http://{address}/")
 }
 
 #[test]

@@ -6,7 +6,9 @@
 
 use super::surrogates::replace_lone_surrogates;
 use cellblock::support::{is_shallow_text, lock};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -141,10 +143,39 @@ fn unreadable(line: &[u8]) -> Option<String> {
         Ok(text) => match serde_json::from_str::<Whole>(text) {
             Err(error) => error.to_string(),
             Ok(_) if !text.starts_with(['{', '[']) => "it is not an object".to_owned(),
+            Ok(_) if is_wrong_response(text) => "it is not a response of JSON-RPC 2.0".to_owned(),
             Ok(_) => return None,
         },
     };
     Some(format!("the answer cannot be read: {why}"))
+}
+
+/// Whether a message has the number of a request, is none itself, and is no response either:
+/// `rmcp` would drop it, and its request would never be answered.
+fn is_wrong_response(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        jsonrpc: Option<&'a RawValue>,
+        id: Option<&'a RawValue>,
+        method: Option<&'a RawValue>,
+        result: Option<&'a RawValue>,
+        error: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(rename = "code")]
+        _code: i32,
+        #[serde(rename = "message")]
+        _message: String,
+    }
+    let Ok(message) = serde_json::from_str::<Message<'_>>(text) else { return false };
+    let is_numbered = message.id.is_some_and(|id| number(id.get()).is_some());
+    let is_error = |error: &RawValue| serde_json::from_str::<Refusal>(error.get()).is_ok();
+    is_numbered
+        && message.method.is_none()
+        && (message.jsonrpc.is_none_or(|version| version.get() != "\"2.0\"")
+            || message.result.is_none() && !message.error.is_some_and(is_error))
 }
 
 /// Reads every string and number of a value, of which some cannot be had, and keeps nothing.
@@ -319,6 +350,12 @@ mod tests {
             (format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, deep(5_000)), "120 levels"),
             (r#"{"jsonrpc":"2.0","id":7,"result":{"#.to_owned(), "EOF while parsing"),
             (r#"{"result":nonsense,"jsonrpc":"2.0","id":7}"#.to_owned(), "expected"),
+            (r#"{"jsonrpc":"2.0","id":7,"result":{"n":1e999}}"#.to_owned(), "out of range"),
+            (r#"{"jsonrpc":"1.0","id":7,"result":{}}"#.to_owned(), "not a response"),
+            (r#"{"id":7,"result":{}}"#.to_owned(), "not a response"),
+            (r#"{"jsonrpc":"2.0","id":7}"#.to_owned(), "not a response"),
+            (r#"{"jsonrpc":"2.0","id":7,"error":"no"}"#.to_owned(), "not a response"),
+            (r#"{"jsonrpc":"2.0","id":7,"result":null}"#.to_owned(), "not a response"),
         ] {
             let (text, printed) = read(format!("{line}\n{{}}\n").as_bytes(), 100_000).await;
             let lines: Vec<_> = text.lines().collect();
@@ -326,8 +363,19 @@ mod tests {
             assert_eq!(lines[1..], ["{}"]);
             assert!(printed.garbage.is_some());
         }
-        let fits = format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, deep(100)) + "\n";
-        assert_eq!(read(fits.as_bytes(), 100_000).await.0, fits);
+        for fits in [
+            &format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, deep(100)),
+            r#"{"jsonrpc":"2.0","id":7,"result":5,"error":null}"#,
+            r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32000,"message":"no"},"result":null}"#,
+            r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/x"}"#,
+            r#"[{"jsonrpc":"2.0","id":7}]"#,
+        ] {
+            let fits = format!("{fits}\n");
+            assert_eq!(read(fits.as_bytes(), 100_000).await.0, fits);
+        }
+        let halves = b"{\"id\":1,\"method\":\"\\ud83d\"}\n";
+        assert_eq!(read(halves, 300).await.0, "{\"id\":1,\"method\":\"\\ufffd\"}\n");
     }
 
     #[tokio::test]
