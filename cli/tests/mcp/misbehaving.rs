@@ -147,14 +147,7 @@ fn an_answer_that_is_too_long_ends_its_call_alone() {
     let fits =
         client.printed("text((await tools.bad.call({ bytes: 1e6 })).content[0].text.length)");
     assert_eq!(fits, "1000000");
-    assert!(peak_mib(&client) < 400, "{} MiB for an answer of 100 MB", peak_mib(&client));
-}
-
-/// The most memory that the process has had.
-fn peak_mib(client: &Client) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", client.id())).expect("status");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
-    peak.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") >> 10
+    assert!(client.peak_mib() < 400, "{} MiB for an answer of 100 MB", client.peak_mib());
 }
 
 #[test]
@@ -168,7 +161,7 @@ fn a_server_that_asks_for_too_much_is_ended() {
     let Some((_dir, mut client)) = with("asks-much", json!({})) else { return };
     let bad = call_both(&mut client);
     assert!(bad.contains("sent more than 1000 requests in a minute"), "{bad}");
-    assert!(peak_mib(&client) < 400, "{} MiB", peak_mib(&client));
+    assert!(client.peak_mib() < 400, "{} MiB", client.peak_mib());
     assert_eq!(client.printed("text((await tools.bad.read({})).content[0].text)"), "read");
 }
 

@@ -179,6 +179,13 @@ impl Client {
         self.child.id()
     }
 
+    /// The most memory that the process has had.
+    pub fn peak_mib(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+        peak.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") >> 10
+    }
+
     /// Closes the server's input, and waits for its end.
     pub fn close(mut self) -> std::process::ExitStatus {
         drop(self.input.take());
