@@ -29,8 +29,7 @@ async fn times(service: &CodeModeService) -> (Duration, Duration) {
 
 /// The time of one nested call, of many one after the other.
 async fn call(service: &CodeModeService) -> Duration {
-    let source =
-        format!("for (let n = 0; n < {CALLS}; n++) await tools.echo(n); text('done')");
+    let source = format!("for (let n = 0; n < {CALLS}; n++) await tools.echo(n); text('done')");
     let began = Instant::now();
     text(service, &source).await;
     began.elapsed() / u32::try_from(CALLS).unwrap()
