@@ -36,6 +36,11 @@ impl SandboxArguments {
 }
 
 impl Sandbox {
+    /// Whether cells run in this process, where all that happens to them can be followed.
+    pub fn is_here(&self) -> bool {
+        matches!(self, Self::Here(_))
+    }
+
     /// A session with these limits; a fleet's own count where they are narrower.
     pub fn session(&self, limits: SessionLimits) -> Arc<dyn CodeModeBackend> {
         match self {

@@ -19,7 +19,7 @@ use crate::Exit;
 use crate::check::CompilerArguments;
 use crate::limits::LimitArguments;
 use crate::sandbox::{Sandbox, SandboxArguments};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cellblock::model::{ArgumentChecks, ToolCatalog};
 use cellblock::type_check::{TypeChecker, TypeReport};
 use cellblock::{
@@ -159,10 +159,14 @@ fn run(arguments: &Arguments) -> Result<Exit> {
     let store =
         arguments.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
     let folder = arguments.out_dir.clone().map(Folder::create).transpose()?;
+    let sandbox = arguments.sandbox.open(1)?;
+    ensure!(
+        arguments.trace.is_none() || sandbox.is_here(),
+        "--trace follows programs in this process: it cannot be used with --nats"
+    );
     let trace = arguments.trace.as_deref();
     let trace =
         trace.map(|path| Trace::create(path, &arguments.script, &source, &limits)).transpose()?;
-    let sandbox = arguments.sandbox.open(1)?;
     let mut signals = Signals::listen()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {

@@ -58,7 +58,11 @@ pub fn service(fleet: &NatsFleet) -> CodeModeService {
 
 /// The one text of a program that completes.
 pub async fn text(service: &CodeModeService, source: &str) -> String {
-    let response = service.execute(request(source)).await.unwrap();
+    let mut response = service.execute(request(source)).await.unwrap();
+    while let RuntimeResponse::Yielded { cell_id, .. } = response {
+        let wait = WaitRequest { cell_id, yield_time_ms: 60_000 };
+        response = service.wait(wait).await.unwrap().into();
+    }
     match &response {
         RuntimeResponse::Result { content_items, error_text: None, .. } => match &content_items[..]
         {

@@ -11,7 +11,8 @@ const WAITS: &str = "text('begun'); await new Promise((done) => setTimeout(done,
 /// The link of a program that was started.
 fn started(raw: &mut Raw, class: &str) -> String {
     raw.send(&format!("cb.exec.{class}"), &["cb-seq: 1"], &start(WAITS));
-    raw.next().unwrap().header("cb-link").unwrap().to_owned()
+    let link = std::iter::from_fn(|| raw.next());
+    link.filter_map(|message| Some(message.header("cb-link")?.to_owned())).next().unwrap()
 }
 
 #[tokio::test]
@@ -41,7 +42,8 @@ async fn a_message_for_another_tenants_cell_does_nothing() {
     owner.send(&format!("cb.w.{link}"), &["cb-seq: 2"], &terminate);
     let ended = std::iter::from_fn(|| owner.next())
         .find(|message| String::from_utf8_lossy(&message.payload).contains("wait/completed"));
-    assert!(String::from_utf8_lossy(&ended.unwrap().payload).contains("Terminated"));
+    let ended = String::from_utf8_lossy(&ended.unwrap().payload).into_owned();
+    assert!(ended.contains("Terminated"), "{ended}");
     owner.send(&format!("cb.w.{link}"), &["cb-end: "], b"");
     until(async || reports(cluster, &class).await[0].cells == 0).await;
 }
@@ -82,6 +84,7 @@ async fn what_breaks_the_protocol_ends_its_own_link() {
         raw.send(&exec, headers, payload);
     }
     // A link that is sent more than a window, and never reads.
+    let mut raw = Raw::connect(cluster, "t2", "flooding");
     let link = started(&mut raw, &class);
     for number in 2..40 {
         raw.send(&format!("cb.w.{link}"), &[&format!("cb-seq: {number}")], &vec![b' '; 500_000]);

@@ -15,7 +15,7 @@ const SUBSCRIPTION: usize = 4_096;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatsAddress {
     /// URLs such as `nats://10.0.0.1:4222` or `tls://nats.example.com`, more than one with commas
-    /// between them. A user and a password may stand in them.
+    /// between them. A user and a password, or a token, may stand in the first as they are.
     pub url: String,
     /// A file of credentials, as `nsc generate creds` writes it.
     pub credentials: Option<PathBuf>,
@@ -89,6 +89,18 @@ impl NatsAddress {
         self.url.split(',').map(str::trim).filter(|url| !url.is_empty())
     }
 
+    /// The user and the password, or a token alone, of the first URL that has them.
+    fn user(&self) -> Option<(String, Option<String>)> {
+        self.urls().find_map(|url| {
+            let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+            let (user, _) = rest.rsplit_once('@')?;
+            Some(match user.split_once(':') {
+                Some((user, password)) => (user.to_owned(), Some(password.to_owned())),
+                None => (user.to_owned(), None),
+            })
+        })
+    }
+
     /// The servers, without users and passwords.
     pub(crate) fn shown(&self) -> String {
         self.urls().map(without_user).collect::<Vec<_>>().join(",")
@@ -102,6 +114,13 @@ impl NatsAddress {
             .subscription_capacity(SUBSCRIPTION)
             // A client of this project keeps the time of its requests itself.
             .request_timeout(None);
+        // The library leaves what stands in a URL to its user.
+        if let Some((user, password)) = self.user() {
+            options = match password {
+                Some(password) => options.user_and_password(user, password),
+                None => options.token(user),
+            };
+        }
         if let Some(path) = &self.credentials {
             let failed = |error| NatsError::Credentials { path: path.clone(), error };
             options = options.credentials_file(path).await.map_err(failed)?;
@@ -109,7 +128,7 @@ impl NatsAddress {
         if let Some(path) = &self.authorities {
             options = options.add_root_certificates(path.clone());
         }
-        let urls: Vec<_> = self.urls().map(str::to_owned).collect();
+        let urls: Vec<_> = self.urls().map(without_user).collect();
         options
             .connect(urls)
             .await
@@ -134,6 +153,15 @@ mod tests {
     fn passwords_are_not_shown() {
         let address = NatsAddress::new("nats://me:secret@10.0.0.1:4222, tls://b@c.example");
         assert_eq!(address.shown(), "nats://10.0.0.1:4222,tls://c.example");
+    }
+
+    #[test]
+    fn users_and_tokens_are_read_as_they_stand() {
+        let user = |url: &str| NatsAddress::new(url).user();
+        let both = Some(("me".to_owned(), Some("a:b@c".to_owned())));
+        assert_eq!(user("nats://127.0.0.1,nats://me:a:b@c@127.0.0.1:4222"), both);
+        assert_eq!(user("nats://secret@127.0.0.1"), Some(("secret".to_owned(), None)));
+        assert_eq!(user("tls://nats.example.com"), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use async_nats::{Client, HeaderMap, HeaderValue, Message, StatusCode, Subject};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::bytes::{Buf, Bytes, BytesMut};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,9 @@ const UNHEARD: u32 = 4;
 
 /// How long a client waits before it beats again when nobody was there to receive it.
 const UNHEARD_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long what has come may take to be read after the link has ended.
+const FINISH: Duration = Duration::from_secs(5);
 
 /// What a client sends in its first message: hello, open and execute.
 const FIRST_FRAMES: usize = 3;
@@ -204,6 +207,28 @@ impl Link {
                 end
             }
         }
+    }
+
+    /// After the end: what had come is still read, and then the pipe ends. Returns when its
+    /// reader has gone.
+    pub(crate) async fn finish(mut self) {
+        let reading = async {
+            while !self.incoming.is_empty() {
+                if write(&mut self.to_here, &mut self.incoming).await.is_none() {
+                    return;
+                }
+            }
+            if self.to_here.shutdown().await.is_err() {
+                return;
+            }
+            // What is still written goes nowhere.
+            let mut nowhere = BytesMut::new();
+            while read(&mut self.from_here, &mut nowhere, CHUNK).await {
+                nowhere.clear();
+            }
+        };
+        // A reader that does not read loses the rest.
+        let _ = timeout(FINISH, reading).await;
     }
 
     async fn carry(&mut self) -> Result<std::convert::Infallible, LinkEnd> {

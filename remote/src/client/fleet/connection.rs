@@ -101,6 +101,11 @@ impl CellConnection {
         Self { framed, opening: Mutex::new(None), values }
     }
 
+    /// Says why the link is about to end.
+    pub(super) fn ends_for(&self, reason: ConnectionError) {
+        self.framed.ends_for(reason);
+    }
+
     /// Commits what a cell wrote before its last response is delivered.
     fn committed(&self, answer: Answer<HostResponse>) -> Answer<HostResponse> {
         let Some((values, cell)) = self.values.clone() else { return answer };

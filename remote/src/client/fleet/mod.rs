@@ -6,7 +6,7 @@
 mod connection;
 mod values;
 
-use super::connection::{ConnectError, Failure, HostConnection};
+use super::connection::{ConnectError, ConnectionError, Failure, HostConnection};
 use super::framed::FramedConnection;
 use super::session::{Connected, Host, RemoteSession};
 use super::{ProcessBackend, ProcessLimits};
@@ -126,8 +126,14 @@ impl NatsFleet {
         tokio::spawn(async move {
             let end = link.run().await;
             lock(&links).remove(&token);
+            let reason = ConnectionError::from(end);
             if let Some(cell) = ending.upgrade() {
-                cell.fail(end.into());
+                cell.ends_for(reason.clone());
+            }
+            // What the worker had sent before is received before.
+            link.finish().await;
+            if let Some(cell) = ending.upgrade() {
+                cell.fail(reason);
             }
         });
         let remote = Arc::new(RemoteSession::default());

@@ -22,8 +22,8 @@ use crate::protocol::{
 use cellblock::{CellId, CellLimits, CodeModeError, WaitRequest};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
@@ -44,6 +44,8 @@ pub(super) struct FramedConnection(Arc<State>);
 struct State {
     outgoing: mpsc::Sender<Bytes>,
     lifeline: Lifeline,
+    /// Why the stream is about to end, where that is known.
+    ending: OnceLock<ConnectionError>,
     /// Whether the host takes limits of a session.
     takes_limits: bool,
     /// Whether the host has what this project adds to the protocol.
@@ -126,6 +128,13 @@ impl FramedConnection {
         tokio::spawn(read(frames, Arc::clone(&state)));
         tokio::spawn(write(queue, output, Arc::clone(&state)));
         Ok(Self(state))
+    }
+
+    /// Says why the stream is about to end.
+    #[cfg(feature = "nats")]
+    pub(super) fn ends_for(&self, reason: ConnectionError) {
+        // The first reason counts.
+        let _ = self.0.ending.set(reason);
     }
 
     /// Requests an operation.
@@ -294,6 +303,7 @@ impl State {
         let state = Self {
             outgoing,
             lifeline: Lifeline::default(),
+            ending: OnceLock::new(),
             takes_limits: capabilities.iter().any(|each| each == LIMITS_CAPABILITY),
             has_seam: capabilities.iter().any(|each| each == SEAM_CAPABILITY),
             last_id: AtomicI64::new(0),
@@ -501,7 +511,7 @@ async fn read<F: AsRef<[u8]>>(
             frame = frames.next() => frame,
         };
         let handled = match frame {
-            None => break ConnectionError::Closed,
+            None => break state.ending.get().cloned().unwrap_or(ConnectionError::Closed),
             Some(Err(error)) => Err(violation(&error)),
             Some(Ok(payload)) => frame::decode(payload.as_ref())
                 .map_err(|error| violation(&error))

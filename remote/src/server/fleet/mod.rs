@@ -276,8 +276,8 @@ impl Worker {
             let serving = framed::serve_stream(server, Arrival::alone(), input, output);
             let carrying = async {
                 let end = link.run().await;
-                // Its end of the pipe goes with it, which ends the connection.
-                drop(link);
+                // The end of the pipe ends the connection.
+                link.finish().await;
                 end
             };
             let (served, end) = tokio::join!(serving, carrying);
