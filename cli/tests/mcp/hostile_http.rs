@@ -42,24 +42,25 @@ fn an_answer_over_http_is_that_of_one_call() {
     let bad = json!({ "url": url, "cellblock": { "callTimeout": "2s" } });
     configure(dir.path(), &json!({ "mcpServers": { "bad": bad, "good": wrong("works", &[]) } }));
     let mut client = Client::start(dir.path(), &[], &json!({}));
+    let mut wrong = Vec::new();
     for (kind, said) in [
-        ("huge", "bytes"),
-        ("huge-event", "bytes"),
-        ("endless-line", "bytes"),
+        ("huge", "the maximum size of 16777216 bytes"),
+        ("huge-event", "closed before its final response"),
+        ("endless-line", "closed before its final response"),
         ("endless-events", "did not answer within 2s"),
         ("silent", "did not answer within 2s"),
-        ("half", "bad.plain"),
-        ("garbage", "bad.plain"),
-        ("halves", "\u{fffd}"),
-        ("halves-event", "\u{fffd}"),
+        ("half", "its answer cannot be had"),
+        ("garbage", "its answer cannot be had"),
+        ("halves", "surrogate"),
+        ("halves-event", "closed before its final response"),
         ("html", "text/html"),
         ("failed", "500"),
-        ("unauthorized", "bad.plain"),
+        ("unauthorized", "its answer cannot be had"),
         ("redirect", "307"),
-        ("accepted", "bad.plain"),
-        ("other-id", "bad.plain"),
-        ("no-event", "bad.plain"),
-        ("number", "bad.plain"),
+        ("accepted", "did not answer within 2s"),
+        ("other-id", "did not answer within 2s"),
+        ("no-event", "closed before its final response"),
+        ("number", "out of range"),
     ] {
         let printed = client.printed(&format!(
             "let said;
@@ -68,12 +69,14 @@ fn an_answer_over_http_is_that_of_one_call() {
              text(said.slice(0, 2_000));
              text((await tools.good.call({{}})).content[0].text)"
         ));
-        println!("{kind}: {printed}");
-        assert!(printed.contains(said), "{kind}: {printed}");
         assert!(printed.ends_with("\nworks"), "{kind}: {printed}");
+        if !printed.contains(said) {
+            wrong.push(format!("{kind}: {printed}"));
+        }
         let again = client.printed("text((await tools.bad.plain({})).content[0].text)");
         assert_eq!(again, "plain", "{kind}");
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     let peak = client.peak_mib();
     assert!(peak < 400, "{peak} MiB for answers of 100 MB");
 }
