@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Builds the Python and the Node packages, installs what was built in clean environments, and
+# tests it there. Needs Python 3.11, Node 20 and npm; everything else is installed into the
+# cache folder, in the versions that are named here and in the lock files.
+#
+#   scripts/packages.sh           all of it
+#   scripts/packages.sh build     only the packages, into CACHE/packages/dist
+set -euo pipefail
+cd "$(dirname "$0")/.."
+repository=$PWD
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/cellblock-ci"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$cache/target}" CARGO_INCREMENTAL=0
+export UV_CACHE_DIR="$cache/uv" npm_config_cache="$cache/npm"
+export npm_config_audit=false npm_config_fund=false npm_config_ignore_scripts=true
+export npm_config_loglevel=error
+export PYTHONDONTWRITEBYTECODE=
+work="$cache/packages"
+dist="$work/dist"
+rm -rf "$work"
+mkdir -p "$dist"
+
+readonly UV_VERSION=0.13.9 MATURIN_VERSION=1.16.0 WHEEL_VERSION=0.48.0
+
+step() { printf '\n-- %s (%ss)\n' "$*" "$SECONDS"; }
+
+uv="$cache/uv-$UV_VERSION/bin/uv"
+if [ ! -x "$uv" ]; then
+    step "uv"
+    python3 -m venv "$cache/uv-$UV_VERSION"
+    "$cache/uv-$UV_VERSION/bin/pip" install --quiet "uv==$UV_VERSION"
+fi
+
+step "the program as a wheel"
+# Cargo finds what `cargo build` has compiled. What the wheel carries is stripped afterwards:
+# an option of the profile would compile everything once more.
+(cd packages/python-bin && "$uv" tool run --quiet "maturin@$MATURIN_VERSION" build --quiet \
+    --release --compression-method stored --out "$work/raw")
+(cd "$work" && "$uv" tool run --quiet "wheel@$WHEEL_VERSION" unpack --dest unpacked raw/*.whl)
+program=$(echo "$work"/unpacked/*/*.data/scripts/cellblock)
+strip "$program"
+(cd "$work" && "$uv" tool run --quiet "wheel@$WHEEL_VERSION" pack --dest-dir "$dist" unpacked/*)
+
+step "the Python client"
+"$uv" build --quiet --wheel --out-dir "$dist" packages/python
+
+step "the Node packages"
+stage="$work/node"
+mkdir "$stage"
+cp -R packages/package.json packages/package-lock.json packages/node packages/node-linux-x64 "$stage"
+rm -rf "$stage"/node/{dist,dist-tests,node_modules} "$stage"/node-linux-x64/bin
+mkdir "$stage/node-linux-x64/bin"
+cp "$program" "$stage/node-linux-x64/bin/cellblock"
+for package in node node-linux-x64; do cp --remove-destination LICENSE "$stage/$package/"; done
+(cd "$stage" && npm ci --prefer-offline)
+(cd "$stage/node" && ../node_modules/.bin/tsc -p tsconfig.json)
+(cd "$stage" && npm pack --silent --pack-destination "$dist" -w node -w node-linux-x64)
+ls -sh "$dist"
+[ "${1:-}" = build ] && exit
+
+# An environment of its own with what was built: NAME REQUIREMENTS.
+environment() {
+    "$uv" venv --quiet "$work/$1"
+    "$uv" pip install --quiet --python "$work/$1/bin/python" \
+        -r "packages/python/requirements-$2.txt" "$dist"/*.whl
+}
+
+step "Python: lints"
+environment full full
+full="$work/full/bin"
+python=(packages examples)
+"$full/ruff" format --check --quiet --no-cache "${python[@]}"
+"$full/ruff" check --quiet --no-cache "${python[@]}"
+(cd packages/python && "$full/mypy" --cache-dir "$cache/mypy" | tail -n 1)
+
+step "Python: the client, without any framework"
+environment core core
+(cd packages/python && "$work/core/bin/python" -m pytest --quiet --timeout 300 -p no:cacheprovider)
+
+step "Node: lints"
+(cd "$stage/node" && ../node_modules/.bin/biome ci --colors=off --reporter=summary .)
+
+step "Node: the client, in Node $(node --version)"
+tests="$work/node-tests"
+mkdir "$tests"
+cp packages/node/tests/* "$tests"
+(cd "$tests" && npm ci --prefer-offline &&
+    npm install --no-save --offline "$dist"/cellblock-linux-x64-*.tgz "$dist"/cellblock-client-*.tgz &&
+    node_modules/.bin/tsc -p tsconfig.json)
+export CELLBLOCK_PACKAGES="$repository/packages"
+(cd "$tests" && node --test --test-reporter=dot build/*.test.js)
+
+step "Node: the client, in Bun"
+bun="$tests/node_modules/@oven/bun-linux-x64/bin/bun"
+(cd "$tests" && "$bun" test --timeout 300000 ./build/ 2>&1 | grep -vE '^(\(pass\)|$)')
+
+step "done"
