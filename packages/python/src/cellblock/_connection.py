@@ -113,7 +113,7 @@ def settle(future: Future[T], outcome: T | CellblockError) -> None:
             future.set_result(outcome)
 
 
-_live: weakref.WeakSet[Connection] = weakref.WeakSet()
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 class Connection:
@@ -141,7 +141,7 @@ class Connection:
         self._waiting_for_room: list[Future[None]] = []
         self._closing = False
         self._ended = threading.Event()
-        _live.add(self)
+        _connections.add(self)
         threading.Thread(target=self._run, name="cellblock-read", daemon=True).start()
 
     # Sending
@@ -309,6 +309,15 @@ class Connection:
 
     def _run(self) -> None:
         try:
+            self._live()
+        except BaseException as error:
+            # Nobody may be left to wait for a thread that is no more.
+            self._unavailable(f"the connection to the host {self._place} has failed: {error!r}")
+            self._ended.set()
+            raise
+
+    def _live(self) -> None:
+        try:
             self._transport = self._open_transport()
         except (OSError, ValueError, ImportError) as error:
             self._unavailable(f"cannot reach the host {self._place}: {error}")
@@ -398,7 +407,7 @@ class Connection:
                         waiting, self._waiting_for_room = self._waiting_for_room, []
                 for room in waiting:
                     settle(room, None)
-        except OSError as error:
+        except Exception as error:
             # A host that has ended says more on the way that is read.
             if not self._ended.wait(1.0):
                 self.fail(HostLostError(f"the host cannot be written to: {error}"))
@@ -485,7 +494,7 @@ def read_refusal(text: str) -> CellblockError:
 
 def end_all(patience: float) -> None:
     """Ends every connection of this process: for its exit."""
-    connections = [each for each in list(_live) if not each.has_ended()]
+    connections = [each for each in list(_connections) if not each.has_ended()]
     for connection in connections:
         connection.end_soon()
     for connection in connections:
@@ -494,6 +503,6 @@ def end_all(patience: float) -> None:
 
 def forked() -> None:
     """This process is a fork of another, and so is no thread of its connections."""
-    for connection in list(_live):
+    for connection in list(_connections):
         connection.forked()
-        _live.discard(connection)
+        _connections.discard(connection)

@@ -71,6 +71,8 @@ class Session:
         on_notify: Callable[[str], Any] | None = None,
         host: Host | None = None,
     ) -> None:
+        self.warns_when_unclosed = True
+        """Whether it is a mistake to forget the session without closing it."""
         self._remote: RemoteSession | None = None
         self._closed = False
         self._tools = Toolbox(tools)
@@ -231,7 +233,8 @@ class Session:
     def __del__(self) -> None:
         remote = getattr(self, "_remote", None)
         if remote and not remote.connection.lost:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            if self.warns_when_unclosed:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             remote.connection.close_session_soon(remote.id)
 
     def __repr__(self) -> str:
