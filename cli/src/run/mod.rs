@@ -3,7 +3,7 @@
 mod command_tool;
 mod guard;
 mod host;
-mod input;
+pub mod input;
 mod media;
 mod printer;
 mod report;
@@ -12,23 +12,25 @@ mod stored;
 mod tools_file;
 
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
+pub use signals::Signals;
 
 use crate::Exit;
+use crate::check::CompilerArguments;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
-use cellblock::model::ArgumentChecks;
+use cellblock::model::{ArgumentChecks, ToolCatalog};
+use cellblock::type_check::{TypeChecker, TypeReport};
 use cellblock::{
-    CellLimits, CellState, CodeModeService, CodeModeTurnHost, Engine, EngineConfig, ExecuteRequest,
-    Language, Locale, RegionalSettings, RuntimeResponse, SessionLimits, StoredValues, TimeZone,
-    WaitRequest, WasmBackend,
+    CellLimits, CellReport, CellState, CodeModeService, CodeModeTurnHost, Engine, EngineConfig,
+    ExecuteRequest, Language, Locale, RegionalSettings, RuntimeResponse, SessionLimits,
+    StoredValues, TimeZone, WaitRequest, WasmBackend,
 };
 use clap::Args;
 use host::Host;
 use media::Folder;
 use printer::{Printed, Printer, Style};
 use report::Report;
-use signals::Signals;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stored::StoreFile;
@@ -77,11 +79,17 @@ pub struct Arguments {
     time_zone: Option<TimeZone>,
     /// What the script is written in: `js`, `ts`, or `auto`, TypeScript where it is not
     /// valid JavaScript. Without it, the ending of the file's name says.
-    #[arg(long, value_name = "LANGUAGE", value_parser = language)]
+    #[arg(long, value_name = "LANGUAGE", value_parser = parse_language)]
     language: Option<Language>,
     /// Check the arguments of nested calls against the tools' input schemas.
     #[arg(long = "check-arguments")]
     checks_inputs: bool,
+    /// Check types before the script runs, with the TypeScript compiler: a script that is
+    /// proved wrong does not run, and one that fails is told what else was noted.
+    #[arg(long = "check-types")]
+    checks_types: bool,
+    #[command(flatten)]
+    compiler: CompilerArguments,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
@@ -90,7 +98,8 @@ pub struct Arguments {
     stats: bool,
 }
 
-fn language(text: &str) -> Result<Language, String> {
+/// Reads the name of a language.
+pub fn parse_language(text: &str) -> Result<Language, String> {
     match text {
         "auto" => Ok(Language::Auto),
         "js" => Ok(Language::Js),
@@ -102,11 +111,15 @@ fn language(text: &str) -> Result<Language, String> {
 impl Arguments {
     /// What the script is written in.
     fn language(&self) -> Language {
-        let ending = self.script.extension().and_then(|ending| ending.to_str());
-        self.language.unwrap_or(match ending {
-            Some("ts" | "mts") => Language::Ts,
-            _ => Language::Auto,
-        })
+        self.language.unwrap_or_else(|| language_of(&self.script))
+    }
+}
+
+/// What a script of this name is written in.
+pub fn language_of(script: &Path) -> Language {
+    match script.extension().and_then(|ending| ending.to_str()) {
+        Some("ts" | "mts") => Language::Ts,
+        _ => Language::Auto,
     }
 }
 
@@ -133,6 +146,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
     let source = input::script(&arguments.script, most)?;
     let limits = limits?;
     let tools = arguments.tools.as_deref().map(ToolsFile::read).transpose()?.unwrap_or_default();
+    let tsc = arguments.checks_types.then(|| arguments.compiler.find()).transpose()?;
     let values = StoredValues::new();
     let store =
         arguments.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
@@ -163,6 +177,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             regional,
             language,
             checks_inputs,
+            tsc,
         };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
@@ -207,6 +222,8 @@ struct Run {
     language: Language,
     /// Whether arguments of nested calls are checked.
     checks_inputs: bool,
+    /// The compiler, when types are checked.
+    tsc: Option<PathBuf>,
 }
 
 impl Run {
@@ -228,6 +245,7 @@ impl Run {
             served = ArgumentChecks::new(self.tools.definitions()).serve(served);
         }
         let worker = service.start_turn_worker(served);
+        let (checked, language) = (source.clone(), self.language);
         let request = ExecuteRequest {
             tool_call_id: "run".to_owned(),
             enabled_tools: self.tools.definitions().into(),
@@ -237,9 +255,20 @@ impl Run {
             max_output_tokens: self.result.then_some(usize::MAX),
             wants_value: self.result,
             regional: self.regional,
-            language: self.language,
+            language,
         };
-        let ended = converse(&service, request, &mut report, signals).await;
+        let checker = self
+            .tsc
+            .as_deref()
+            .map(|tsc| TypeChecker::new(tsc, &ToolCatalog::new(self.tools.definitions())));
+        let checking = async {
+            let Some(checker) = checker else { return TypeReport::default() };
+            checker.check(&checked, language).await.unwrap_or_else(|error| {
+                printer.error(format!("cellblock: types were not checked: {error}"));
+                TypeReport::default()
+            })
+        };
+        let ended = converse(&service, request, checking, &mut report, signals).await;
         drop(worker);
         service.shutdown().await;
         host.finish();
@@ -260,22 +289,33 @@ impl Run {
     }
 }
 
-/// Runs the script to its end, printing as it goes. A signal ends it, and its exit code
+/// Runs the script to its end, printing as it goes, unless its types are proved wrong. A signal ends it, and its exit code
 /// is returned too.
 async fn converse(
     service: &CodeModeService,
     request: ExecuteRequest,
+    checking: impl Future<Output = TypeReport>,
     report: &mut Report,
     signals: &mut Signals,
 ) -> Result<(RuntimeResponse, Option<Exit>)> {
     let cell_id = service.allocate_cell_id()?;
     let conversation = async {
+        let types = checking.await;
+        if let Some(refusal) = types.refusal() {
+            return Ok(RuntimeResponse::Result {
+                cell_id: cell_id.clone(),
+                content_items: Vec::new(),
+                error_text: Some(refusal),
+                report: CellReport::default(),
+            });
+        }
         let mut response = service.execute_as(cell_id.clone(), request).await?;
         while let RuntimeResponse::Yielded { content_items, .. } = response {
             report.content(content_items);
             let wait = WaitRequest { cell_id: cell_id.clone(), yield_time_ms: POLL_MS };
             response = service.wait(wait).await?.into();
         }
+        types.annotate(&mut response);
         anyhow::Ok(response)
     };
     tokio::select! {
