@@ -396,7 +396,7 @@ export class Cell implements Pending {
 
   #expect(what: string, ms: number): void {
     this.#unexpect();
-    this.#late = this.#connection.expect(what, ms);
+    this.#late = this.#connection.expect(`${what} in time`, ms);
   }
 
   #unexpect(): void {

@@ -1,7 +1,7 @@
 // Hosts that break the protocol: nothing hangs, nothing else breaks, the reason is said.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import {
   CellNotFoundError,
   Host,
@@ -99,6 +99,39 @@ test("a cell that the host has lost", async () => {
   await assert.rejects(inTime(session.wait(first)), CellNotFoundError);
   await session.close();
   await host.close();
+});
+
+/** Runs a program on a host that goes silent, and lets the time go by. */
+async function overtime(way: string): Promise<void> {
+  const host = new Host({ command: ["python3", HOSTILE, way] });
+  const session = new Session({ host, tools: { tool: () => "x".repeat(5 << 20) } });
+  // Time begins once the host is there.
+  await host.connection();
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const running = session.exec("await tools.tool()");
+  const ended = running.catch(() => {});
+  let isOver = false;
+  void ended.then(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    mock.timers.tick(100);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  mock.timers.reset();
+  await session.close();
+  await host.close();
+  await running;
+}
+
+test("hosts that do not answer, and one that does not read", async () => {
+  for (const [way, why] of [
+    ["never opens", /the opening of a session in time/],
+    ["never starts", /an execute in time/],
+    ["does not read", /it does not read/],
+  ] as const) {
+    await assert.rejects(overtime(way), why);
+  }
 });
 
 test("a flood holds up nobody else", async () => {

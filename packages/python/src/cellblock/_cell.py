@@ -18,9 +18,9 @@ from ._connection import (
     Connection,
     Value,
     failure,
-    fresh,
 )
 from ._errors import BusyError, CellblockError, CellNotFoundError, HostLostError
+from ._outgoing import fresh
 from ._result import Audio, Image, Kind, Result, Text, items_of, result_of
 from ._stored import StoredValues
 from ._tools import Toolbox, message_of
