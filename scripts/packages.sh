@@ -76,6 +76,23 @@ cp packages/node/tests/* "$tests"
     npm install --no-save --offline "$dist"/cellblock-linux-x64-*.tgz "$dist"/cellblock-client-*.tgz)
 (cd "$tests" && is_right npx --no-install @cellblock/client)
 
+step "the first program of each guide, in a fresh environment and a fresh folder"
+# What stands in the first block of a LANGUAGE in a PAGE, and what the page says it prints.
+program_in() { sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/p" "$2" | sed "1d;/^\`\`\`\$/,\$d"; }
+printed_in() { sed -n 's/^prints `\([^`]*\)`.*/\1/p' "$1" | head -n 1; }
+fresh="$work/fresh"
+mkdir "$fresh"
+program_in python docs/python.md >"$fresh/program.py"
+program_in js docs/node.md >"$fresh/program.mjs"
+"$uv" venv --quiet "$fresh/environment"
+"$uv" pip install --quiet --python "$fresh/environment/bin/python" \
+    --constraints packages/python/requirements-core.txt "$dist"/*.whl
+(cd "$fresh" && npm install --silent --prefer-offline "$dist"/*.tgz)
+is_printed() { [ -n "$1" ] && [ "$("${@:2}")" = "$1" ] || { echo "wrong: ${*:2}"; exit 1; }; }
+(cd "$fresh" &&
+    is_printed "$(printed_in "$repository/docs/python.md")" environment/bin/python program.py &&
+    is_printed "$(printed_in "$repository/docs/node.md")" node program.mjs)
+
 step "Python: lints"
 environment full full
 full="$work/full/bin"

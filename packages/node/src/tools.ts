@@ -48,7 +48,7 @@ export interface CallOptions {
   readonly callId: string;
 }
 
-/** A tool that programs may call, as `tools.NAME(input)`. */
+/** A tool that programs may call, as `tools.NAME(input)`; without an input it is `null`. */
 export interface Tool {
   /** What models read about it, and programs find in `ALL_TOOLS`. */
   readonly description?: string;
@@ -133,7 +133,7 @@ export class Toolbox {
 export function messageOf(thrown: unknown): string {
   let text: string;
   try {
-    text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
+    text = String(thrown instanceof Error ? thrown.message || thrown.name : thrown);
   } catch {
     text = "the tool has failed";
   }

@@ -192,7 +192,7 @@ const PROGRAM = `
   const first = await tools.read();
   const free = await tools.remove({ n: 0 });
   const both = await Promise.all([tools.remove({ n: 1 }), tools.remove({ n: 2 })]);
-  try { await tools.remove({ n: 3 }) } catch (e) { return [first, free, both, e] }
+  try { await tools.remove({ n: 3 }) } catch (e) { return [first, free, both, e.message] }
 `;
 
 test("approvals by callback", async () => {

@@ -27,7 +27,7 @@ matters.
 - `await` and `return` work at the top level. The program's result is what it returns, or else \
 its last expression, as JSON; `text(value)` prints besides, `image(dataUrl)` shows an image.
 - Tools are methods of `tools`: each takes one object and returns a promise. When a call fails it \
-rejects with a string. Make independent calls together, with `Promise.all`.
+rejects with an `Error`. Make independent calls together, with `Promise.all`.
 - There is no Node, no file system, no network, no `console` and no `import`. TypeScript is \
 allowed; types are not checked.
 - Nothing is left for the next program but what `store(key, value)` keeps, which `load(key)` \

@@ -22,6 +22,7 @@ from ._errors import (
 )
 from ._host import Host
 from ._limits import Limits, on_the_wire
+from ._prelude import prelude_of
 from ._remote import Execution, RemoteSession
 from ._result import Result
 from ._stored import StoredValues, delta
@@ -126,10 +127,11 @@ class Session:
             SessionClosedError: The session was closed.
         """
         toolbox = self._tools if tools is None else Toolbox(tools)
+        prelude = prelude_of(program)
         request = {
             "tool_call_id": "",
             "enabled_tools": toolbox.definitions,
-            "source": program,
+            "source": prelude + program,
             "yield_time_ms": yield_ms(yield_after),
             "max_output_tokens": None,
         }
@@ -156,7 +158,7 @@ class Session:
                 remote.known = now
             return request_id
 
-        cell = Cell(remote, toolbox, self._stored, self._on_notify)
+        cell = Cell(remote, toolbox, self._stored, self._on_notify, len(prelude))
         result = await cell.first(send, yield_after)
         if result.status == "running":
             self._keep(cell)

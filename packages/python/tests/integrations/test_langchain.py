@@ -218,7 +218,7 @@ async def test_a_program_waits_for_decisions_and_goes_on(is_async: bool) -> None
 
 
 async def test_a_call_that_is_rejected_fails() -> None:
-    program = "try { await tools.book({ item: 'x' }) } catch (e) { return e }"
+    program = "try { await tools.book({ item: 'x' }) } catch (e) { return e.message }"
     agent = agent_of(program, interrupt_on={"book": {"allowed_decisions": ["approve", "reject"]}})
     await agent.ainvoke({"messages": [("user", "x")]}, CONFIG)
     answer: Any = Command(resume={"decisions": [{"type": "reject", "message": "too dear"}]})

@@ -126,7 +126,7 @@ async def test_a_program_that_fails_is_tried_again(host: Host) -> None:
     script = Script(
         "return await tools.fails()",
         "console.log(1)",
-        "try { await tools.fails({ x: 1 }) } catch (e) { return e }",
+        "try { await tools.fails({ x: 1 }) } catch (e) { return e.message }",
     )
     agent = agent_of(script, host)
 
@@ -270,7 +270,7 @@ async def test_a_handler_of_the_agent_is_asked_first(host: Host) -> None:
 
     program = """
         const one = await tools.delete({ n: 1 });
-        try { await tools.delete({ n: 2 }) } catch (e) { return [one, e] }
+        try { await tools.delete({ n: 2 }) } catch (e) { return [one, e.message] }
     """
     agent = agent_of(Script(program), host, more=[HandleDeferredToolCalls(handle)])
 
