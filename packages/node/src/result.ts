@@ -158,9 +158,7 @@ export function resultOf(
     valueKey: key,
     valueError: value?.refused,
     error:
-      response.error_text === undefined
-        ? undefined
-        : withoutPrelude(response.error_text, prelude),
+      response.error_text === undefined ? undefined : withoutPrelude(response.error_text, prelude),
     hint: report.hint,
     limit: report.limit,
     calls: (report.calls ?? []).map((call) => ({

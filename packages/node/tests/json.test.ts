@@ -103,7 +103,8 @@ test("a result that would be another rejects its call", () =>
       [circle(), /at \$\.self\[0\]: it contains itself/],
     ];
     for (const [value, why] of cases) {
-      const program = "try { await tools.given() } catch (e) { text(e.message) } await tools.fine()";
+      const program =
+        "try { await tools.given() } catch (e) { text(e.message) } await tools.fine()";
       const tools = { given: () => value, fine: () => "fine" };
       const result = await session.exec(program, { tools });
       assert.equal(result.value, "fine", String(why));

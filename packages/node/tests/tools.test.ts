@@ -142,7 +142,10 @@ test("what a call rejects with is an error of the program's", () =>
     );
     assert.deepEqual(caught.value, [true, "Error", "no such item", [], 3]);
     for (const [program, error] of [
-      ["null.x", "TypeError: Cannot read properties of null (reading 'x')\n    at exec_main.mjs:1:6"],
+      [
+        "null.x",
+        "TypeError: Cannot read properties of null (reading 'x')\n    at exec_main.mjs:1:6",
+      ],
       ["const x = (;", "SyntaxError: Unexpected token ';'\n    at exec_main.mjs:1:12"],
       ["\nawait tools.fails()", "Error: no such item\n    at exec_main.mjs:2:13"],
       ["const tools = 1; null.x", /exec_main\.mjs:1:23$/],

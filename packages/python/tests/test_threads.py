@@ -66,7 +66,8 @@ async def test_there_are_at_most_so_many(
     workers: _Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cellblock._threads.MAX_THREADS", 2)
-    blocks, ran = Blocks(), []
+    blocks = Blocks()
+    ran: list[int] = []
     note: Callable[[Any], None] = ran.append
     two = [asyncio.create_task(call(blocks.block, n)) for n in range(2)]
     for _ in range(2):

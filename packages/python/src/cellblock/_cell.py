@@ -228,7 +228,7 @@ class Cell:
     def _result(
         self, kind: Kind, response: messages.Response, items: list[Text | Image | Audio]
     ) -> Result:
-        return result_of(kind, response, self.id, items, self._stored, self._prelude)
+        return result_of(kind, response, self.id, items, self._stored, prelude=self._prelude)
 
     def _conclude(self, end: Result | CellblockError) -> None:
         """It has ended: what it has called is cancelled, and then the end is delivered."""

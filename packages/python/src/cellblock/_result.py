@@ -144,6 +144,7 @@ def result_of(
     cell_id: str,
     items: list[Text | Image | Audio],
     stored: StoredValues,
+    *,
     prelude: int,
 ) -> Result:
     """A response as a result. `stored` has values that are too long for it; `prelude` is the
