@@ -441,7 +441,7 @@ export class Cell implements Pending {
         await this.#onNotify?.(request.text);
         outcome = DELIVERED;
       }
-      await this.#connection.room();
+      while (this.#connection.isFull) await this.#connection.emptied();
     } catch (error) {
       outcome = failure(messageOf(error));
     }

@@ -220,22 +220,16 @@ export class Connection {
     this.#transport.write(bytes);
   }
 
-  /**
-   * What to wait for while as much waits to be written as may; `undefined` where there is room, so
-   * that what is written next counts for whoever asks next.
-   */
-  room(): Promise<void> | undefined {
-    return this.#isFull() ? this.#emptied() : undefined;
-  }
-
-  #isFull(): boolean {
+  /** Whether as much waits to be written as may. Others may have filled it after `emptied`. */
+  get isFull(): boolean {
     return !this.lost && this.#transport.queued() > MAX_QUEUED_BYTES;
   }
 
-  async #emptied(): Promise<void> {
+  /** Waits while it is full. */
+  async emptied(): Promise<void> {
     let queued = Number.POSITIVE_INFINITY;
     let late: NodeJS.Timeout | undefined;
-    while (this.#isFull()) {
+    while (this.isFull) {
       if (this.#transport.queued() < queued) {
         queued = this.#transport.queued();
         clearTimeout(late);

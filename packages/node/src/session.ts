@@ -118,7 +118,7 @@ export class Session {
     signal?.throwIfAborted();
     if (!program.isWellFormed()) throw new InvalidRequestError("it is not valid Unicode");
     const remote = await this.#connected();
-    await remote.connection.room();
+    while (remote.connection.isFull) await remote.connection.emptied();
     signal?.throwIfAborted();
     const prelude = preludeOf(program);
     const cell = new Cell(remote, tools, this.stored, this.#onNotify, prelude.length);

@@ -97,8 +97,10 @@ test("a host that goes away and comes back", async () => {
   await withSession({ host: new Host({ url }) }, async (session) => {
     assert.equal((await session.exec("1")).value, 1);
     const running = await begun(session);
+    const exited = once(child, "exit");
     child.kill("SIGKILL");
     await assert.rejects(inTime(running.ended), HostLostError);
+    await exited;
     await assert.rejects(session.exec("1"), /ECONNREFUSED/);
     await serve(listen);
     assert.equal((await session.exec("2")).value, 2);
