@@ -10,6 +10,7 @@ mod report;
 mod signals;
 mod stored;
 mod tools_file;
+mod trace;
 
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
 pub use signals::Signals;
@@ -21,7 +22,7 @@ use anyhow::{Context, Result};
 use cellblock::model::{ArgumentChecks, ToolCatalog};
 use cellblock::type_check::{TypeChecker, TypeReport};
 use cellblock::{
-    CellLimits, CellReport, CellState, CodeModeService, CodeModeTurnHost, Engine, EngineConfig,
+    CellLimits, CellReport, CodeModeService, CodeModeTurnHost, Engine, EngineConfig,
     ExecuteRequest, Language, Locale, RegionalSettings, RuntimeResponse, SessionLimits,
     StoredValues, TimeZone, WaitRequest, WasmBackend,
 };
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stored::StoreFile;
 use tools_file::ToolsFile;
+use trace::Trace;
 
 /// How often new output is printed while the script runs.
 const POLL_MS: u64 = 200;
@@ -64,6 +66,10 @@ pub struct Arguments {
     /// Where images and audio are written.
     #[arg(long, value_name = "DIR")]
     out_dir: Option<PathBuf>,
+    /// Write a page of what the script did: its calls, where it waited, what it cost. One HTML
+    /// file.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print one JSON object instead of the output; see docs/cli.md.
     #[arg(long)]
     json: bool,
@@ -151,6 +157,9 @@ fn run(arguments: &Arguments) -> Result<Exit> {
     let store =
         arguments.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
     let folder = arguments.out_dir.clone().map(Folder::create).transpose()?;
+    let trace = arguments.trace.as_deref();
+    let trace =
+        trace.map(|path| Trace::create(path, &arguments.script, &source, &limits)).transpose()?;
     let mut config = EngineConfig::default();
     config.max_cells = 1;
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
@@ -178,6 +187,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             language,
             checks_inputs,
             tsc,
+            trace,
         };
         let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
@@ -224,6 +234,8 @@ struct Run {
     checks_inputs: bool,
     /// The compiler, when types are checked.
     tsc: Option<PathBuf>,
+    /// Where what the script did is shown.
+    trace: Option<Trace>,
 }
 
 impl Run {
@@ -245,7 +257,6 @@ impl Run {
             served = ArgumentChecks::new(self.tools.definitions()).serve(served);
         }
         let worker = service.start_turn_worker(served);
-        let (checked, language) = (source.clone(), self.language);
         let request = ExecuteRequest {
             tool_call_id: "run".to_owned(),
             enabled_tools: self.tools.definitions().into(),
@@ -255,24 +266,33 @@ impl Run {
             max_output_tokens: self.result.then_some(usize::MAX),
             wants_value: self.result,
             regional: self.regional,
-            language,
+            language: self.language,
+            monitor: self.trace.as_ref().map(Trace::monitor).unwrap_or_default(),
         };
         let checker = self
             .tsc
             .as_deref()
             .map(|tsc| TypeChecker::new(tsc, &ToolCatalog::new(self.tools.definitions())));
-        let checking = async {
-            let Some(checker) = checker else { return TypeReport::default() };
-            checker.check(&checked, language).await.unwrap_or_else(|error| {
+        let check = async |request: &ExecuteRequest| {
+            let Some(checker) = &checker else { return TypeReport::default() };
+            let checked = checker.check(&request.source, request.language).await;
+            checked.unwrap_or_else(|error| {
                 printer.error(format!("cellblock: types were not checked: {error}"));
                 TypeReport::default()
             })
         };
-        let ended = converse(&service, request, checking, &mut report, signals).await;
+        let ended = converse(&service, request, check, &mut report, signals).await;
         drop(worker);
         service.shutdown().await;
         host.finish();
-        let (response, signal) = ended?;
+        let (response, signal) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.trace.map(|trace| trace.write(Err(&error))).transpose()?;
+                return Err(error);
+            }
+        };
+        let trace = self.trace.map(|trace| (trace, response.clone()));
         let exit = report.end(response, signal, &host.notifications());
         if let Some(store) = self.store {
             let values = self.values;
@@ -285,22 +305,32 @@ impl Run {
                 }
             }
         }
+        if let Some((trace, response)) = trace {
+            let write = tokio::task::spawn_blocking(move || trace.write(Ok(&response)));
+            tokio::select! {
+                written = write => written??,
+                asked = signals.received(), if signal.is_none() => {
+                    printer.error("cellblock: the trace was not written".to_owned());
+                    return Ok(asked);
+                }
+            }
+        }
         Ok(exit)
     }
 }
 
-/// Runs the script to its end, printing as it goes, unless its types are proved wrong. A signal ends it, and its exit code
-/// is returned too.
+/// Runs the script to its end, printing as it goes, unless `check` proves its types wrong. A
+/// signal ends it, and its exit code is returned too.
 async fn converse(
     service: &CodeModeService,
     request: ExecuteRequest,
-    checking: impl Future<Output = TypeReport>,
+    check: impl AsyncFnOnce(&ExecuteRequest) -> TypeReport,
     report: &mut Report,
     signals: &mut Signals,
 ) -> Result<(RuntimeResponse, Option<Exit>)> {
     let cell_id = service.allocate_cell_id()?;
     let conversation = async {
-        let types = checking.await;
+        let types = check(&request).await;
         if let Some(refusal) = types.refusal() {
             return Ok(RuntimeResponse::Result {
                 cell_id: cell_id.clone(),
@@ -320,35 +350,12 @@ async fn converse(
     };
     tokio::select! {
         response = conversation => Ok((response?, None)),
-        place = stuck(service) => {
-            let response = service.terminate(cell_id.clone()).await?.into();
-            Ok((unsettled(response, place), None))
+        place = service.until_stuck(&cell_id, STUCK_POLL) => {
+            let response = RuntimeResponse::from(service.terminate(cell_id.clone()).await?);
+            Ok((response.unsettled(place), None))
         }
         signal = signals.received() => {
             Ok((service.terminate(cell_id.clone()).await?.into(), Some(signal)))
         }
     }
-}
-
-/// Returns when the script waits for what cannot come, with the place where it waits.
-async fn stuck(service: &CodeModeService) -> Option<String> {
-    loop {
-        tokio::time::sleep(STUCK_POLL).await;
-        let mut cells = service.cells().into_iter();
-        if let Some(cell) = cells.find(|cell| cell.state == CellState::Stuck) {
-            return cell.stuck_at;
-        }
-    }
-}
-
-/// The end of a script that waited for what cannot come.
-fn unsettled(response: RuntimeResponse, place: Option<String>) -> RuntimeResponse {
-    let RuntimeResponse::Terminated { cell_id, content_items, report } = response else {
-        return response;
-    };
-    let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
-    let error_text = Some(format!(
-        "Unsettled top-level await: no nested call and no timer is left that could settle it{place}"
-    ));
-    RuntimeResponse::Result { cell_id, content_items, error_text, report }
 }

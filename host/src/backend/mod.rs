@@ -5,11 +5,13 @@
 //! and a sink for notifications. Nothing here says where a cell runs.
 
 mod error;
+mod monitor;
 mod request;
 mod response;
 mod turn;
 
 pub use error::CodeModeError;
+pub use monitor::{CellEvent, CellMonitor, MonitorHandle};
 pub use request::{CellId, ExecuteRequest, Language, WaitRequest};
 pub use response::{
     CallEnd, CallReport, CellInfo, CellReport, CellState, CellUsage, ContentItem,

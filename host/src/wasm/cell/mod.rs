@@ -11,12 +11,13 @@
 //! been asked to return. Termination goes straight to the last.
 //!
 //! `guest` is the sandbox and its steps, `program` how it is started, `calls` the outcomes of its calls, `end` the stages of
-//! the end, `busy` the time.
+//! the end, `busy` the time, `monitored` what whoever follows the cell receives.
 
 mod busy;
 mod calls;
 mod end;
 mod guest;
+mod monitored;
 mod program;
 
 use super::bindings::cellblock::code_mode::types;
@@ -25,8 +26,8 @@ use super::imports::{GuestOutput, Outbox, Totals};
 use super::sandbox::{SLICE_FUEL, Sandbox, Step};
 use super::session::Session;
 use crate::backend::{
-    BoxFuture, CellId, CellReport, CellState, CellUsage, CodeModeError, CodeModeNestedToolCall,
-    ExecuteRequest, LimitKind, RuntimeResponse, ToolInput,
+    BoxFuture, CellEvent, CellId, CellReport, CellState, CellUsage, CodeModeError,
+    CodeModeNestedToolCall, ExecuteRequest, LimitKind, RuntimeResponse, ToolInput,
 };
 use crate::cells::{Answer, Callbacks, Charge, Command, Content, LiveEntry, Next, Reply, Until};
 use crate::stored::StoredValues;
@@ -34,6 +35,7 @@ use busy::{BusyTime, at};
 use calls::{CallEnd, RecentCalls};
 use end::{End, Stage};
 use guest::{Events, Guest};
+use monitored::Monitored;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -97,6 +99,8 @@ struct Cell {
     callbacks: Callbacks<CallEnd>,
     /// The newest calls, for the report.
     recent_calls: RecentCalls,
+    /// Who follows the cell.
+    monitored: Monitored,
     guest: Guest,
     /// What the next step will deliver.
     events: Events,
@@ -143,11 +147,13 @@ impl Cell {
     /// A cell whose first step is to be made, and its first observer.
     fn new(mut start: Start) -> (Self, (Until, Reply)) {
         let guest = Self::first_step(&mut start);
-        let Start { entry, id, request, stored_values, session, outbox, commands, first, .. } =
-            start;
+        let Start {
+            entry, id, mut request, stored_values, session, outbox, commands, first, ..
+        } = start;
         let callbacks = Callbacks::new(&entry, session.turns.watch());
         let cell = Self {
             entry: Some(entry),
+            monitored: Monitored::new(std::mem::take(&mut request.monitor)),
             shutdown: session.shutdown.clone(),
             ends_at: Instant::now() + session.limits.cell.total_time,
             id,
@@ -259,7 +265,10 @@ impl Cell {
     fn take_output(&mut self) {
         for output in self.outbox.take() {
             match output {
-                GuestOutput::Item(item, charge) => self.content.push(item, charge),
+                GuestOutput::Item(item, charge) => {
+                    self.monitored.send(CellEvent::Output(&item));
+                    self.content.push(item, charge);
+                }
                 GuestOutput::Notification(text, charge) => self.notify(text, charge),
                 GuestOutput::Yield => {
                     // An observer of the frontier is not interested.
@@ -273,6 +282,7 @@ impl Cell {
     }
 
     fn notify(&mut self, text: String, charge: Charge) {
+        self.monitored.send(CellEvent::Notification(&text));
         let (request, token) =
             (self.request.tool_call_id.clone(), self.callbacks.notifications_token().clone());
         let delivered = move |_| -> BoxFuture<'static, ()> {
@@ -308,6 +318,7 @@ impl Cell {
             input,
         };
         self.recent_calls.made(id, &call.tool_name);
+        self.monitored.send(CellEvent::CallStarted(&call));
         let (account, limit) =
             (Arc::clone(&self.outbox.account), self.session.limits.cell.result_bytes);
         let token = self.callbacks.calls_token().clone();
@@ -324,6 +335,7 @@ impl Cell {
         while let Some(end) = next {
             self.outbox.status.call_ended();
             self.recent_calls.ended(&end);
+            self.monitored.call_ended(&end);
             self.events.call_ended(end);
             next = self.callbacks.try_next();
         }
@@ -338,6 +350,7 @@ impl Cell {
             CellState::Waiting
         };
         self.outbox.status.set_state(state);
+        self.report_wait().await;
     }
 
     fn step_reached(&mut self, sandbox: Option<Sandbox>, step: Step) -> Stage {
@@ -440,6 +453,7 @@ impl Cell {
     fn answer_yield(&mut self) {
         let Content { items: content_items, charge } = std::mem::take(&mut self.content);
         let report = CellReport { usage: self.usage_now(), ..CellReport::default() };
+        self.monitored.send(CellEvent::Yielded { usage: &report.usage });
         let cell_id = self.id.clone();
         let response = RuntimeResponse::Yielded { cell_id, content_items, report };
         self.answer(Answer::Yielded(response, charge));
