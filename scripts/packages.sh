@@ -67,7 +67,14 @@ environment() {
 
 step "the commands, as uvx and npx run them"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
-is_right() { [ "$("$@" --version)" = "cellblock $version" ] || { echo "wrong: $*"; exit 1; }; }
+echo '{"mcpServers":{}}' >"$work/mcp.json"
+initialize='{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18",
+    "capabilities":{},"clientInfo":{"name":"packages.sh","version":"1"}}}'
+is_right() {
+    [ "$("$@" --version)" = "cellblock $version" ] || { echo "wrong: $*"; exit 1; }
+    { tr -d '\n' <<<"$initialize"; echo; } | "$@" mcp --config "$work/mcp.json" >"$work/mcp.answer"
+    grep -q '"serverInfo":{"name":"cellblock"' "$work/mcp.answer" || { echo "no server: $*"; exit 1; }
+}
 is_right "$uv" tool run --quiet --offline --no-cache --find-links "$dist" cellblock-bin
 tests="$work/node-tests"
 mkdir "$tests"
@@ -77,7 +84,7 @@ cp packages/node/tests/* "$tests"
 (cd "$tests" && is_right npx --no-install @cellblock/client)
 
 step "the first program of each guide, in a fresh environment and a fresh folder"
-# What stands in the first block of a LANGUAGE in a PAGE, and what the page says it prints.
+# The first block of a LANGUAGE in a PAGE, and what the page says it prints.
 program_in() { sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/p" "$2" | sed "1d;/^\`\`\`\$/,\$d"; }
 printed_in() { sed -n 's/^prints `\([^`]*\)`.*/\1/p' "$1" | head -n 1; }
 fresh="$work/fresh"

@@ -18,7 +18,7 @@ def test_the_first_program_prints_what_the_page_says(page: str, tmp_path: Path) 
     found = re.search(r"```python\n(.*?)```.*?prints `([^`]*)`", text, re.S)
     assert found is not None
     program, printed = found.groups()
-    assert len([line for line in program.splitlines() if line.strip()]) <= 16
+    assert len([line for line in program.splitlines() if line.strip()]) <= 10
     (tmp_path / "program.py").write_text(program)
     ran = subprocess.run(
         [sys.executable, "-W", "error", "program.py"],
