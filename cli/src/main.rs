@@ -3,6 +3,7 @@
 mod access;
 mod limits;
 mod metrics;
+mod park_key;
 mod run;
 mod serve;
 mod telemetry;
@@ -33,6 +34,8 @@ struct Arguments {
 enum Command {
     /// Run one program.
     Run(run::Arguments),
+    /// Go on with a program that was parked.
+    Wake(run::WakeArguments),
     /// Serve code-mode sessions to another process, such as Codex.
     Host(serve::Arguments),
     /// Print what a model sees of a set of tools.
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
     let _telemetry = telemetry::start();
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
+        Command::Wake(arguments) => run::wake(&arguments).into(),
         Command::Host(arguments) => serve::main(arguments).into(),
         Command::Tools(arguments) => tools::main(&arguments).into(),
         Command::Guard(arguments) => run::guard(&arguments).into(),

@@ -102,6 +102,7 @@ mod turns;
 mod wasm;
 
 pub use backend::*;
+pub use cells::PendingCalls;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use json::JsonError;
 pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, LimitsError, SessionLimits};
@@ -110,7 +111,7 @@ pub use service::CodeModeService;
 pub use stored::StoredValues;
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
 #[cfg(feature = "wasm")]
-pub use wasm::{Engine, EngineConfig, EngineError, WasmBackend};
+pub use wasm::{Engine, EngineConfig, EngineError, ParkKey, Parking, WasmBackend};
 
 #[cfg(all(doctest, feature = "wasm"))]
 #[doc = include_str!("../../README.md")]

@@ -4,6 +4,7 @@
 
 mod commands;
 mod files;
+mod parking;
 mod signals;
 mod store;
 mod streams;

@@ -4,8 +4,8 @@ use crate::backends::Backends;
 use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeError, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
-    CodeModeTurnWorker, ContentItem, ExecuteRequest, RuntimeResponse, SessionLimits,
-    ToolDefinition, ToolInput, ToolResult, WaitOutcome, WaitRequest,
+    CodeModeTurnWorker, ContentItem, ExecuteRequest, Parked, RuntimeResponse, SessionLimits,
+    ToolDefinition, ToolInput, ToolResult, WaitOutcome, WaitRequest, WakeRequest,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,6 +107,17 @@ impl Bench {
         self.service.wait(WaitRequest { cell_id: cell.into(), yield_time_ms }).await
     }
 
+    /// Parks a cell.
+    pub async fn park(&self, cell: &str) -> Parked {
+        self.service.park(cell.into()).await.unwrap_or_else(|error| panic!("{cell}: {error}"))
+    }
+
+    /// Wakes a parked cell with the calls that its caller has, up to its next response.
+    pub async fn wake(&self, parked: Parked) -> RuntimeResponse {
+        let request = WakeRequest { calls: parked.calls, ..WakeRequest::new(parked.cell) };
+        self.service.wake(request).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Starts a program and goes away before its first response is taken: the cell
     /// answers, and no caller receives it.
     pub async fn abandon(&self, source: &str) {
@@ -193,6 +204,15 @@ impl CodeModeTurnHost for Host {
             _ => {}
         }
         Ok(input.into())
+    }
+
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        self.note(format!("resume {} {}", call.tool_name.name, call.runtime_tool_call_id));
+        self.invoke_tool(call, cancellation).await
     }
 
     async fn notify(
