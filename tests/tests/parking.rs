@@ -304,3 +304,41 @@ async fn cycles_of_park_and_wake_leak_nothing() {
     let response = wake(&backend, request(&cell, "tool-1", json!(0))).await.unwrap();
     assert_eq!(texts(&response), ["1,2,3"]);
 }
+
+/// `cargo test --release -p cellblock-tests --test parking -- --ignored --nocapture figures`
+/// prints how long parking and waking take, at the middle of 2,000, through the seam: sealing,
+/// authentication, decompression and the session's own work included.
+#[tokio::test]
+#[ignore = "figures, for a quiet machine"]
+#[expect(clippy::print_stdout, reason = "it prints figures")]
+async fn figures() {
+    let backend = session(&engine(), SessionLimits::default());
+    let _turn = backend.start_turn_worker(Arc::new(Tools));
+    for (name, key) in [
+        ("authenticated", ParkKey::new([1; 32])),
+        ("encrypted", ParkKey::encrypting([1; 32])),
+    ] {
+        backend.set_parking(Parking::new(&key));
+        let mut id = start(&backend, "await tools.later()").await;
+        let (mut parking, mut waking, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..2_000 {
+            let began = std::time::Instant::now();
+            let parked = backend.park(id).await.unwrap();
+            parking.push(began.elapsed());
+            bytes = parked.cell.as_bytes().len();
+            id = backend.allocate_cell_id().unwrap();
+            let request = WakeRequest {
+                calls: parked.calls,
+                yield_time_ms: Some(0),
+                ..WakeRequest::new(parked.cell)
+            };
+            let began = std::time::Instant::now();
+            backend.wake(id.clone(), request, StoredValues::new()).await.unwrap();
+            waking.push(began.elapsed());
+        }
+        backend.terminate(id).await.unwrap();
+        parking.sort();
+        waking.sort();
+        println!("{name}: {bytes} bytes, park {:?}, wake {:?}", parking[1_000], waking[1_000]);
+    }
+}
