@@ -1,4 +1,4 @@
-//! Who may connect to `cellblock host` over a network.
+//! Who may connect to `cellblock host` and to `cellblock mcp` over a network.
 
 use anyhow::{Context, Result, bail, ensure};
 use cellblock_remote::server::{Access, Listen};
@@ -33,14 +33,7 @@ pub struct AccessArguments {
 impl AccessArguments {
     /// Who may connect there.
     pub fn access(&self, listen: &Listen) -> Result<Access> {
-        let mut access = Access::default();
-        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            let authorities = self.client_ca.as_deref().map(read).transpose()?;
-            access = access.with_tls(&read(certificate)?, &read(key)?, authorities.as_deref())?;
-        }
-        if let Some(path) = &self.token_file {
-            access = access.with_tokens(&read_tokens(path)?)?;
-        }
+        let access = self.given()?;
         ensure!(
             !listen.is_encrypted() || self.tls_cert.is_some(),
             "{listen} needs --tls-cert and --tls-key"
@@ -52,6 +45,31 @@ impl AccessArguments {
                  run programs here. Use grpcs:// or wss:// with --tls-cert, --tls-key and either \
                  --token-file or --client-ca, or listen on 127.0.0.1, or allow it with --insecure"
             );
+        }
+        Ok(access)
+    }
+
+    /// Who may connect over HTTP.
+    pub fn for_http(&self, address: SocketAddr) -> Result<Access> {
+        let access = self.given()?;
+        if !address.ip().is_loopback() && !access.is_safe() && !self.insecure {
+            bail!(
+                "{address} can be reached from other machines, and every client that reaches it \
+                 may call the tools of all servers. Use --tls-cert, --tls-key and either \
+                 --token-file or --client-ca, or listen on 127.0.0.1, or allow it with --insecure"
+            );
+        }
+        Ok(access)
+    }
+
+    fn given(&self) -> Result<Access> {
+        let mut access = Access::default();
+        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            let authorities = self.client_ca.as_deref().map(read).transpose()?;
+            access = access.with_tls(&read(certificate)?, &read(key)?, authorities.as_deref())?;
+        }
+        if let Some(path) = &self.token_file {
+            access = access.with_tokens(&read_tokens(path)?)?;
         }
         Ok(access)
     }

@@ -1,7 +1,9 @@
 //! The `cellblock` program: runs model-written JavaScript in a sandbox.
 
 mod access;
+mod check;
 mod limits;
+mod mcp;
 mod metrics;
 mod park_key;
 mod run;
@@ -36,10 +38,14 @@ enum Command {
     Run(run::Arguments),
     /// Go on with a program that was parked.
     Wake(run::WakeArguments),
+    /// Check the types of a program against its tools, with the TypeScript compiler.
+    Check(check::Arguments),
     /// Serve code-mode sessions to another process, such as Codex.
     Host(serve::Arguments),
     /// Print what a model sees of a set of tools.
     Tools(tools::Arguments),
+    /// Serve MCP clients: their programs call the tools of all MCP servers of a configuration.
+    Mcp(mcp::Arguments),
     /// End the commands of a `cellblock run` once it has gone: the run starts this itself.
     #[command(name = run::GUARD, hide = true)]
     Guard(run::GuardArguments),
@@ -92,8 +98,10 @@ fn main() -> ExitCode {
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
         Command::Wake(arguments) => run::wake(&arguments).into(),
+        Command::Check(arguments) => check::main(&arguments).into(),
         Command::Host(arguments) => serve::main(arguments).into(),
         Command::Tools(arguments) => tools::main(&arguments).into(),
+        Command::Mcp(arguments) => mcp::main(arguments).into(),
         Command::Guard(arguments) => run::guard(&arguments).into(),
     }
 }

@@ -118,7 +118,7 @@ fn json(catalog: &ToolCatalog) -> Value {
 /// The part of a file that says what tools there are. How they are run is of no interest
 /// here, so what is not known is passed over.
 #[derive(Debug, Deserialize)]
-struct ToolsFile {
+pub struct ToolsFile {
     /// Tools as for `cellblock run`.
     #[serde(default)]
     tools: Vec<Tool>,
@@ -156,7 +156,8 @@ struct Server {
 }
 
 impl ToolsFile {
-    fn read(path: &Path) -> Result<Self> {
+    /// Reads a tools file.
+    pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the tools file {}", path.display()))?;
         let json = &mut serde_json::Deserializer::from_str(&text);
@@ -166,7 +167,8 @@ impl ToolsFile {
         })
     }
 
-    fn catalog(self) -> ToolCatalog {
+    /// The tools of the file, those of servers too.
+    pub fn catalog(self) -> ToolCatalog {
         let described = self.servers.iter().map(|server| ToolNamespaceDescription {
             name: mcp_namespace(&server.name),
             description: server.description.clone(),

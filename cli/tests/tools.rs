@@ -3,19 +3,15 @@
 //!
 //! `INSTA_UPDATE=always cargo test --release --test tools` takes the snapshots again.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "panicking is how a test fails, and a skipped one must say so"
-)]
+#![allow(clippy::unwrap_used, reason = "panicking is how a test fails")]
+
+mod support;
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use support::typescript;
 use tempfile::TempDir;
-
-/// The compiler that judges the declarations.
-const TYPESCRIPT: &str = "typescript@7.0.2";
 
 fn fixture(name: &str) -> PathBuf {
     cellblock_tests::repository(&format!("tests/fixtures/tools/{name}.json"))
@@ -204,17 +200,9 @@ fn awkward(folder: &TempDir) -> PathBuf {
 #[test]
 fn a_typescript_compiler_accepts_every_declaration() {
     let folder = TempDir::new().unwrap();
-    let npm = Command::new("npm")
-        .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
-        .arg(folder.path())
-        .arg(TYPESCRIPT)
-        .output();
-    if !npm.as_ref().is_ok_and(|npm| npm.status.success()) {
-        eprintln!("NOTICE: {TYPESCRIPT} cannot be had from npm, so no declaration was compiled");
-        return;
-    }
+    let Some(tsc) = typescript(folder.path()) else { return };
     let compile = |files: &[PathBuf]| {
-        let mut tsc = Command::new(folder.path().join("node_modules/.bin/tsc"));
+        let mut tsc = Command::new(&tsc);
         tsc.args(["--strict", "--noEmit", "--target", "es2022", "--module", "es2022"]);
         let output = tsc.args(files).current_dir(folder.path()).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())

@@ -98,6 +98,8 @@ mod stored;
 pub mod support;
 mod tools;
 mod turns;
+#[cfg(feature = "type-checks")]
+pub mod type_check;
 #[cfg(feature = "wasm")]
 mod wasm;
 

@@ -2,13 +2,15 @@
 //! comes later, or never.
 
 use super::host::Host;
+use super::printer::Printer;
 use super::report::Report;
 use super::signals::Signals;
 use super::{Ended, POLL_MS, Start};
 use crate::Exit;
 use anyhow::Result;
+use cellblock::type_check::{TypeChecker, TypeReport};
 use cellblock::{
-    CellId, CellState, CodeModeError, CodeModeService, ParkError, RuntimeResponse, WaitRequest,
+    CellId, CellReport, CellState, CodeModeError, CodeModeService, ParkError, RuntimeResponse, WaitRequest,
     WakeRequest, WasmBackend,
 };
 use std::time::Duration;
@@ -21,6 +23,9 @@ pub struct Conversation<'a> {
     pub service: &'a CodeModeService,
     pub backend: &'a WasmBackend,
     pub host: &'a Host,
+    /// Checks the types of a script first.
+    pub checker: Option<&'a TypeChecker>,
+    pub printer: &'a Printer,
 }
 
 /// What the script does.
@@ -44,6 +49,19 @@ impl Conversation<'_> {
         signals: &mut Signals,
     ) -> Result<Ended> {
         let mut cell_id = self.service.allocate_cell_id()?;
+        let types = tokio::select! {
+            types = self.types(&start) => types,
+            signal = signals.received() => {
+                let response = self.service.terminate(cell_id).await?.into();
+                return Ok(Ended::Response(response, Some(signal)));
+            }
+        };
+        if let Some(refusal) = types.refusal() {
+            let (content_items, report) = (Vec::new(), CellReport::default());
+            let error_text = Some(refusal);
+            let refused = RuntimeResponse::Result { cell_id, content_items, error_text, report };
+            return Ok(Ended::Response(refused, None));
+        }
         let mut start = Some(start);
         loop {
             let news = tokio::select! {
@@ -53,7 +71,10 @@ impl Conversation<'_> {
                 signal = signals.received() => News::Signal(signal),
             };
             match news {
-                News::Ended(response) => return Ok(Ended::Response(response, None)),
+                News::Ended(mut response) => {
+                    types.annotate(&mut response);
+                    return Ok(Ended::Response(response, None));
+                }
                 News::Stuck(place) => {
                     let response = self.service.terminate(cell_id).await?.into();
                     return Ok(Ended::Response(unsettled(response, place), None));
@@ -88,6 +109,17 @@ impl Conversation<'_> {
             cell_id = self.service.allocate_cell_id()?;
             start = Some(Start::Parked(request));
         }
+    }
+
+    /// What the compiler says of the script's types, where they are checked.
+    async fn types(&self, start: &Start) -> TypeReport {
+        let (Some(checker), Start::Script(request)) = (self.checker, start) else {
+            return TypeReport::default();
+        };
+        checker.check(&request.source, request.language).await.unwrap_or_else(|error| {
+            self.printer.error(format!("cellblock: types were not checked: {error}"));
+            TypeReport::default()
+        })
     }
 
     /// Prints responses up to the last one.

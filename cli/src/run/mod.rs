@@ -4,7 +4,7 @@ mod command_tool;
 mod conversation;
 mod guard;
 mod host;
-mod input;
+pub mod input;
 mod media;
 mod parking;
 mod printer;
@@ -15,12 +15,15 @@ mod tools_file;
 mod wake;
 
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
+pub use signals::Signals;
 pub use wake::{Arguments as WakeArguments, main as wake};
 
 use crate::Exit;
+use crate::check::CompilerArguments;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
-use cellblock::model::ArgumentChecks;
+use cellblock::model::{ArgumentChecks, ToolCatalog};
+use cellblock::type_check::TypeChecker;
 use cellblock::{
     CellLimits, CodeModeService, CodeModeTurnHost, Engine, EngineConfig, ExecuteRequest, Language,
     Locale, ParkedCall, ParkedCell, RegionalSettings, RuntimeResponse, SessionLimits, StoredValues,
@@ -33,8 +36,7 @@ use media::Folder;
 use parking::ParkFile;
 use printer::{Printed, Printer, Style};
 use report::Report;
-use signals::Signals;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use stored::StoreFile;
@@ -65,8 +67,14 @@ pub struct Arguments {
     time_zone: Option<TimeZone>,
     /// What the script is written in: `js`, `ts`, or `auto`, TypeScript where it is not
     /// valid JavaScript. Without it, the ending of the file's name says.
-    #[arg(long, value_name = "LANGUAGE", value_parser = language)]
+    #[arg(long, value_name = "LANGUAGE", value_parser = parse_language)]
     language: Option<Language>,
+    /// Check types before the script runs, with the TypeScript compiler: a script that is
+    /// proved wrong does not run, and one that fails is told what else was noted.
+    #[arg(long = "check-types")]
+    checks_types: bool,
+    #[command(flatten)]
+    compiler: CompilerArguments,
     #[command(flatten)]
     common: Common,
 }
@@ -106,7 +114,8 @@ struct Common {
     park_key: Option<PathBuf>,
 }
 
-fn language(text: &str) -> Result<Language, String> {
+/// Reads the name of a language.
+pub fn parse_language(text: &str) -> Result<Language, String> {
     match text {
         "auto" => Ok(Language::Auto),
         "js" => Ok(Language::Js),
@@ -118,11 +127,15 @@ fn language(text: &str) -> Result<Language, String> {
 impl Arguments {
     /// What the script is written in.
     fn language(&self) -> Language {
-        let ending = self.script.extension().and_then(|ending| ending.to_str());
-        self.language.unwrap_or(match ending {
-            Some("ts" | "mts") => Language::Ts,
-            _ => Language::Auto,
-        })
+        self.language.unwrap_or_else(|| language_of(&self.script))
+    }
+}
+
+/// What a script of this name is written in.
+pub fn language_of(script: &Path) -> Language {
+    match script.extension().and_then(|ending| ending.to_str()) {
+        Some("ts" | "mts") => Language::Ts,
+        _ => Language::Auto,
     }
 }
 
@@ -153,6 +166,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         Some(file) => Some(ParkFile::new(file, common.park_key.as_deref())?),
         None => None,
     };
+    let tsc = arguments.checks_types.then(|| arguments.compiler.find()).transpose()?;
     let shown = source.clone();
     let (result, language) = (arguments.result, arguments.language());
     let regional = RegionalSettings {
@@ -172,7 +186,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             language,
         }))
     };
-    converse_until_the_end(common, limits, park, shown, start)
+    converse_until_the_end(common, limits, park, tsc, shown, start)
 }
 
 /// How a script begins: as a program, or where it was parked.
@@ -187,6 +201,7 @@ fn converse_until_the_end(
     common: &Common,
     limits: CellLimits,
     park: Option<ParkFile>,
+    tsc: Option<PathBuf>,
     source: String,
     start: impl FnOnce(&ToolsFile, &WasmBackend) -> Result<Start>,
 ) -> Result<Exit> {
@@ -204,7 +219,7 @@ fn converse_until_the_end(
         let (printer, printing) = printer::start(style);
         let mut report = Report::new(printer.clone(), source, folder, (common.json, common.stats));
         let (commands, checks_inputs) = (common.max_commands, common.checks_inputs);
-        let run = Run { limits, tools, values, store, commands, checks_inputs, park };
+        let run = Run { limits, tools, values, store, commands, checks_inputs, tsc, park };
         let deadline = common.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, start, &mut report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -242,6 +257,8 @@ struct Run {
     commands: usize,
     /// Whether arguments of nested calls are checked.
     checks_inputs: bool,
+    /// The compiler, when types are checked.
+    tsc: Option<PathBuf>,
     /// Where it is parked, if it may be.
     park: Option<ParkFile>,
 }
@@ -279,7 +296,17 @@ impl Run {
             served = ArgumentChecks::new(self.tools.definitions()).serve(served);
         }
         let worker = service.start_turn_worker(served);
-        let conversation = Conversation { service: &service, backend: &backend, host: &host };
+        let checker = self
+            .tsc
+            .as_deref()
+            .map(|tsc| TypeChecker::new(tsc, &ToolCatalog::new(self.tools.definitions())));
+        let conversation = Conversation {
+            service: &service,
+            backend: &backend,
+            host: &host,
+            checker: checker.as_ref(),
+            printer,
+        };
         let ended = conversation.run(start, parks, report, signals).await;
         drop(worker);
         service.shutdown().await;

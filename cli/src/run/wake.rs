@@ -60,7 +60,7 @@ fn wake(arguments: &Arguments) -> Result<Exit> {
         request.is_fork = arguments.fork;
         Ok(Start::Parked(request))
     };
-    converse_until_the_end(common, limits, Some(park.unwrap_or(from)), String::new(), start)
+    converse_until_the_end(common, limits, Some(park.unwrap_or(from)), None, String::new(), start)
 }
 
 /// The ends that were given, for the calls that the script waits for.

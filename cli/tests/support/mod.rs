@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -16,6 +16,22 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_cellblock");
 
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The TypeScript compiler, installed in a folder; without npm, a notice and nothing.
+#[allow(clippy::print_stderr, reason = "a skipped test must say so")]
+pub fn typescript(folder: &Path) -> Option<PathBuf> {
+    const TYPESCRIPT: &str = "typescript@7.0.2";
+    let npm = Command::new("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+        .arg(folder)
+        .arg(TYPESCRIPT)
+        .output();
+    if !npm.as_ref().is_ok_and(|npm| npm.status.success()) {
+        eprintln!("NOTICE: {TYPESCRIPT} cannot be had from npm, so nothing was compiled");
+        return None;
+    }
+    Some(folder.join("node_modules/.bin/tsc"))
+}
 
 /// A host on a Unix socket or a port, ended with the test.
 pub struct Served {

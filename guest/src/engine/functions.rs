@@ -5,6 +5,7 @@ use super::values::{borrowed, owned};
 use super::{Thrown, must_stop};
 use crate::globals::{Args, Returned};
 use rquickjs::{Ctx, qjs};
+use smallvec::SmallVec;
 use std::ffi::{CStr, c_int};
 
 /// The C function behind a family of helpers, told apart by `magic`.
@@ -62,7 +63,8 @@ pub(crate) unsafe fn run_helper(
     let (ctx, this, arguments) = unsafe {
         let ctx = Ctx::from_raw(raw);
         let this = borrowed(&ctx, this);
-        let arguments: Vec<_> =
+        // Few enough for the stack: an allocation would cost as much as many a helper.
+        let arguments: SmallVec<[_; 4]> =
             (0..count as usize).map(|at| borrowed(&ctx, *values.add(at))).collect();
         (ctx, this, arguments)
     };

@@ -51,6 +51,8 @@ struct Service {
 thread_local! {
     /// What was made last: `localeCompare` asks for the same thing all through a sort.
     static MADE: RefCell<Vec<Rc<Service>>> = const { RefCell::new(Vec::new()) };
+    /// What is made without locales and options, as most sorts ask for it.
+    static PLAIN: RefCell<Option<Rc<Service>>> = const { RefCell::new(None) };
 }
 
 /// How many are remembered.
@@ -63,6 +65,23 @@ pub(super) fn construct<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'j
 }
 
 fn create<'js>(
+    ctx: &Ctx<'js>,
+    locales: Option<&Value<'js>>,
+    options: Option<&Value<'js>>,
+    who: &'static str,
+) -> Js<'js, Rc<Service>> {
+    let is_plain = [locales, options].into_iter().flatten().all(Value::is_undefined);
+    if is_plain && let Some(service) = PLAIN.with_borrow(Clone::clone) {
+        return Ok(service);
+    }
+    let service = create_or_find(ctx, locales, options, who)?;
+    if is_plain {
+        PLAIN.set(Some(Rc::clone(&service)));
+    }
+    Ok(service)
+}
+
+fn create_or_find<'js>(
     ctx: &Ctx<'js>,
     locales: Option<&Value<'js>>,
     options: Option<&Value<'js>>,
@@ -166,7 +185,7 @@ fn compare<'js>(
 /// `compare`, bound to its collator.
 pub(super) fn get_compare<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     receiver::<Service>(ctx, args.this, "get Intl.Collator.prototype.compare")?;
-    bound(ctx, args.this, 2, compare_bound)
+    bound(ctx, args.this, (0, 2), compare_bound)
 }
 
 unsafe extern "C" fn compare_bound(

@@ -24,9 +24,15 @@ thread_local! {
 /// What an object of `Intl` holds.
 struct Holder {
     service: Rc<dyn Any>,
-    /// The function that a getter such as `format` returned, to be returned again.
-    bound: Cell<qjs::JSValue>,
+    /// The functions that getters such as `format` returned, to be returned again.
+    bound: [Cell<qjs::JSValue>; BOUND],
 }
+
+/// Getters of one prototype that return bound functions, at most.
+const BOUND: usize = 5;
+
+#[allow(clippy::declare_interior_mutable_const, reason = "each holder gets cells of its own")]
+const NO_BOUND: [Cell<qjs::JSValue>; BOUND] = [const { Cell::new(qjs::JS_UNDEFINED) }; BOUND];
 
 /// Registers the class.
 pub(super) fn register(ctx: &Ctx<'_>) {
@@ -56,7 +62,9 @@ unsafe extern "C" fn finalize(runtime: *mut qjs::JSRuntime, object: qjs::JSValue
         let holder = qjs::JS_GetOpaque(object, CLASS.get()).cast::<Holder>();
         if !holder.is_null() {
             let holder = Box::from_raw(holder);
-            qjs::JS_FreeValueRT(runtime, holder.bound.get());
+            for bound in &holder.bound {
+                qjs::JS_FreeValueRT(runtime, bound.get());
+            }
         }
     }
 }
@@ -71,7 +79,9 @@ unsafe extern "C" fn mark(
     unsafe {
         let holder = qjs::JS_GetOpaque(object, CLASS.get()).cast::<Holder>();
         if let Some(holder) = holder.as_ref() {
-            qjs::JS_MarkValue(runtime, holder.bound.get(), mark);
+            for bound in &holder.bound {
+                qjs::JS_MarkValue(runtime, bound.get(), mark);
+            }
         }
     }
 }
@@ -90,7 +100,7 @@ pub(super) fn new_object<'js, T: 'static>(
         if object.is_exception() {
             return Err(Thrown::caught(ctx));
         }
-        let holder = Box::new(Holder { service, bound: Cell::new(qjs::JS_UNDEFINED) });
+        let holder = Box::new(Holder { service, bound: NO_BOUND });
         qjs::JS_SetOpaque(object.as_raw(), Box::into_raw(holder).cast::<c_void>());
         object
     };
@@ -136,11 +146,12 @@ fn holder<'a>(value: &'a Value<'_>) -> Option<&'a Holder> {
     unsafe { qjs::JS_GetOpaque(value.as_raw(), CLASS.get()).cast::<Holder>().as_ref() }
 }
 
-/// The function of a getter such as `format`: the same one each time.
+/// The function of a getter such as `format`: the same one each time. It is the getter `at`
+/// of those of its prototype, which the function has as its magic number.
 pub(super) fn bound<'js>(
     ctx: &Ctx<'js>,
     this: &Value<'js>,
-    length: c_int,
+    (at, length): (usize, c_int),
     native: unsafe extern "C" fn(
         *mut qjs::JSContext,
         qjs::JSValue,
@@ -151,21 +162,28 @@ pub(super) fn bound<'js>(
     ) -> qjs::JSValue,
 ) -> Returned<'js> {
     let Some(holder) = holder(this) else { return Ok(Value::new_undefined(ctx.clone())) };
+    let bound = &holder.bound[at];
     // SAFETY: the function takes a reference of `this`; the holder keeps one of the
     // function, which `mark` shows the collector.
     unsafe {
         let raw = ctx.as_raw().as_ptr();
-        if Value::from_raw(ctx.clone(), qjs::JS_DupValue(raw, holder.bound.get())).is_undefined() {
+        if Value::from_raw(ctx.clone(), qjs::JS_DupValue(raw, bound.get())).is_undefined() {
             let mut data = [this.as_raw()];
-            let function =
-                qjs::JS_NewCFunctionData(raw, Some(native), length, 0, 1, data.as_mut_ptr());
+            let function = qjs::JS_NewCFunctionData(
+                raw,
+                Some(native),
+                length,
+                at as c_int,
+                1,
+                data.as_mut_ptr(),
+            );
             let function = Value::from_raw(ctx.clone(), function);
             if function.is_exception() {
                 return Err(Thrown::caught(ctx));
             }
-            holder.bound.set(qjs::JS_DupValue(raw, function.as_raw()));
+            bound.set(qjs::JS_DupValue(raw, function.as_raw()));
         }
-        Ok(Value::from_raw(ctx.clone(), qjs::JS_DupValue(raw, holder.bound.get())))
+        Ok(Value::from_raw(ctx.clone(), qjs::JS_DupValue(raw, bound.get())))
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`options`] the reading, and each constructor has a file of its own.
 
 mod array;
+mod break_iterator;
 mod case;
 mod clock;
 mod collator;
@@ -97,6 +98,14 @@ const FUNCTIONS: &[Function] = &[
     (c"NumberFormat", Getter, c"format", 0, number::get_format),
     (c"NumberFormat", Method, c"formatRange", 2, number::format_range),
     (c"NumberFormat", Method, c"formatRangeToParts", 2, number::format_range_to_parts),
+    (c"v8BreakIterator", Callable, c"v8BreakIterator", 0, break_iterator::construct),
+    (c"v8BreakIterator", Static, c"supportedLocalesOf", 1, supported!("v8BreakIterator")),
+    (c"v8BreakIterator", Method, c"resolvedOptions", 0, break_iterator::resolved_options),
+    (c"v8BreakIterator", Getter, c"adoptText", 0, break_iterator::ADOPT_TEXT),
+    (c"v8BreakIterator", Getter, c"first", 0, break_iterator::FIRST),
+    (c"v8BreakIterator", Getter, c"next", 0, break_iterator::NEXT),
+    (c"v8BreakIterator", Getter, c"current", 0, break_iterator::CURRENT),
+    (c"v8BreakIterator", Getter, c"breakType", 0, break_iterator::BREAK_TYPE),
     (c"PluralRules", Constructor, c"PluralRules", 0, plural::construct),
     (c"PluralRules", Static, c"supportedLocalesOf", 1, supported!("PluralRules")),
     (c"PluralRules", Method, c"resolvedOptions", 0, plural::resolved_options),
@@ -242,7 +251,10 @@ fn add_constructor<'js>(
     constructor: &Value<'js>,
 ) -> Js<'js, ()> {
     let prototype = Object::new(ctx.clone()).map_err(|_| Thrown::caught(ctx))?;
-    tag(ctx, &prototype, &format!("Intl.{name}"))?;
+    // V8's own constructor predates the tags.
+    if name != "v8BreakIterator" {
+        tag(ctx, &prototype, &format!("Intl.{name}"))?;
+    }
     // SAFETY: both objects are alive; the engine links the two.
     unsafe {
         let raw = ctx.as_raw().as_ptr();

@@ -299,7 +299,7 @@ fn this<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>, method: &str) -> Js<'js, Rc<Se
 /// `format`, bound to its format.
 pub(super) fn get_format<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Returned<'js> {
     this(ctx, args, "get Intl.NumberFormat.prototype.format")?;
-    bound(ctx, args.this, 1, format)
+    bound(ctx, args.this, (0, 1), format)
 }
 
 unsafe extern "C" fn format(

@@ -70,21 +70,26 @@ pub(super) fn sample(tool: &ToolDefinition) -> String {
 
 /// The member of `tools` that calls the tool.
 pub(super) fn member(tool: &ToolDefinition, reader: Reader) -> String {
-    let name = normalize_identifier(&tool.name);
-    let schema = |schema: &Option<Value>| {
-        schema
-            .as_ref()
-            .map_or_else(|| "unknown".to_owned(), |schema| typescript_type(schema, reader))
-    };
     let parameter = match tool.kind {
-        ToolKind::Function => format!("args: {}", schema(&tool.input_schema)),
+        ToolKind::Function => format!("args: {}", schema_type(tool.input_schema.as_ref(), reader)),
         ToolKind::Freeform => "input: string".to_owned(),
     };
+    member_with(tool, &parameter, reader)
+}
+
+/// The member of `tools` that calls the tool, with a parameter of this text.
+pub(super) fn member_with(tool: &ToolDefinition, parameter: &str, reader: Reader) -> String {
+    let name = normalize_identifier(&tool.name);
     let result = match &tool.output_schema {
         Some(output) if is_mcp_result(output) => mcp_result(output, reader),
-        output => schema(output),
+        output => schema_type(output.as_ref(), reader),
     };
     format!("{name}({parameter}): Promise<{result}>;")
+}
+
+/// The type of a schema; `unknown` when there is none.
+pub(super) fn schema_type(schema: Option<&Value>, reader: Reader) -> String {
+    schema.map_or_else(|| "unknown".to_owned(), |schema| typescript_type(schema, reader))
 }
 
 /// Whether a result schema is that of an MCP `CallToolResult`.

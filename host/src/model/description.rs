@@ -2,7 +2,7 @@
 
 use super::catalog::{CatalogTool, ToolCatalog};
 use super::declaration::{MCP_TYPES, sample};
-use super::exec_spec::{Declarations, ExecOptions, ImageDetails, ProgramValues};
+use super::exec_spec::{Declarations, Dialect, ExecOptions, ImageDetails, ProgramValues};
 use super::names::code_mode_name;
 use crate::limits::CellLimits;
 use std::fmt::Write;
@@ -69,6 +69,14 @@ fn how_it_runs(options: &ExecOptions, form: InputForm) -> String {
         }
         InputForm::Arguments => "- ",
     };
+    let statements = match options.dialect {
+        Dialect::Codex => "`return` and `import` do not",
+        Dialect::Mcp => {
+            "`import` does not; the value of the last statement, or of a `return` at the top, is \
+             the result"
+        }
+    };
+    let tools = nested_tools(options.dialect);
     let value = match options.program_values {
         ProgramValues::Hidden => "",
         ProgramValues::Offered => {
@@ -81,13 +89,9 @@ fn how_it_runs(options: &ExecOptions, form: InputForm) -> String {
         "Runs a JavaScript program that orchestrates tool calls: call tools, combine what they \
          return, and print only what matters.\n\
          - Each program runs in a sandbox of its own, as an async ES module: `await` works at the \
-         top level, `return` and `import` do not. Nothing of it is left for the next program but \
-         what it stored.\n\
-         - Nested tools are methods of the global `tools`; what cannot stand in an identifier is \
-         `_` in their names, as in `await tools.exec_command(...)` or `await \
-         tools.mcp__ologs__get_profile(...)`. A method takes one string or object, as its \
-         declaration says, and returns a promise of an object or a string; when the call fails, \
-         it rejects with a string. Make independent calls together, with `Promise.all`.\n\
+         top level, {statements}. Nothing of it is left for the next program but what it \
+         stored.\n\
+         - {tools} Make independent calls together, with `Promise.all`.\n\
          {input} There is no Node, no file system, no network and no `console`.\n\
          {pragma}`yield_time_ms` is when to answer if the program still runs; it goes on, and \
          `wait` fetches the rest. Defaults to {default_yield_time_ms} ms. `max_output_tokens` is \
@@ -96,6 +100,28 @@ fn how_it_runs(options: &ExecOptions, form: InputForm) -> String {
          - The program ends when its module has been evaluated to its end. Promises that nobody \
          awaited by then are silently dropped, with the calls they wait for."
     )
+}
+
+/// How nested tools are called.
+fn nested_tools(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Codex => {
+            "Nested tools are methods of the global `tools`; what cannot stand in an identifier is \
+             `_` in their names, as in `await tools.exec_command(...)` or `await \
+             tools.mcp__ologs__get_profile(...)`. A method takes one string or object, as its \
+             declaration says, and returns a promise of an object or a string; when the call \
+             fails, it rejects with a string."
+        }
+        Dialect::Mcp => {
+            "Nested tools are those of MCP servers: `await tools.files.read(...)`, or the same as \
+             `await tools.files__read(...)`; what cannot stand in an identifier is `_` in their \
+             names. A method takes one object, as its declaration says, and returns a promise of \
+             the tool's structured content, or of its whole `CallToolResult` where it has none. A \
+             call that fails or is refused, or whose tool reports an error, rejects with an \
+             `Error`: `message` says why, and `result` is what the tool returned. \
+             `tools.search(words)` returns the entries of `ALL_TOOLS` that fit."
+        }
+    }
 }
 
 fn globals(options: &ExecOptions) -> String {

@@ -38,6 +38,21 @@ pub struct ExecOptions {
     /// [`ParsedExecSource::result`](super::ParsedExecSource::result) on as
     /// [`ExecuteRequest::wants_value`](crate::ExecuteRequest::wants_value).
     pub program_values: ProgramValues,
+    /// How programs call nested tools.
+    pub dialect: Dialect,
+}
+
+/// How programs call nested tools.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// As in Codex: a call that fails rejects with a string.
+    #[default]
+    Codex,
+    /// As an MCP server that runs programs over other servers has it: tools are grouped by
+    /// their servers too, results are unwrapped, a call that fails rejects with an `Error`,
+    /// and the value of the program is its result. The host sees to all of that; this says
+    /// it to the model.
+    Mcp,
 }
 
 /// Where a model reads the declarations of nested tools.
@@ -79,6 +94,7 @@ impl Default for ExecOptions {
             declarations: Declarations::default(),
             image_detail: ImageDetails::default(),
             program_values: ProgramValues::default(),
+            dialect: Dialect::default(),
         }
     }
 }

@@ -33,10 +33,12 @@ pub use arguments::{ArgumentChecks, ToolArgumentsError};
 pub use catalog::{CatalogTool, SkipReason, SkippedTool, ToolCatalog, ToolNamespaceDescription};
 pub use declaration::{MCP_TYPES, declare, mcp_result_schema};
 pub use declaration_file::declaration_file;
+#[cfg(feature = "type-checks")]
+pub(crate) use declaration_file::{ARGUMENTS_TYPE, compiler_declarations};
 pub use description::InputForm;
 pub use exec_arguments::{ExecArguments, ExecArgumentsError};
 pub use exec_spec::{
-    Declarations, EXEC_GRAMMAR, EXEC_TOOL_NAME, ExecOptions, ExecToolSpec, ImageDetails,
+    Declarations, Dialect, EXEC_GRAMMAR, EXEC_TOOL_NAME, ExecOptions, ExecToolSpec, ImageDetails,
     ProgramValues,
 };
 pub use mcp::{mcp_namespace, mcp_tool};

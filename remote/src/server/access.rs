@@ -129,9 +129,14 @@ impl Access {
         self.tls.is_some() && (self.asks_for_certificates || self.tokens.is_some())
     }
 
-    /// Encrypts connections, if any are.
-    pub(super) fn tls(&self) -> Option<&TlsAcceptor> {
+    /// What encrypts connections, if anything does.
+    pub fn tls(&self) -> Option<&TlsAcceptor> {
         self.tls.as_ref()
+    }
+
+    /// Whether clients are asked for a token.
+    pub fn asks_for_tokens(&self) -> bool {
+        self.tokens.is_some()
     }
 
     /// What asks the requests of a new connection for a token.
@@ -140,8 +145,8 @@ impl Access {
     }
 
     /// The tenant that a token stands for. Every token is compared, and each in a time that
-    /// says nothing of it.
-    fn tenant(&self, secret: &str) -> Option<String> {
+    /// says nothing of it. `None` when there is no such token, or none is asked for.
+    pub fn tenant(&self, secret: &str) -> Option<String> {
         let tokens = lock(self.tokens.as_ref()?);
         let mut tenant = None;
         for token in &*tokens {

@@ -1,0 +1,308 @@
+//! The tools of all servers at one moment: what programs can call, what the model reads of
+//! it, and which tool of which server a call is for.
+
+use crate::config::Pattern;
+use crate::options::{Disclosure, Options};
+use crate::policy::{Action, Annotations, Rule, decide};
+use crate::prelude::prelude;
+use crate::upstream::{ListedTool, Upstream, Upstreams};
+use cellblock::model::{
+    CatalogTool, Dialect, ExecOptions, ExecToolSpec, InputForm, ProgramValues, ToolCatalog,
+    ToolNamespaceDescription, mcp_result_schema,
+};
+use cellblock::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Tokens of declarations above which tools are left to be searched for: five hundredths of
+/// the 200,000 that models commonly have.
+pub(crate) const AUTO_TOKENS: usize = 10_000;
+/// Bytes that the tools of all servers may have together.
+const MAX_BYTES: usize = 8 << 20;
+/// Characters of a server's instructions that the model reads.
+const INSTRUCTION_CHARS: usize = 1_000;
+/// Characters of what is wrong with a server that the model reads.
+const PROBLEM_CHARS: usize = 600;
+
+/// The tools of all servers at one moment.
+pub(crate) struct Catalog {
+    tools: ToolCatalog,
+    by_name: HashMap<ToolName, Target>,
+    /// The tools of a program.
+    pub(crate) enabled: Arc<[ToolDefinition]>,
+    /// What stands in front of a program.
+    pub(crate) prelude: Arc<str>,
+    exec: ExecToolSpec,
+    /// What the model reads of servers that are not there.
+    pub(crate) notes: Vec<String>,
+    /// What clients read of `exec` as a whole.
+    pub(crate) hints: Hints,
+}
+
+/// Which tool of which server a name stands for.
+pub(crate) struct Target {
+    pub(crate) server: Arc<Upstream>,
+    /// The tool's name at its server.
+    pub(crate) tool: String,
+    /// What is done about calls of it.
+    pub(crate) action: Action,
+    /// Its results may hold text of strangers.
+    pub(crate) untrusted: bool,
+    /// It can carry data away, or do harm with it.
+    pub(crate) sink: bool,
+}
+
+/// The worst that a program can do without anybody being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hints {
+    pub(crate) read_only: bool,
+    pub(crate) destructive: bool,
+}
+
+impl Catalog {
+    /// What is known of the servers now.
+    pub(crate) fn now(upstreams: &Upstreams, rules: &[Rule], options: &Options) -> Self {
+        let mut definitions = Vec::new();
+        let mut by_name = HashMap::new();
+        let mut namespaces = Vec::new();
+        let mut notes = Vec::new();
+        let mut hints = Hints { read_only: true, destructive: false };
+        let mut bytes = 0;
+        for server in &upstreams.servers {
+            let known = server.known();
+            let config = &server.config;
+            if known.starting && known.tools.is_empty() {
+                notes.push(format!(
+                    "The server {} is still starting; its tools are not there yet.",
+                    config.name
+                ));
+            }
+            if let Some(problem) = known.problem {
+                notes.push(format!("{}.", cut(&capitalised(&problem), PROBLEM_CHARS)));
+            }
+            if let Some(text) = known.instructions {
+                namespaces.push(ToolNamespaceDescription {
+                    name: namespace(&config.alias),
+                    description: cut(&text, INSTRUCTION_CHARS),
+                });
+            }
+            for listed in known.tools.iter() {
+                let definition = definition(&config.alias, listed);
+                bytes += definition.byte_len();
+                if bytes > MAX_BYTES {
+                    notes.push(format!(
+                        "Tools of {} are left out: the tools of all servers together may have \
+                         {MAX_BYTES} bytes.",
+                        config.name
+                    ));
+                    break;
+                }
+                let target = Target::new(server, listed, rules);
+                let claims: Annotations = listed.annotations;
+                if target.action == Action::Allow {
+                    hints.read_only &= claims.read_only == Some(true);
+                    hints.destructive |= claims.says_destructive();
+                } else if target.action == Action::Ask {
+                    hints.read_only &= claims.read_only == Some(true);
+                }
+                by_name.entry(definition.tool_name.clone()).or_insert(target);
+                definitions.push(definition);
+            }
+        }
+        let mut tools = ToolCatalog::new(definitions).with_namespaces(namespaces);
+        tools = match options.disclosure {
+            Disclosure::Catalog => tools,
+            Disclosure::Search => tools.defer(|_| true),
+            Disclosure::Auto => tools.defer_over(AUTO_TOKENS),
+        };
+        for skipped in tools.skipped() {
+            tracing::warn!("{skipped}");
+        }
+        let exec_options = ExecOptions {
+            default_yield_time_ms: millis(options.waits.first),
+            limits: options.limits.clone(),
+            dialect: Dialect::Mcp,
+            // Every program has its value.
+            program_values: ProgramValues::Hidden,
+            ..ExecOptions::default()
+        };
+        let aliases: Vec<_> =
+            upstreams.servers.iter().map(|server| server.config.alias.clone()).collect();
+        Self {
+            enabled: tools.enabled_tools(),
+            exec: ExecToolSpec::new(&tools, &exec_options),
+            prelude: prelude(&aliases).into(),
+            tools,
+            by_name,
+            notes,
+            hints,
+        }
+    }
+
+    /// The tool that a name stands for.
+    pub(crate) fn target(&self, name: &ToolName) -> Option<&Target> {
+        self.by_name.get(name)
+    }
+
+    /// The tools that programs can call.
+    pub(crate) fn tools(&self) -> &[CatalogTool] {
+        self.tools.tools()
+    }
+
+    /// Tools that are left out, each with the reason.
+    pub(crate) fn skipped(&self) -> impl Iterator<Item = String> {
+        self.tools.skipped().iter().map(ToString::to_string)
+    }
+
+    /// Whether the model has to look for tools.
+    pub(crate) fn is_searched(&self) -> bool {
+        self.tools().iter().any(|tool| tool.deferred)
+    }
+
+    /// The schema of the arguments of `exec`, without what is only of this server.
+    pub(crate) fn exec_schema(&self) -> serde_json::Value {
+        self.exec.input_schema()
+    }
+
+    /// What the model reads about `exec`.
+    pub(crate) fn exec_description(&self) -> String {
+        let mut text = self.exec.description(InputForm::Arguments).to_owned();
+        for note in &self.notes {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n\n{note}");
+        }
+        text
+    }
+
+    /// The declaration of a tool that is called by this name, as `server__tool` or as
+    /// `server.tool`.
+    pub(crate) fn declaration(&self, name: &str) -> Option<&str> {
+        let at = self.tools().iter().position(|tool| tool.is_called(name))?;
+        self.enabled.get(at).map(|definition| definition.description.as_str())
+    }
+
+    /// The declaration of a tool.
+    pub(crate) fn declaration_of(&self, name: &ToolName) -> Option<&str> {
+        let definition = self.enabled.iter().find(|each| each.tool_name == *name)?;
+        let text = definition.description.as_str();
+        text.find("exec tool declaration:").map(|at| &text[at..])
+    }
+
+    /// The tools that fit these words best, with their descriptions, the best ones first.
+    pub(crate) fn search(&self, words: &str, limit: usize) -> Vec<(&CatalogTool, &str)> {
+        let words = words.to_lowercase();
+        let words: Vec<_> =
+            words.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let mut found: Vec<_> = self
+            .tools()
+            .iter()
+            .zip(self.enabled.iter())
+            .map(|(tool, enabled)| {
+                let (name, text) =
+                    (tool.global_name.to_lowercase(), enabled.description.to_lowercase());
+                // As `tools.search` in programs counts.
+                let points = words.iter().map(|word| match () {
+                    () if name.contains(word) => 3,
+                    () if text.contains(word) => 1,
+                    () => 0,
+                });
+                (points.sum::<usize>(), tool, enabled.description.as_str())
+            })
+            .filter(|(points, ..)| *points > 0 || words.is_empty())
+            .collect();
+        found.sort_by_key(|(points, ..)| std::cmp::Reverse(*points));
+        found.into_iter().take(limit).map(|(_, tool, text)| (tool, text)).collect()
+    }
+}
+
+impl Target {
+    fn new(server: &Arc<Upstream>, listed: &ListedTool, rules: &[Rule]) -> Self {
+        let config = &server.config;
+        let marked =
+            |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&listed.name));
+        Self {
+            server: Arc::clone(server),
+            tool: listed.name.clone(),
+            action: decide(rules, &config.name, &listed.name, listed.annotations),
+            untrusted: marked(&config.untrusted),
+            sink: marked(&config.sinks),
+        }
+    }
+
+    /// What is done about calls of it, for people.
+    pub(crate) fn described(&self) -> String {
+        let action = match self.action {
+            Action::Allow => "allowed",
+            Action::Ask => "needs approval",
+            Action::Deny => "refused",
+        };
+        let untrusted = if self.untrusted { ", untrusted" } else { "" };
+        let sink = if self.sink { ", sink" } else { "" };
+        format!("{action}{untrusted}{sink}")
+    }
+
+    /// The tool as people read it.
+    pub(crate) fn shown(&self) -> String {
+        format!("{}.{}", self.server.config.name, self.tool)
+    }
+}
+
+/// What a model asks for by name.
+trait Called {
+    fn is_called(&self, name: &str) -> bool;
+}
+
+impl Called for CatalogTool {
+    fn is_called(&self, name: &str) -> bool {
+        let name = name.strip_prefix("tools.").unwrap_or(name);
+        self.global_name == name
+            || name.split_once('.').is_some_and(|(server, tool)| {
+                self.global_name
+                    == format!("{}__{}", normalize_identifier(server), tool_identifier(tool))
+            })
+    }
+}
+
+/// A tool's name behind that of its server: a leading digit stays.
+fn tool_identifier(tool: &str) -> String {
+    normalize_identifier(&format!("_{tool}"))[1..].to_owned()
+}
+
+/// The namespace of a server's tools.
+fn namespace(alias: &str) -> String {
+    format!("{alias}__")
+}
+
+fn definition(alias: &str, listed: &ListedTool) -> ToolDefinition {
+    ToolDefinition {
+        name: format!("{}{}", namespace(alias), listed.name),
+        tool_name: ToolName::namespaced(namespace(alias), listed.name.clone()),
+        description: listed.description.clone(),
+        kind: ToolKind::Function,
+        input_schema: Some(listed.input_schema.clone()),
+        // What programs get is the structured content alone, where there is one.
+        output_schema: Some(
+            listed.output_schema.clone().unwrap_or_else(|| mcp_result_schema(None)),
+        ),
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// At most so many characters of a text, without blanks around them.
+pub(crate) fn cut(text: &str, chars: usize) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A time in milliseconds.
+pub(crate) fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,283 @@
+//! What a session offers its cells: the tools of the servers, each call authorised by itself.
+
+use crate::approval::{Approvals, question};
+use crate::catalog::{Catalog, Target};
+use crate::policy::Action;
+use crate::prelude::failure;
+use crate::upstream::{CallError, Progress, ProgressSink};
+use async_trait::async_trait;
+use cellblock::model::CellActivity;
+use cellblock::support::{CALL_CANCELLED, lock};
+use cellblock::{
+    CellId, CodeModeNestedToolCall, CodeModeTurnHost, ContentItem, ToolInput, ToolResult,
+};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use tokio_util::sync::CancellationToken;
+
+/// Levels to which the arguments of a call nest.
+const ARGUMENT_DEPTH: usize = 100;
+
+/// Serves the cells of one session.
+pub(crate) struct SessionHost {
+    cells: Mutex<HashMap<CellId, Arc<Cell>>>,
+    activity: CellActivity,
+}
+
+/// What is kept of a cell beside its backend.
+pub(crate) struct Cell {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) approvals: Approvals,
+    /// It has read what an untrusted tool returned, or started with values of such a cell.
+    tainted: AtomicBool,
+    /// Its backend has it.
+    started: AtomicBool,
+    audience: Mutex<Audience>,
+    /// Output that was fetched and is part of the next answer.
+    carried: Mutex<Vec<ContentItem>>,
+    /// What the program sent with `notify` since the last answer.
+    notifications: Mutex<Vec<String>>,
+}
+
+/// Who waits for a cell at the moment.
+#[derive(Clone, Default)]
+pub(crate) struct Audience {
+    /// Receives the progress of its calls.
+    pub(crate) progress: Option<ProgressSink>,
+    /// A person can be asked to approve calls.
+    pub(crate) can_ask: bool,
+}
+
+impl Cell {
+    pub(crate) fn new(catalog: Arc<Catalog>, tainted: bool, audience: Audience) -> Self {
+        Self {
+            catalog,
+            approvals: Approvals::default(),
+            tainted: AtomicBool::new(tainted),
+            started: AtomicBool::new(false),
+            audience: Mutex::new(audience),
+            carried: Mutex::default(),
+            notifications: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_tainted(&self) -> bool {
+        self.tainted.load(Ordering::SeqCst)
+    }
+
+    /// Its backend has it from here on, until it ends.
+    pub(crate) fn set_started(&self) {
+        self.started.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        self.started.load(Ordering::SeqCst)
+    }
+
+    /// Somebody else waits for the cell from here on.
+    pub(crate) fn set_audience(&self, audience: Audience) {
+        *lock(&self.audience) = audience;
+    }
+
+    /// Sends progress to nobody once what is returned is dropped.
+    pub(crate) fn until_answered(&self) -> Followed<'_> {
+        Followed(self)
+    }
+
+    /// Keeps output for the next answer.
+    pub(crate) fn carry(&self, items: Vec<ContentItem>) {
+        lock(&self.carried).extend(items);
+    }
+
+    /// The output that was kept.
+    pub(crate) fn carried(&self) -> Vec<ContentItem> {
+        std::mem::take(&mut lock(&self.carried))
+    }
+
+    /// What was notified since the last answer.
+    pub(crate) fn notifications(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.notifications))
+    }
+
+    fn audience(&self) -> Audience {
+        lock(&self.audience).clone()
+    }
+
+    fn report(&self, progress: Progress) {
+        if let Some(sink) = self.audience().progress {
+            sink(progress);
+        }
+    }
+}
+
+/// Somebody follows a cell's progress, until this is dropped.
+pub(crate) struct Followed<'a>(&'a Cell);
+
+impl Drop for Followed<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.audience).progress = None;
+    }
+}
+
+impl SessionHost {
+    pub(crate) fn new(activity: CellActivity) -> Self {
+        Self { cells: Mutex::default(), activity }
+    }
+
+    /// Keeps a cell that is about to start.
+    pub(crate) fn insert(&self, id: CellId, cell: Arc<Cell>) {
+        lock(&self.cells).insert(id, cell);
+    }
+
+    /// Forgets a cell.
+    pub(crate) fn remove(&self, id: &CellId) {
+        lock(&self.cells).remove(id);
+    }
+
+    /// A cell.
+    pub(crate) fn cell(&self, id: &CellId) -> Option<Arc<Cell>> {
+        lock(&self.cells).get(id).cloned()
+    }
+
+    /// Asks whoever must be asked. The error is for the program.
+    async fn authorise(
+        &self,
+        id: &CellId,
+        cell: &Cell,
+        target: &Target,
+        input: Option<&ToolInput>,
+        cancellation: &CancellationToken,
+    ) -> Result<(), String> {
+        let tool = target.shown();
+        let flows = target.sink && cell.is_tainted();
+        let why = match target.action {
+            Action::Deny => return Err(format!("the policy of this server refuses {tool}")),
+            Action::Allow if !flows => return Ok(()),
+            _ if flows => " (the program has read text of an untrusted source)",
+            _ => "",
+        };
+        if !cell.audience().can_ask {
+            return Err(format!(
+                "{tool} needs the approval of a person{why}, and this client cannot be asked for \
+                 it. The call was not made. The user can allow it with a rule in the configuration"
+            ));
+        }
+        let arguments = input.map(|input| input.clone().into_json()).transpose();
+        let arguments = arguments.map_err(|error| error.to_string())?;
+        let text = question(&tool, arguments.as_deref(), why);
+        let Some(answered) = cell.approvals.put(&text) else {
+            return Err(format!("{tool} was not called: too many calls wait for approval"));
+        };
+        let _asked = self.activity.ask_approval(id, tool.clone());
+        let answer = tokio::select! {
+            answer = answered.answer() => answer,
+            () = cancellation.cancelled() => return Err(CALL_CANCELLED.to_owned()),
+        };
+        match answer {
+            Some(true) => Ok(()),
+            Some(false) => Err(format!("the user refused {tool}; it was not called")),
+            None => Err(format!("nobody answered whether {tool} may be called; it was not")),
+        }
+    }
+
+    async fn call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: &CancellationToken,
+    ) -> Result<ToolResult, String> {
+        let plain = |message: &str| failure(message, None);
+        let cell = self.cell(&call.cell_id).ok_or_else(|| plain("the cell has ended"))?;
+        let target = cell
+            .catalog
+            .target(&call.tool_name)
+            .ok_or_else(|| plain("there is no such tool any more"))?;
+        let arguments = call.input.clone().map(arguments).transpose().map_err(|e| plain(&e))?;
+        let input = call.input.as_ref();
+        self.authorise(&call.cell_id, &cell, target, input, cancellation)
+            .await
+            .map_err(|error| plain(&error))?;
+        let sink: ProgressSink = {
+            let cell = Arc::clone(&cell);
+            let tool = target.shown();
+            Arc::new(move |mut progress: Progress| {
+                let said = progress.message.take().unwrap_or_else(|| match progress.total {
+                    Some(total) => format!("{} of {total}", progress.done),
+                    None => progress.done.to_string(),
+                });
+                progress.message = Some(format!("{tool}: {said}"));
+                cell.report(progress);
+            })
+        };
+        let arguments = arguments.flatten();
+        let returned = target.server.call(&target.tool, arguments, cancellation, sink).await;
+        if target.untrusted {
+            // Before the program can see anything of it.
+            cell.tainted.store(true, Ordering::SeqCst);
+        }
+        match returned {
+            Ok(returned) if returned.is_error => {
+                let said = said(&returned.whole);
+                let message = format!("{} reported an error: {said}", target.shown());
+                Err(failure(&message, Some(returned.whole)))
+            }
+            Ok(returned) => Ok(returned.structured.unwrap_or(returned.whole).into()),
+            Err(CallError::Cancelled) => Err(CALL_CANCELLED.to_owned()),
+            Err(error) => {
+                let mut message = format!("{}: {error}", target.shown());
+                if let CallError::Refused { bad_arguments: true, .. } = error
+                    && let Some(declaration) = cell.catalog.declaration_of(&call.tool_name)
+                {
+                    message = format!("{message}\n\n{declaration}");
+                }
+                Err(plain(&message))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl CodeModeTurnHost for SessionHost {
+    async fn invoke_tool(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        self.call(call, &cancellation).await
+    }
+
+    async fn notify(
+        &self,
+        _call_id: String,
+        cell_id: CellId,
+        text: String,
+        _cancellation: CancellationToken,
+    ) -> Result<(), String> {
+        if let Some(cell) = self.cell(&cell_id) {
+            cell.report(Progress { done: 0.0, total: None, message: Some(text.clone()) });
+            // Not every model reads progress, so the next answer has it as well.
+            lock(&cell.notifications).push(text);
+        }
+        Ok(())
+    }
+}
+
+/// The arguments of a call: one object, or none.
+fn arguments(input: ToolInput) -> Result<Option<Map<String, Value>>, String> {
+    if !input.is_shallow(ARGUMENT_DEPTH) {
+        return Err(format!("the arguments nest deeper than {ARGUMENT_DEPTH} levels"));
+    }
+    match input.into_value() {
+        Value::Null => Ok(None),
+        Value::Object(members) => Ok(Some(members)),
+        _ => Err("a tool takes one object, as its declaration says".to_owned()),
+    }
+}
+
+/// The text of a result.
+fn said(result: &Value) -> String {
+    let blocks = result["content"].as_array().into_iter().flatten();
+    let texts: Vec<_> = blocks.filter_map(|block| block["text"].as_str()).collect();
+    if texts.is_empty() { "it gave no reason".to_owned() } else { texts.join("\n") }
+}

@@ -1,0 +1,66 @@
+//! What stands in front of every program: it makes of the flat `tools` of the contract what
+//! programs find here.
+//!
+//! Tools are called as `tools.server__tool` and as `tools.server.tool`; a call that fails
+//! rejects with an `Error` whose `result` is what the tool returned; `tools.search` finds
+//! tools by words. The prelude stands on the first line, so that the lines of the program
+//! keep their numbers; columns of the first line are set right in errors.
+
+use serde_json::{Value, json};
+
+const SOURCE: &str = include_str!("prelude.js");
+
+/// How places in a program are written.
+const FIRST_LINE: &str = "exec_main.mjs:1:";
+
+/// The prelude for the tools of these servers, by their names in programs.
+pub(crate) fn prelude(aliases: &[String]) -> String {
+    let mut aliases: Vec<_> = aliases.iter().collect();
+    // Of `a` and `a__b`, the longer is that of `a__b__c`.
+    aliases.sort_by_key(|alias| std::cmp::Reverse(alias.len()));
+    let source: String = SOURCE.trim_end().split('\n').collect();
+    format!("{source}({});", json!(aliases))
+}
+
+/// Why a call failed, as the prelude takes it apart.
+pub(crate) fn failure(message: &str, result: Option<Value>) -> String {
+    let mut failure = json!({ "message": message });
+    if let Some(result) = result {
+        failure["result"] = result;
+    }
+    failure.to_string()
+}
+
+/// Sets the columns of the first line right: `prelude` bytes stand in front of it.
+pub(crate) fn without_prelude(text: &str, prelude: usize) -> String {
+    let mut rest = text;
+    let mut right = String::with_capacity(text.len());
+    while let Some(at) = rest.find(FIRST_LINE) {
+        let (before, after) = rest.split_at(at + FIRST_LINE.len());
+        right.push_str(before);
+        let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+        match after[..digits].parse::<usize>() {
+            Ok(column) if column > prelude => right.push_str(&(column - prelude).to_string()),
+            _ => right.push_str(&after[..digits]),
+        }
+        rest = &after[digits..];
+    }
+    right.push_str(rest);
+    right
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_the_first_line_are_those_of_the_program() {
+        let text = "Error: x\n    at f (exec_main.mjs:1:1010)\n    at exec_main.mjs:2:1010\n    at exec_main.mjs:1:7";
+        assert_eq!(
+            without_prelude(text, 1_000),
+            "Error: x\n    at f (exec_main.mjs:1:10)\n    at exec_main.mjs:2:1010\n    at exec_main.mjs:1:7"
+        );
+        assert!(!prelude(&["a".to_owned()]).contains('\n'));
+        assert!(prelude(&["a".to_owned(), "a__b".to_owned()]).ends_with("([\"a__b\",\"a\"]);"));
+    }
+}

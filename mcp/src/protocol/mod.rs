@@ -1,0 +1,14 @@
+//! The Model Context Protocol, both as a client and as a server: the only place that knows
+//! `rmcp`.
+
+mod child;
+mod http;
+mod lines;
+mod server;
+mod upstream;
+
+pub use http::{Authenticate, HttpAccess, PATH as HTTP_PATH, serve_http};
+pub use server::serve_stdio;
+
+pub(crate) use child::MARK;
+pub(crate) use upstream::{Connection, Returned};
