@@ -7,9 +7,12 @@ use super::bindings::cellblock::code_mode::types;
 use super::bindings::{Cell, CellPre};
 use super::engine::{Engine, limit_kind};
 use super::imports::{Imports, Moving};
-use super::park::{Image, Pristine};
+use super::park::{Image, ParkedEvent, Pristine};
+use super::recording::{Run, Tape};
 use super::typescript;
 use crate::backend::LimitKind;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use wasmtime::{Store, Trap};
 
@@ -159,26 +162,32 @@ impl Sandbox {
 
     /// Starts the program.
     pub(super) async fn execute(&mut self, request: &types::ExecuteRequest) -> Step {
+        self.begin(|source| Run::execute(request, source));
         let granted = self.fuel_up();
-        let step = self.guest.call_execute(&mut self.store, request).await;
+        let outbox = Arc::clone(&self.store.data().outbox);
+        let step = counted(&outbox.tape, self.guest.call_execute(&mut self.store, request)).await;
         self.conclude(granted, step)
     }
 
     /// Delivers events.
     pub(super) async fn wait(&mut self, events: Vec<types::Event>) -> Step {
+        self.begin(|_| Run::Wait(events.iter().map(ParkedEvent::from).collect()));
         let granted = self.fuel_up();
-        let step = self.guest.call_wait(&mut self.store, &events).await;
+        let outbox = Arc::clone(&self.store.data().outbox);
+        let step = counted(&outbox.tape, self.guest.call_wait(&mut self.store, &events)).await;
         self.conclude(granted, step)
     }
 
     /// The place of the top-level `await` at which the program is suspended, as
     /// `exec_main.mjs:L:C`. Called only after a step that was pending.
     pub(super) async fn awaiting(&mut self) -> Option<String> {
+        self.begin(|_| Run::Awaiting);
         let granted = self.fuel_up();
         let place = self.guest.call_awaiting(&mut self.store).await;
-        let used = granted - self.store.get_fuel().unwrap_or(0);
-        self.fuel_left = self.fuel_left.saturating_sub(used);
-        place.ok().flatten()
+        let used = self.use_up(granted);
+        let place = place.ok().flatten();
+        self.store.data().outbox.tape.awaiting(place.clone(), used);
+        place
     }
 
     /// The JavaScript of a text in TypeScript; what that takes counts to the cell.
@@ -215,15 +224,38 @@ impl Sandbox {
     }
 
     fn conclude(&mut self, granted: u64, step: wasmtime::Result<types::Step>) -> Step {
-        let used = granted - self.store.get_fuel().unwrap_or(0);
-        self.fuel_left = self.fuel_left.saturating_sub(used);
-        match step {
+        let used = self.use_up(granted);
+        let step = match step {
             Ok(types::Step::Pending(timer)) => {
                 Step::Pending(timer.map(|timer| Timer { id: timer.id, due: timer.due }))
             }
             Ok(types::Step::Finished(finished)) => Step::Finished(self.finished(finished)),
             Err(error) => Step::Finished(self.trapped(&error)),
-        }
+        };
+        self.store.data().outbox.tape.reached(&step, used);
+        step
+    }
+
+    /// Takes what a step has used from the fuel that is left: how much that was.
+    fn use_up(&mut self, granted: u64) -> u64 {
+        let used = (granted - self.store.get_fuel().unwrap_or(0)).min(self.fuel_left);
+        self.fuel_left -= used;
+        used
+    }
+
+    /// Records that a step begins.
+    fn begin(&self, run: impl FnOnce(&str) -> Run) {
+        self.store.data().outbox.tape.begin(self.fuel_left, run);
+    }
+
+    /// Fuel that is left to the cell.
+    pub(super) fn fuel_left(&self) -> u64 {
+        self.fuel_left
+    }
+
+    /// Grants a cell that is run again what it had when it was recorded.
+    pub(super) fn set_fuel_left(&mut self, fuel: u64) {
+        self.fuel_left = fuel.min(self.store.data().limits.fuel);
     }
 
     fn finished(&self, finished: types::Finished) -> Finished {
@@ -271,4 +303,17 @@ impl Sandbox {
             limit => limit,
         }
     }
+}
+
+/// Counts the slices of fuel that a step has had before it ended.
+async fn counted<T>(tape: &Tape, step: impl Future<Output = T>) -> T {
+    let mut step = pin!(step);
+    poll_fn(|context| {
+        let polled = step.as_mut().poll(context);
+        if polled.is_pending() {
+            tape.slice();
+        }
+        polled
+    })
+    .await
 }

@@ -2,6 +2,7 @@
 
 use super::super::bindings::cellblock::code_mode::types;
 use super::super::park::ParkedEvent;
+use super::super::recording::guest_limits;
 use super::super::sandbox::{Finished, Sandbox, Step, Timer};
 use super::busy::slice;
 use super::calls::CallEnd;
@@ -93,12 +94,7 @@ impl Events {
 
     /// The events, for a cell that is parked.
     pub(super) fn parked(&self) -> Vec<ParkedEvent> {
-        let parked = |event: &types::Event| match event {
-            types::Event::CallSucceeded(end) => ParkedEvent::Succeeded(end.id, end.text.clone()),
-            types::Event::CallFailed(end) => ParkedEvent::Failed(end.id, end.text.clone()),
-            types::Event::TimerFired(id) => ParkedEvent::Timer(*id),
-        };
-        self.batch.iter().map(parked).collect()
+        self.batch.iter().map(ParkedEvent::from).collect()
     }
 
     /// Takes up an event of a cell that was parked.
@@ -124,20 +120,13 @@ impl Cell {
     ) -> Guest {
         let imports = start.imports();
         let Start { request, session, limits, value_key, .. } = start;
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let language = request.language;
         let request = types::ExecuteRequest {
             source: std::mem::take(&mut request.source),
             shifts: Vec::new(),
             tools: tool_names,
             random_seed: session.random.seed(),
-            limits: types::GuestLimits {
-                memory_bytes: limits.memory_bytes as u64,
-                stack_bytes: count(limits.stack_bytes),
-                timers: count(limits.timers),
-                stored_bytes: limits.stored_bytes as u64,
-                stored_keys: count(limits.stored_keys),
-            },
+            limits: guest_limits(limits),
             locale: request.regional.locale.take().map(String::from),
             time_zone: request.regional.time_zone.take().map(String::from),
             value: request.wants_value.then(|| {

@@ -1,6 +1,7 @@
 //! A cell on its way out of the session as bytes, and one that comes back.
 
 use super::super::park::{Contents, Head, Image, ParkedEvent, PendingCall, nanos};
+use super::super::recording::End as RecordedEnd;
 use super::super::sandbox::{Finished, Sandbox, Step, Timer};
 use super::busy::BusyTime;
 use super::calls::CallEnd;
@@ -145,6 +146,7 @@ impl Cell {
         if let Some(entry) = self.entry.take() {
             entry.park();
         }
+        self.outbox.tape.end(&self.id, RecordedEnd::Parked);
         self.callbacks.cell_closed();
         true
     }
