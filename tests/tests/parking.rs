@@ -314,10 +314,9 @@ async fn cycles_of_park_and_wake_leak_nothing() {
 async fn figures() {
     let backend = session(&engine(), SessionLimits::default());
     let _turn = backend.start_turn_worker(Arc::new(Tools));
-    for (name, key) in [
-        ("authenticated", ParkKey::new([1; 32])),
-        ("encrypted", ParkKey::encrypting([1; 32])),
-    ] {
+    for (name, key) in
+        [("authenticated", ParkKey::new([1; 32])), ("encrypted", ParkKey::encrypting([1; 32]))]
+    {
         backend.set_parking(Parking::new(&key));
         let mut id = start(&backend, "await tools.later()").await;
         let (mut parking, mut waking, mut bytes) = (Vec::new(), Vec::new(), 0);

@@ -10,8 +10,8 @@ use crate::Exit;
 use anyhow::Result;
 use cellblock::type_check::{TypeChecker, TypeReport};
 use cellblock::{
-    CellId, CellReport, CellState, CodeModeError, CodeModeService, ParkError, RuntimeResponse, WaitRequest,
-    WakeRequest, WasmBackend,
+    CellId, CellReport, CellState, CodeModeError, CodeModeService, ParkError, RuntimeResponse,
+    WaitRequest, WakeRequest, WasmBackend,
 };
 use std::time::Duration;
 
