@@ -63,6 +63,10 @@ struct Serve {
     /// The most that `exec` and `wait` wait: a little less than the client's patience.
     #[arg(long, value_name = "TIME", default_value = "50s")]
     wait_max: humantime::Duration,
+    /// The most that the first answers wait for servers that are still starting. A program that
+    /// names a server waits longer for that one, up to --wait-max.
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    start_wait: humantime::Duration,
     /// Keep stored values in this folder, so that sessions outlive the process.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -166,6 +170,7 @@ fn serve(arguments: &Serve) -> Result<Exit> {
             How::Auto => Disclosure::Auto,
         },
         waits: waits(arguments.wait_max.into()),
+        start_wait: arguments.start_wait.into(),
         state: arguments.state.clone(),
         ..Options::new(backends(limits))
     };
@@ -315,7 +320,7 @@ fn check(arguments: &ConfigArguments) -> Result<Exit> {
     let config = arguments.read()?;
     let options = Options::new(backends(cellblock::CellLimits::default()));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
-    let (checked, skipped) = runtime.block_on(async {
+    let checked = runtime.block_on(async {
         let gateway = Gateway::new(&config, options)?;
         let checked = gateway.check().await;
         gateway.close().await;
@@ -323,7 +328,7 @@ fn check(arguments: &ConfigArguments) -> Result<Exit> {
     })?;
     let mut lines = Vec::new();
     let mut failed = false;
-    for server in checked {
+    for server in checked.servers {
         let revision = server.revision.map_or_else(String::new, |of| format!(", protocol {of}"));
         lines.push(format!("{}: {} tools{revision}", server.server, server.tools.len()));
         for tool in server.tools {
@@ -337,10 +342,11 @@ fn check(arguments: &ConfigArguments) -> Result<Exit> {
     for (name, why) in &config.left_out {
         lines.push(format!("{name}: left out, {why}"));
     }
-    for skipped in skipped {
+    for left_out in checked.left_out {
         failed = true;
-        lines.push(skipped);
+        lines.push(left_out);
     }
+    lines.extend(checked.idle_rules);
     print(&(lines.join("\n") + "\n"))?;
     Ok(if failed { Exit::Failed } else { Exit::Completed })
 }

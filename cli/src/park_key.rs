@@ -32,7 +32,9 @@ fn read_or_make(path: &Path) -> Result<[u8; KEY_BYTES]> {
     let folder = folder.unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let secret = ParkKey::random_secret().context("no randomness")?;
-    let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digit = |four: u8| char::from_digit(u32::from(four), 16).unwrap_or_default();
+    let text: String =
+        secret.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
     // Written whole before it has its name, so that two runs do not make two keys.
     let mut draft = tempfile::NamedTempFile::new_in(folder)?;
     writeln!(draft, "{text}")?;

@@ -150,6 +150,24 @@ fn what_a_request_gets_wrong_is_that_requests_error() {
 }
 
 #[test]
+fn a_zone_that_does_not_exist_is_that_requests_error() {
+    let served = Served::start("unix", &[]);
+    let mut client = served.connect();
+    client.send(&json!({ "type": "connection/hello", "supportedVersions": [1],
+        "requiredCapabilities": ["cellblock-seam-v1"], "optionalCapabilities": [] }));
+    client.until("connection/ready");
+    client.request(&json!({ "method": "session/open", "sessionId": "s" }));
+    let in_zone = |zone: &str| {
+        let mut request = execute("1", 60_000);
+        request["seam"] = json!({ "regional": { "timeZone": zone } });
+        request
+    };
+    let refused = client.request(&in_zone("Nowhere"))["message"].to_string();
+    assert!(refused.contains("invalid code-mode execute request: \\\"Nowhere\\\""), "{refused}");
+    assert_eq!(client.request(&in_zone("Europe/Zurich"))["status"], "ok");
+}
+
+#[test]
 fn the_memory_limit_of_a_session_holds() {
     let served = Served::start("unix", &[]);
     let mut client = served.connect();

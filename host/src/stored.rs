@@ -62,6 +62,11 @@ impl StoredValues {
         self.lock().is_empty()
     }
 
+    /// Bytes of all keys and values.
+    pub fn byte_len(&self) -> usize {
+        size(&self.lock())
+    }
+
     /// Replaces all values. Cells that run keep what they saw.
     pub fn replace(&self, values: HashMap<String, Value>) {
         let values =
@@ -167,7 +172,6 @@ impl StoredValues {
 }
 
 /// Bytes of all keys and values.
-#[cfg(feature = "wasm")]
 fn size(values: &Snapshot) -> usize {
     values.iter().map(|(key, json)| key.len() + json.len()).sum()
 }

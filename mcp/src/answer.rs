@@ -51,6 +51,19 @@ impl Output {
         }
     }
 
+    /// Whether there is more than text in it.
+    pub(crate) fn has_media(&self) -> bool {
+        self.content
+            .as_array()
+            .is_some_and(|blocks| blocks.iter().any(|block| block["type"] != "text"))
+    }
+
+    /// Bytes of it as JSON.
+    pub(crate) fn byte_len(&self) -> usize {
+        let structured = self.structured.as_ref().map_or(0, |value| value.to_string().len());
+        self.content.to_string().len() + structured
+    }
+
     /// A text and an object.
     pub(crate) fn new(text: &str, structured: Value) -> Self {
         Self {

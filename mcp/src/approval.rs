@@ -1,6 +1,8 @@
 //! Calls that wait for the approval of a person.
 
+use crate::visible::visible;
 use cellblock::support::lock;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,7 +11,9 @@ use tokio::sync::oneshot;
 /// How long a person has to answer; then the call is refused.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(15);
 /// Characters of a call's arguments that are shown.
-const ARGUMENT_CHARS: usize = 4_000;
+const ARGUMENT_CHARS: usize = 8_000;
+/// Characters of one argument that are shown.
+const VALUE_CHARS: usize = 1_000;
 /// Questions of one cell that may wait at a time; more calls are refused.
 const MAX_PENDING: usize = 50;
 
@@ -95,34 +99,46 @@ impl Drop for Answered<'_> {
 }
 
 /// A call as a person is asked about it: what cannot be seen in it is written as an escape.
-pub(crate) fn question(tool: &str, arguments: Option<&str>, why: &str) -> String {
-    let arguments = arguments.unwrap_or("without arguments");
-    let count = arguments.chars().count();
-    let shown: String = arguments
-        .chars()
-        .take(ARGUMENT_CHARS)
-        .flat_map(|c| {
-            let plain = !c.is_control() && !is_format(c);
-            let escaped = (!plain).then(|| c.escape_unicode()).into_iter().flatten();
-            plain.then_some(c).into_iter().chain(escaped)
-        })
-        .collect();
+/// Long texts are cut inside, so that no argument is hidden behind another.
+pub(crate) fn question(tool: &str, arguments: Option<&Map<String, Value>>, why: &str) -> String {
+    let Some(arguments) = arguments else { return format!("{tool} without arguments{why}") };
+    let mut cut_in = 0;
+    let members = arguments.iter().map(|(name, value)| {
+        let name = shortened(&Value::from(name.as_str()), &mut cut_in);
+        format!("{name}:{}", shortened(value, &mut cut_in))
+    });
+    let shown = visible(&format!("{{{}}}", members.collect::<Vec<_>>().join(",")));
+    let cut_in = match cut_in {
+        0 => String::new(),
+        count => format!(" ({count} characters in all are not shown)"),
+    };
+    let count = shown.chars().count();
     let more = match count.saturating_sub(ARGUMENT_CHARS) {
         0 => String::new(),
         more => format!(" … and {more} more characters, which are not shown"),
     };
-    format!("{tool} {shown}{more}{why}")
+    let shown: String = shown.chars().take(ARGUMENT_CHARS).collect();
+    format!("{tool} {shown}{more}{cut_in}{why}")
 }
 
-/// Characters that change how text is laid out, or that cannot be seen.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+/// A value as JSON whose middle is left out where it is long. Adds up what is left out.
+fn shortened(value: &Value, left_out: &mut usize) -> String {
+    let text = value.to_string();
+    let count = text.chars().count();
+    if count <= VALUE_CHARS {
+        return text;
+    }
+    let half = VALUE_CHARS / 2;
+    *left_out += count - 2 * half;
+    let start: String = text.chars().take(half).collect();
+    let end: String = text.chars().skip(count - half).collect();
+    format!("{start} … {end}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[tokio::test(start_paused = true)]
     async fn questions_are_asked_together_and_answered_once() {
@@ -146,10 +162,23 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_shown() {
-        let shown = question("files.write", Some("{\"a\":\"x\u{202e}y\"}"), "");
+    fn every_argument_is_shown() {
+        let arguments = |value: serde_json::Value| {
+            let serde_json::Value::Object(members) = value else { panic!("{value}") };
+            question("files.write", Some(&members), "")
+        };
+        let shown = arguments(json!({ "a": "x\u{202e}y" }));
         assert_eq!(shown, "files.write {\"a\":\"x\\u{202e}y\"}");
-        let long = question("t", Some(&"a".repeat(5_000)), "");
-        assert!(long.ends_with("a … and 1000 more characters, which are not shown"));
+        let shown = arguments(json!({ "content": "a".repeat(5_000), "path": "/etc/passwd" }));
+        assert!(shown.contains("aa … aa"), "{shown}");
+        assert!(
+            shown.ends_with("\",\"path\":\"/etc/passwd\"} (4002 characters in all are not shown)"),
+            "{shown}"
+        );
+        let many: Map<_, _> = (0..5_000).map(|n| (format!("{n:04}"), json!(n))).collect();
+        let shown = question("t", Some(&many), "");
+        assert!(shown.contains(" more characters, which are not shown"), "{shown}");
+        assert!(shown.chars().count() < ARGUMENT_CHARS + 100);
+        assert_eq!(question("t", None, " (why)"), "t without arguments (why)");
     }
 }

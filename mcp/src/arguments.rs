@@ -3,13 +3,15 @@
 use cellblock::Language;
 use cellblock::model::{DEFAULT_MAX_OUTPUT_TOKENS, ExecArguments, WaitArguments};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 /// The arguments of `exec`.
 pub(crate) struct ExecCall {
-    /// The program.
+    /// The program: what was sent, or a call of the script.
     pub(crate) code: String,
+    /// The saved script that it calls, when it is nothing else.
+    pub(crate) script: Option<String>,
     pub(crate) session: Option<String>,
     pub(crate) yield_time_ms: Option<u64>,
     pub(crate) max_output_tokens: usize,
@@ -22,6 +24,9 @@ pub(crate) struct ExecCall {
 struct Beyond {
     session: Option<String>,
     language: Option<String>,
+    code: Option<IgnoredAny>,
+    script: Option<String>,
+    input: Option<IgnoredAny>,
 }
 
 /// The arguments of `wait`.
@@ -76,13 +81,17 @@ impl ExecCall {
                 ));
             }
         };
-        if arguments.get("script").is_some_and(|script| !script.is_null()) {
-            return Err("there are no saved scripts here: pass `code`".to_owned());
+        if beyond.code.is_some() && beyond.input.is_some() {
+            return Err("`input` is that of a saved script: a program has its data in its `code`"
+                .to_owned());
         }
+        // Its errors name the argument, which those of the text do not.
+        let _: ExecArguments = read(arguments)?;
         let parsed =
             ExecArguments::parse(&arguments.to_string()).map_err(|error| error.to_string())?;
         Ok(Self {
             code: parsed.code,
+            script: beyond.script,
             session: beyond.session,
             yield_time_ms: parsed.yield_time_ms,
             max_output_tokens: parsed.max_output_tokens.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
@@ -95,6 +104,7 @@ impl WaitCall {
     /// Reads the arguments. The error is for the model.
     pub(crate) fn read(arguments: &Value) -> Result<Self, String> {
         let beyond: Beyond = read(arguments)?;
+        let _: WaitArguments = read(arguments)?;
         let call =
             WaitArguments::parse(&arguments.to_string()).map_err(|error| error.to_string())?;
         Ok(Self {

@@ -1,16 +1,17 @@
 //! The tools of all servers at one moment: what programs can call, what the model reads of
 //! it, and which tool of which server a call is for.
 
-use crate::config::Pattern;
+use crate::config::{Pattern, alias, tool_identifier};
 use crate::options::{Disclosure, Options};
 use crate::policy::{Action, Annotations, Rule, decide};
 use crate::prelude::prelude;
 use crate::upstream::{ListedTool, Upstream, Upstreams};
+use crate::visible::visible_name;
 use cellblock::model::{
-    CatalogTool, Dialect, ExecOptions, ExecToolSpec, InputForm, ProgramValues, ToolCatalog,
-    ToolNamespaceDescription, mcp_result_schema,
+    CatalogTool, Dialect, ExecOptions, ExecToolSpec, InputForm, ProgramValues, SavedScript,
+    ScriptLibrary, ToolCatalog, ToolNamespaceDescription, mcp_result_schema,
 };
-use cellblock::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
+use cellblock::{ToolDefinition, ToolKind, ToolName};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 pub(crate) const AUTO_TOKENS: usize = 10_000;
 /// Bytes that the tools of all servers may have together.
 const MAX_BYTES: usize = 8 << 20;
+/// Namespace of saved scripts, which no server has.
+const SCRIPTS: &str = "scripts";
 /// Characters of a server's instructions that the model reads.
 const INSTRUCTION_CHARS: usize = 1_000;
 /// Characters of what is wrong with a server that the model reads.
@@ -29,6 +32,8 @@ const PROBLEM_CHARS: usize = 600;
 pub(crate) struct Catalog {
     tools: ToolCatalog,
     by_name: HashMap<ToolName, Target>,
+    /// The saved scripts, which call the other tools; `None` when there are none.
+    scripts: Option<ScriptLibrary>,
     /// The tools of a program.
     pub(crate) enabled: Arc<[ToolDefinition]>,
     /// What stands in front of a program.
@@ -62,7 +67,12 @@ pub(crate) struct Hints {
 
 impl Catalog {
     /// What is known of the servers now.
-    pub(crate) fn now(upstreams: &Upstreams, rules: &[Rule], options: &Options) -> Self {
+    pub(crate) fn now(
+        upstreams: &Upstreams,
+        rules: &[Rule],
+        scripts: &[SavedScript],
+        options: &Options,
+    ) -> Self {
         let mut definitions = Vec::new();
         let mut by_name = HashMap::new();
         let mut namespaces = Vec::new();
@@ -110,6 +120,11 @@ impl Catalog {
                 definitions.push(definition);
             }
         }
+        let aliases: Vec<_> =
+            upstreams.servers.iter().map(|server| server.config.alias.clone()).collect();
+        let prelude = prelude(&aliases);
+        let scripts = library(scripts, &prelude, &definitions, options);
+        definitions.extend(scripts.iter().flat_map(ScriptLibrary::definitions));
         let mut tools = ToolCatalog::new(definitions).with_namespaces(namespaces);
         tools = match options.disclosure {
             Disclosure::Catalog => tools,
@@ -127,14 +142,13 @@ impl Catalog {
             program_values: ProgramValues::Hidden,
             ..ExecOptions::default()
         };
-        let aliases: Vec<_> =
-            upstreams.servers.iter().map(|server| server.config.alias.clone()).collect();
         Self {
             enabled: tools.enabled_tools(),
             exec: ExecToolSpec::new(&tools, &exec_options),
-            prelude: prelude(&aliases).into(),
+            prelude: prelude.into(),
             tools,
             by_name,
+            scripts,
             notes,
             hints,
         }
@@ -143,6 +157,18 @@ impl Catalog {
     /// The tool that a name stands for.
     pub(crate) fn target(&self, name: &ToolName) -> Option<&Target> {
         self.by_name.get(name)
+    }
+
+    /// The scripts, if a name is that of one.
+    pub(crate) fn script(&self, name: &ToolName) -> Option<&ScriptLibrary> {
+        let is_script = name.namespace.as_deref() == Some(SCRIPTS);
+        self.scripts.as_ref().filter(|_| is_script)
+    }
+
+    /// The names of the saved scripts.
+    pub(crate) fn script_names(&self) -> Vec<String> {
+        let definitions = self.scripts.iter().flat_map(ScriptLibrary::definitions);
+        definitions.map(|definition| definition.tool_name.name).collect()
     }
 
     /// The tools that programs can call.
@@ -219,8 +245,9 @@ impl Catalog {
 impl Target {
     fn new(server: &Arc<Upstream>, listed: &ListedTool, rules: &[Rule]) -> Self {
         let config = &server.config;
-        let marked =
-            |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(&listed.name));
+        let marked = |patterns: &[Pattern]| {
+            patterns.iter().any(|pattern| pattern.matches_tool(&listed.name))
+        };
         Self {
             server: Arc::clone(server),
             tool: listed.name.clone(),
@@ -244,8 +271,29 @@ impl Target {
 
     /// The tool as people read it.
     pub(crate) fn shown(&self) -> String {
-        format!("{}.{}", self.server.config.name, self.tool)
+        format!("{}.{}", visible_name(&self.server.config.name), visible_name(&self.tool))
     }
+}
+
+/// The saved scripts, each with what stands in front of every program.
+fn library(
+    scripts: &[SavedScript],
+    prelude: &str,
+    tools: &[ToolDefinition],
+    options: &Options,
+) -> Option<ScriptLibrary> {
+    if scripts.is_empty() {
+        return None;
+    }
+    let backend = (options.backend)()
+        .inspect_err(|error| tracing::error!("the saved scripts cannot be run: {error}"))
+        .ok()?;
+    let scripts = scripts.iter().map(|script| SavedScript {
+        source: format!("{prelude}{}", script.source),
+        ..script.clone()
+    });
+    let tools = ToolCatalog::new(tools.to_vec()).enabled_tools();
+    Some(ScriptLibrary::new(scripts, backend, tools))
 }
 
 /// What a model asks for by name.
@@ -259,14 +307,9 @@ impl Called for CatalogTool {
         self.global_name == name
             || name.split_once('.').is_some_and(|(server, tool)| {
                 self.global_name
-                    == format!("{}__{}", normalize_identifier(server), tool_identifier(tool))
+                    == format!("{}__{}", alias(server).unwrap_or_default(), tool_identifier(tool))
             })
     }
-}
-
-/// A tool's name behind that of its server: a leading digit stays.
-fn tool_identifier(tool: &str) -> String {
-    normalize_identifier(&format!("_{tool}"))[1..].to_owned()
 }
 
 /// The namespace of a server's tools.
@@ -276,7 +319,8 @@ fn namespace(alias: &str) -> String {
 
 fn definition(alias: &str, listed: &ListedTool) -> ToolDefinition {
     ToolDefinition {
-        name: format!("{}{}", namespace(alias), listed.name),
+        // A model reads it where it is not the name in programs.
+        name: format!("{}{}", namespace(alias), visible_name(&listed.name)),
         tool_name: ToolName::namespaced(namespace(alias), listed.name.clone()),
         description: listed.description.clone(),
         kind: ToolKind::Function,

@@ -5,7 +5,7 @@ use crate::answer::{Answer, Output};
 use crate::approval::Question;
 use crate::arguments::{ExecCall, WaitCall};
 use crate::catalog::{Catalog, millis};
-use crate::config::Config;
+use crate::config::{Config, tool_identifier};
 use crate::host::{Audience, Cell};
 use crate::options::Options;
 use crate::policy::Rule;
@@ -15,7 +15,7 @@ use crate::state::StateFolder;
 use crate::tasks::Tasks;
 use crate::upstream::{ProgressSink, Upstreams};
 use crate::visit::Visit;
-use cellblock::model::Waited;
+use cellblock::model::{SavedScript, Waited};
 use cellblock::support::lock;
 use cellblock::{BoxFuture, CellId, ExecuteRequest, RegionalSettings};
 use std::collections::BTreeMap;
@@ -25,8 +25,6 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long the first answer waits for servers that are still starting.
-const STARTING: Duration = Duration::from_secs(10);
 /// How long `exec` waits before the program goes on as a task.
 const TASK_GRACE: Duration = Duration::from_secs(10);
 
@@ -38,7 +36,8 @@ pub struct Gateway(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) upstreams: Upstreams,
-    rules: Vec<Rule>,
+    pub(crate) rules: Vec<Rule>,
+    scripts: Vec<SavedScript>,
     pub(crate) options: Options,
     pub(crate) sessions: Sessions,
     pub(crate) resumes: Resumes,
@@ -84,6 +83,7 @@ impl Gateway {
         Ok(Self(Arc::new(Inner {
             upstreams: Upstreams::new(config),
             rules: config.policy.clone(),
+            scripts: config.scripts.clone(),
             sessions: Sessions::new(state),
             resumes: Resumes::default(),
             tasks: Tasks::default(),
@@ -106,8 +106,8 @@ impl Gateway {
         match &*made {
             Some((at, catalog)) if *at == changes => Arc::clone(catalog),
             _ => {
-                let Inner { upstreams, rules, options, .. } = &*self.0;
-                let catalog = Arc::new(Catalog::now(upstreams, rules, options));
+                let Inner { upstreams, rules, scripts, options, .. } = &*self.0;
+                let catalog = Arc::new(Catalog::now(upstreams, rules, scripts, options));
                 *made = Some((changes, Arc::clone(&catalog)));
                 catalog
             }
@@ -116,7 +116,18 @@ impl Gateway {
 
     /// The tools once all servers have started, or have had the time for it.
     pub(crate) async fn ready_catalog(&self) -> Arc<Catalog> {
-        self.0.upstreams.ready(STARTING).await;
+        self.0.upstreams.ready(self.0.options.start_wait, |_| true).await;
+        self.catalog()
+    }
+
+    /// The tools for a program: the servers that it names have more time to start, for without
+    /// them it fails.
+    async fn catalog_for(&self, code: &str) -> Arc<Catalog> {
+        let Inner { upstreams, options, .. } = &*self.0;
+        tokio::join!(
+            upstreams.ready(options.start_wait, |_| true),
+            upstreams.ready(options.waits.longest, |server| code.contains(&server.alias)),
+        );
         self.catalog()
     }
 
@@ -133,9 +144,14 @@ impl Gateway {
             Err(error) => return Answer::Done(Output::error(error)),
         };
         let catalog = tokio::select! {
-            catalog = self.ready_catalog() => catalog,
+            catalog = self.catalog_for(&call.code) => catalog,
             () = caller.cancelled.cancelled() => return cancelled(),
         };
+        if let Some(script) = &call.script
+            && let Some(error) = unknown_script(script, &catalog)
+        {
+            return Answer::Done(Output::error(error));
+        }
         let id = match session.service.allocate_cell_id() {
             Ok(id) => id,
             Err(error) => return Answer::Done(Output::error(error.to_string())),
@@ -167,12 +183,9 @@ impl Gateway {
         };
         let work = async {
             match visit.unless_stuck(session.waiter.execute(id.clone(), request)).await {
-                Ok(waited) => {
-                    cell.set_started();
-                    visit.answer(waited).await
-                }
+                Ok(waited) => visit.answer(waited).await,
                 Err(error) => {
-                    session.ended(&id, None);
+                    session.ended(&id).await;
                     Answer::Done(Output::error(error.to_string()))
                 }
             }
@@ -182,7 +195,7 @@ impl Gateway {
             () = caller.cancelled.cancelled() => {
                 // The client does not know the cell, so nobody else can end it.
                 let _ = session.waiter.terminate(id.clone()).await;
-                session.ended(&id, self.0.sessions.state());
+                session.ended(&id).await;
                 cancelled()
             }
         }
@@ -207,8 +220,8 @@ impl Gateway {
                  answered once, within its time. The program was not started again",
             ));
         };
-        let session = match self.0.sessions.get(&resume.session, &caller.principal, &self.0.options)
-        {
+        let Inner { sessions, options, .. } = &*self.0;
+        let session = match sessions.get(&resume.session, &caller.principal, options).await {
             Ok(session) => session,
             Err(error) => return Answer::Done(Output::error(error.to_string())),
         };
@@ -235,7 +248,7 @@ impl Gateway {
         let cell = session
             .host
             .cell(id)
-            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), false, Audience::default())));
+            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), Audience::default())));
         cell.set_audience(audience(caller));
         let _followed = cell.until_answered();
         let waits = &self.0.options.waits;
@@ -281,7 +294,7 @@ impl Gateway {
         let Inner { sessions, options, .. } = &*self.0;
         let made = || async { sessions.make(caller.principal.clone(), options) };
         let session = match id {
-            Some(id) => sessions.get(id, &caller.principal, options),
+            Some(id) => sessions.get(id, &caller.principal, options).await,
             None if caller.implicit_session => self.0.implicit.get_or_try_init(made).await.cloned(),
             None => made().await,
         };
@@ -328,6 +341,19 @@ fn audience(caller: &Caller) -> Audience {
         progress: caller.progress.clone(),
         can_ask: !matches!(caller.asking, Asking::Nobody),
     }
+}
+
+/// Why a script cannot be run; `None` when it can.
+fn unknown_script(name: &str, catalog: &Catalog) -> Option<String> {
+    let names = catalog.script_names();
+    if names.iter().any(|known| tool_identifier(known) == tool_identifier(name)) {
+        return None;
+    }
+    Some(if names.is_empty() {
+        "there are no saved scripts here: pass `code`".to_owned()
+    } else {
+        format!("there is no saved script of this name; there are: {}", names.join(", "))
+    })
 }
 
 fn cancelled() -> Answer {

@@ -1,9 +1,10 @@
 //! What a session offers its cells: the tools of the servers, each call authorised by itself.
 
 use crate::approval::{Approvals, question};
-use crate::catalog::{Catalog, Target};
+use crate::catalog::{Catalog, Target, cut};
+use crate::flow::Flow;
 use crate::policy::Action;
-use crate::prelude::failure;
+use crate::prelude::{failure, without_prelude};
 use crate::upstream::{CallError, Progress, ProgressSink};
 use async_trait::async_trait;
 use cellblock::model::CellActivity;
@@ -12,33 +13,46 @@ use cellblock::{
     CellId, CodeModeNestedToolCall, CodeModeTurnHost, ContentItem, ToolInput, ToolResult,
 };
 use serde_json::{Map, Value};
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 /// Levels to which the arguments of a call nest.
 const ARGUMENT_DEPTH: usize = 100;
+/// Characters of a message of progress that are passed on.
+const PROGRESS_CHARS: usize = 1_000;
+/// Bytes of notifications that are kept until the next answer, the last ones.
+const NOTIFICATION_BYTES: usize = 64 << 10;
 
 /// Serves the cells of one session.
 pub(crate) struct SessionHost {
     cells: Mutex<HashMap<CellId, Arc<Cell>>>,
     activity: CellActivity,
+    flow: Arc<Flow>,
 }
+
+/// The same as the contract has it.
+#[derive(Clone)]
+pub(crate) struct TurnHost(pub(crate) Arc<SessionHost>);
 
 /// What is kept of a cell beside its backend.
 pub(crate) struct Cell {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) approvals: Approvals,
-    /// It has read what an untrusted tool returned, or started with values of such a cell.
-    tainted: AtomicBool,
-    /// Its backend has it.
-    started: AtomicBool,
     audience: Mutex<Audience>,
     /// Output that was fetched and is part of the next answer.
     carried: Mutex<Vec<ContentItem>>,
     /// What the program sent with `notify` since the last answer.
-    notifications: Mutex<Vec<String>>,
+    notifications: Mutex<Notifications>,
+}
+
+/// Notifications that wait for the next answer.
+#[derive(Default)]
+struct Notifications {
+    texts: VecDeque<String>,
+    bytes: usize,
+    /// Some did not fit.
+    dropped: bool,
 }
 
 /// Who waits for a cell at the moment.
@@ -51,29 +65,14 @@ pub(crate) struct Audience {
 }
 
 impl Cell {
-    pub(crate) fn new(catalog: Arc<Catalog>, tainted: bool, audience: Audience) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, audience: Audience) -> Self {
         Self {
             catalog,
             approvals: Approvals::default(),
-            tainted: AtomicBool::new(tainted),
-            started: AtomicBool::new(false),
             audience: Mutex::new(audience),
             carried: Mutex::default(),
             notifications: Mutex::default(),
         }
-    }
-
-    pub(crate) fn is_tainted(&self) -> bool {
-        self.tainted.load(Ordering::SeqCst)
-    }
-
-    /// Its backend has it from here on, until it ends.
-    pub(crate) fn set_started(&self) {
-        self.started.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) fn has_started(&self) -> bool {
-        self.started.load(Ordering::SeqCst)
     }
 
     /// Somebody else waits for the cell from here on.
@@ -98,7 +97,21 @@ impl Cell {
 
     /// What was notified since the last answer.
     pub(crate) fn notifications(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.notifications))
+        let Notifications { texts, dropped, .. } = std::mem::take(&mut *lock(&self.notifications));
+        let dropped = dropped.then(|| "(earlier ones were dropped)".to_owned());
+        dropped.into_iter().chain(texts).collect()
+    }
+
+    fn notified(&self, text: String) {
+        let mut kept = lock(&self.notifications);
+        kept.bytes += text.len();
+        kept.texts.push_back(text);
+        while kept.bytes > NOTIFICATION_BYTES
+            && let Some(oldest) = kept.texts.pop_front()
+        {
+            kept.bytes -= oldest.len();
+            kept.dropped = true;
+        }
     }
 
     fn audience(&self) -> Audience {
@@ -122,13 +135,25 @@ impl Drop for Followed<'_> {
 }
 
 impl SessionHost {
-    pub(crate) fn new(activity: CellActivity) -> Self {
-        Self { cells: Mutex::default(), activity }
+    pub(crate) fn new(activity: CellActivity, flow: Arc<Flow>) -> Self {
+        Self { cells: Mutex::default(), activity, flow }
     }
 
     /// Keeps a cell that is about to start.
     pub(crate) fn insert(&self, id: CellId, cell: Arc<Cell>) {
         lock(&self.cells).insert(id, cell);
+    }
+
+    /// Forgets cells whose end nobody has asked for, and nobody can any more. `is_known` says
+    /// of which something is still there.
+    pub(crate) fn retain(&self, is_known: impl Fn(&CellId) -> bool) {
+        let mut cells = lock(&self.cells);
+        cells.retain(|id, cell| Arc::strong_count(cell) > 1 || is_known(id));
+    }
+
+    /// How many cells it keeps.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.cells).len()
     }
 
     /// Forgets a cell.
@@ -147,11 +172,11 @@ impl SessionHost {
         id: &CellId,
         cell: &Cell,
         target: &Target,
-        input: Option<&ToolInput>,
+        arguments: Option<&Map<String, Value>>,
         cancellation: &CancellationToken,
     ) -> Result<(), String> {
         let tool = target.shown();
-        let flows = target.sink && cell.is_tainted();
+        let flows = target.sink && self.flow.has_read(id);
         let why = match target.action {
             Action::Deny => return Err(format!("the policy of this server refuses {tool}")),
             Action::Allow if !flows => return Ok(()),
@@ -164,9 +189,7 @@ impl SessionHost {
                  it. The call was not made. The user can allow it with a rule in the configuration"
             ));
         }
-        let arguments = input.map(|input| input.clone().into_json()).transpose();
-        let arguments = arguments.map_err(|error| error.to_string())?;
-        let text = question(&tool, arguments.as_deref(), why);
+        let text = question(&tool, arguments, why);
         let Some(answered) = cell.approvals.put(&text) else {
             return Err(format!("{tool} was not called: too many calls wait for approval"));
         };
@@ -193,9 +216,8 @@ impl SessionHost {
             .catalog
             .target(&call.tool_name)
             .ok_or_else(|| plain("there is no such tool any more"))?;
-        let arguments = call.input.clone().map(arguments).transpose().map_err(|e| plain(&e))?;
-        let input = call.input.as_ref();
-        self.authorise(&call.cell_id, &cell, target, input, cancellation)
+        let arguments = call.input.map(arguments).transpose().map_err(|e| plain(&e))?.flatten();
+        self.authorise(&call.cell_id, &cell, target, arguments.as_ref(), cancellation)
             .await
             .map_err(|error| plain(&error))?;
         let sink: ProgressSink = {
@@ -206,15 +228,14 @@ impl SessionHost {
                     Some(total) => format!("{} of {total}", progress.done),
                     None => progress.done.to_string(),
                 });
-                progress.message = Some(format!("{tool}: {said}"));
+                progress.message = Some(format!("{tool}: {}", cut(&said, PROGRESS_CHARS)));
                 cell.report(progress);
             })
         };
-        let arguments = arguments.flatten();
         let returned = target.server.call(&target.tool, arguments, cancellation, sink).await;
         if target.untrusted {
             // Before the program can see anything of it.
-            cell.tainted.store(true, Ordering::SeqCst);
+            self.flow.read(&call.cell_id);
         }
         match returned {
             Ok(returned) if returned.is_error => {
@@ -238,13 +259,24 @@ impl SessionHost {
 }
 
 #[async_trait]
-impl CodeModeTurnHost for SessionHost {
+impl CodeModeTurnHost for TurnHost {
     async fn invoke_tool(
         &self,
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        self.call(call, &cancellation).await
+        let host = &self.0;
+        let cell = host.cell(&call.cell_id);
+        if let Some(cell) = &cell
+            && let Some(scripts) = cell.catalog.script(&call.tool_name)
+        {
+            // What a script calls comes back here, as calls of the cell that called it.
+            let served = scripts.serve(Arc::new(self.clone()));
+            let ran = served.invoke_tool(call, cancellation).await;
+            let prelude = cell.catalog.prelude.len();
+            return ran.map_err(|error| failure(&without_prelude(&error, prelude), None));
+        }
+        host.call(call, &cancellation).await
     }
 
     async fn notify(
@@ -254,10 +286,11 @@ impl CodeModeTurnHost for SessionHost {
         text: String,
         _cancellation: CancellationToken,
     ) -> Result<(), String> {
-        if let Some(cell) = self.cell(&cell_id) {
-            cell.report(Progress { done: 0.0, total: None, message: Some(text.clone()) });
+        if let Some(cell) = self.0.cell(&cell_id) {
+            let message = Some(cut(&text, PROGRESS_CHARS));
+            cell.report(Progress { done: 0.0, total: None, message });
             // Not every model reads progress, so the next answer has it as well.
-            lock(&cell.notifications).push(text);
+            cell.notified(text);
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ pub struct Options {
     pub disclosure: Disclosure,
     /// How long `exec` and `wait` wait.
     pub waits: WaitPolicy,
+    /// How long the first answers wait for servers that are still starting.
+    pub start_wait: Duration,
     /// Where sessions are kept over restarts; they are not when this is `None`.
     pub state: Option<PathBuf>,
 }
@@ -33,6 +35,7 @@ impl Options {
             limits: CellLimits::default(),
             disclosure: Disclosure::default(),
             waits: waits(Duration::from_secs(50)),
+            start_wait: Duration::from_secs(10),
             state: None,
         }
     }

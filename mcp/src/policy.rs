@@ -21,9 +21,9 @@ pub enum Action {
 pub struct Rule {
     /// What is done about the calls that match.
     pub action: Action,
-    /// Servers, by their names in the configuration.
+    /// Servers, by their names in the configuration or in programs.
     pub server: Option<Pattern>,
-    /// Tools, by the names that their server gives them.
+    /// Tools, by the names that their server gives them or by those in programs.
     pub tool: Option<Pattern>,
     /// Whether the tool says that it changes nothing; a tool that does not say counts as
     /// one that changes something.
@@ -83,15 +83,13 @@ pub fn decide(rules: &[Rule], server: &str, tool: &str, claims: Annotations) -> 
 }
 
 impl Rule {
-    fn matches(&self, server: &str, tool: &str, claims: Annotations) -> bool {
-        let fits = |pattern: &Option<Pattern>, name| {
-            pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
-        };
+    /// Whether a call of a tool is meant.
+    pub(crate) fn matches(&self, server: &str, tool: &str, claims: Annotations) -> bool {
         let says = |wanted: Option<bool>, claim: Option<bool>| {
             wanted.is_none_or(|wanted| claim.unwrap_or(false) == wanted)
         };
-        fits(&self.server, server)
-            && fits(&self.tool, tool)
+        self.server.as_ref().is_none_or(|pattern| pattern.matches_server(server))
+            && self.tool.as_ref().is_none_or(|pattern| pattern.matches_tool(tool))
             && says(self.read_only, claims.read_only)
             && says(self.destructive, Some(claims.says_destructive()))
             && says(self.idempotent, claims.idempotent)
@@ -124,6 +122,15 @@ mod tests {
             ("web", "get", Annotations::default(), Action::Allow),
         ] {
             assert_eq!(decide(&rules, server, tool, claims), action, "{server} {tool}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_servers_and_those_in_programs() {
+        for (server, tool) in [("my-files", "delete-file"), ("my_files", "delete_file")] {
+            let rules = rules(json!([{ "action": "deny", "server": server, "tool": tool }]));
+            let action = decide(&rules, "my-files", "delete-file", Annotations::default());
+            assert_eq!(action, Action::Deny, "{server} {tool}");
         }
     }
 

@@ -1,5 +1,5 @@
 (servers => {
-const flat = tools, all = {}, parse = JSON.parse, NewError = Error;
+const bare = () => Object.create(null), flat = tools, all = bare(), parse = JSON.parse, NewError = Error;
 const fail = (error, reason) => {
 let message = reason, result;
 try { const told = parse(reason); if (told && typeof told.message === "string") ({ message, result } = told); } catch {}
@@ -15,7 +15,7 @@ all[name] = call;
 }
 for (const name of Object.keys(flat)) {
 const server = servers.find(each => name.startsWith(each + "__"));
-if (server !== undefined) (all[server] ??= {})[name.slice(server.length + 2)] = all[name];
+if (server !== undefined) (all[server] ??= bare())[name.slice(server.length + 2)] = all[name];
 }
 all.search = (words, limit = 20) => {
 const wanted = String(words).toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
@@ -23,4 +23,5 @@ const score = ({ name, description }) => { const [n, d] = [name.toLowerCase(), d
 return ALL_TOOLS.map(tool => [score(tool), tool]).filter(([points]) => points > 0).sort((a, b) => b[0] - a[0]).slice(0, limit).map(([, tool]) => tool);
 };
 globalThis.tools = all;
+if (all.scripts) globalThis.scripts = all.scripts;
 })

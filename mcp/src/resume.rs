@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use tokio::time::Instant;
 
-/// Calls that may wait to be sent again; the oldest makes room.
+/// Calls that may wait to be sent again; the oldest of who has the most makes room.
 const MAX_WAITING: usize = 1_000;
 
 /// The calls that wait to be sent again.
@@ -49,9 +49,8 @@ impl Resumes {
         let mut waiting = lock(&self.0);
         waiting.retain(|_, waiting| waiting.expires > now);
         if waiting.len() >= MAX_WAITING {
-            let oldest = waiting.iter().min_by_key(|(_, waiting)| waiting.expires);
-            let oldest = oldest.map(|(name, _)| name.clone()).unwrap_or_default();
-            waiting.remove(&oldest);
+            let needless = needless(&waiting);
+            waiting.remove(&needless);
         }
         let resume =
             Resume { session: session.to_owned(), cell: cell.clone(), questions, max_tokens };
@@ -70,6 +69,18 @@ impl Resumes {
         let found = waiting.remove(name)?;
         (found.expires > Instant::now()).then_some(found.resume)
     }
+}
+
+/// The oldest call of who has the most, so that nobody pushes others out.
+fn needless(waiting: &HashMap<String, Waiting>) -> String {
+    let mut counts: HashMap<&Principal, usize> = HashMap::new();
+    for waiting in waiting.values() {
+        *counts.entry(&waiting.principal).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(principal, _)| principal);
+    let own = waiting.iter().filter(|(_, waiting)| Some(&waiting.principal) == most);
+    let oldest = own.min_by_key(|(_, waiting)| waiting.expires);
+    oldest.map(|(name, _)| name.clone()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -99,5 +110,10 @@ mod tests {
             put(&owner);
         }
         assert_eq!(resumes.take(&first, &owner), None, "it made room");
+        let other = put(&Some("two".into()));
+        for _ in 0..MAX_WAITING {
+            put(&owner);
+        }
+        assert!(resumes.take(&other, &Some("two".into())).is_some(), "nobody pushes others out");
     }
 }

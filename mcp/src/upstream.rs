@@ -217,15 +217,17 @@ impl Upstream {
 
     /// Follows the list of tools while the connection lasts, and reaps the server after it.
     async fn follow(self: Arc<Self>, connection: Arc<Connection>) {
-        while !connection.is_closed() {
-            tokio::select! {
-                () = self.list_changed.notified() => {
-                    // However often it says so, it is asked only so often.
-                    tokio::time::sleep(LIST_PAUSE).await;
-                    self.list(&connection).await;
-                }
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        let lists = async {
+            loop {
+                self.list_changed.notified().await;
+                // However often it says so, it is asked only so often.
+                tokio::time::sleep(LIST_PAUSE).await;
+                self.list(&connection).await;
             }
+        };
+        tokio::select! {
+            () = lists => {}
+            () = connection.closed() => {}
         }
         connection.close().await;
     }
@@ -279,10 +281,11 @@ impl Upstreams {
         Self { servers: config.servers.iter().map(server).collect(), changes }
     }
 
-    /// Starts all servers that are not there, at the same time, and returns when each has
-    /// started or failed, or when the time is over.
-    pub(crate) async fn ready(&self, patience: Duration) {
-        let starts = self.servers.iter().map(Upstream::start);
+    /// Starts those servers that are meant and not there, at the same time, and returns when
+    /// each has started or failed, or when the time is over.
+    pub(crate) async fn ready(&self, patience: Duration, is_meant: impl Fn(&ServerConfig) -> bool) {
+        let meant = self.servers.iter().filter(|server| is_meant(&server.config));
+        let starts = meant.map(Upstream::start);
         let _ = tokio::time::timeout(patience, join_all(starts)).await;
     }
 

@@ -77,7 +77,7 @@ impl Visit<'_> {
             let name = format!("{}.{}", self.session.id, self.id);
             return self.gateway.0.tasks.begin(name, self);
         }
-        Answer::Done(self.output(waited))
+        Answer::Done(self.output(waited).await)
     }
 
     /// Waits on after questions were answered. The waiter answers at once while it still
@@ -99,7 +99,7 @@ impl Visit<'_> {
     }
 
     /// What the client gets of a response.
-    pub(crate) fn output(&self, mut waited: Waited) -> Output {
+    pub(crate) async fn output(&self, mut waited: Waited) -> Output {
         let running = is_running(&waited);
         if let WaitOutcome::LiveCell(response) = &mut waited.outcome {
             let notified = self.cell.notifications().into_iter();
@@ -124,7 +124,8 @@ impl Visit<'_> {
         };
         let output = output(waited, &shown);
         if !running {
-            self.session.ended(self.id, self.gateway.0.sessions.state());
+            self.session.ended(self.id).await;
+            self.gateway.0.sessions.bound_values();
         }
         output
     }
@@ -169,7 +170,7 @@ fn unsettled(response: RuntimeResponse, place: Option<String>) -> RuntimeRespons
     RuntimeResponse::Result { cell_id, content_items, error_text, report }
 }
 
-fn is_running(waited: &Waited) -> bool {
+pub(crate) fn is_running(waited: &Waited) -> bool {
     matches!(waited.outcome, WaitOutcome::LiveCell(RuntimeResponse::Yielded { .. }))
 }
 

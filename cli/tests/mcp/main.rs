@@ -4,12 +4,19 @@
 #![allow(clippy::needless_pass_by_value, reason = "values that a test writes out are its own")]
 
 mod approvals;
+mod clients;
 mod configured;
+mod flows;
+mod foreign;
+mod hostile;
 mod installed;
+mod load;
 mod misbehaving;
 mod over_http;
 mod raw;
 mod real;
+mod remote;
+mod scripts;
 mod tasks;
 
 use serde_json::{Value, json};

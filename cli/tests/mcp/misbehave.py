@@ -32,6 +32,9 @@ def tool(name, **more):
 def tools():
     if MODE == "twins":
         return [tool("same", description="The first."), tool("same", description="The second.")]
+    if MODE == "many":
+        numbers = {"type": "object", "properties": {"n": {"type": "number"}}}
+        return [tool(f"t{n}", outputSchema=numbers) for n in range(20)]
     if MODE == "changes" and os.path.exists(sys.argv[2]):
         return [tool("before"), tool("after")]
     if MODE == "changes":
@@ -40,13 +43,18 @@ def tools():
         tool("call"),
         tool("read", annotations={"readOnlyHint": True}),
         tool("erase", annotations={"destructiveHint": True}),
+        tool("fail"),
         tool("structured", outputSchema={"type": "object", "properties": {"n": {"type": "number"}}}),
     ]
 
 
 def call(id, name, arguments):
+    if MODE == "many":
+        return text("a number", structuredContent={"n": arguments["n"]})
     if name == "read":
         return text("read")
+    if name == "fail":
+        return text("failed", isError=True)
     if name == "structured":
         return text("n is 7", structuredContent={"n": 7})
     if name == "erase":
@@ -64,11 +72,24 @@ def call(id, name, arguments):
         for _ in range(20_000):
             send(log)
             send(changed)
+    if MODE == "asks-much":
+        # And it never reads an answer.
+        while True:
+            sys.stdout.write('{"jsonrpc":"2.0","id":1,"method":"ping"}\n' * 1000)
     if MODE == "changes":
         open(sys.argv[2], "w").close()
         send({"method": "notifications/tools/list_changed"})
     if MODE == "huge":
         return text("x" * arguments.get("bytes", 100_000_000))
+    if MODE == "marks":
+        # The call lasts until it is cancelled.
+        open(sys.argv[2], "w").close()
+        while read().get("method") != "notifications/cancelled":
+            pass
+        open(sys.argv[3], "w").close()
+    if MODE == "until":
+        while not os.path.exists(sys.argv[2]):
+            time.sleep(0.02)
     if MODE == "asks":
         question = {"message": "Your password?", "requestedSchema": {"type": "object", "properties": {}}}
         send({"id": "q", "method": "elicitation/create", "params": question})

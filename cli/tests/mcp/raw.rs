@@ -56,7 +56,7 @@ impl Client {
 
     fn spawn(dir: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(PROGRAM)
-            .arg("mcp")
+            .args(["mcp", "--start-wait", "100s"])
             .args(arguments)
             .current_dir(dir)
             .env("XDG_CONFIG_HOME", dir.join("no-config"))
@@ -86,8 +86,13 @@ impl Client {
     }
 
     pub fn send(&mut self, message: &Value) {
+        self.send_line(&message.to_string());
+    }
+
+    /// Sends a line, whatever it is.
+    pub fn send_line(&mut self, line: &str) {
         let input = self.input.as_mut().expect("open");
-        writeln!(input, "{message}").expect("it reads");
+        writeln!(input, "{line}").expect("it reads");
     }
 
     /// Sends a request, and returns its number.

@@ -49,7 +49,7 @@ fn python(plan: &Value) -> Option<Vec<Value>> {
 }
 
 fn plan(dir: &Path, mode: &str, steps: Value) -> Value {
-    json!({ "command": PROGRAM, "args": ["mcp"], "cwd": dir, "mode": mode, "steps": steps })
+    json!({ "command": PROGRAM, "args": ["mcp", "--start-wait", "100s"], "cwd": dir, "mode": mode, "steps": steps })
 }
 
 /// One program that calls three servers.

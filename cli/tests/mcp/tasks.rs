@@ -81,3 +81,36 @@ fn a_task_asks_for_approval() {
     }
     panic!("the task does not go on");
 }
+
+#[test]
+fn who_subscribes_to_a_task_is_notified_of_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    configure(dir.path(), &json!({ "mcpServers": {} }));
+    let mut client = Client::modern(dir.path(), &[], &follows_tasks());
+    let code = "text('one'); await new Promise((r) => setTimeout(r, 1500)); text('two')";
+    let made = client.call("exec", json!({ "code": code, "yield_time_ms": 100 }));
+    let task = &made["taskId"];
+    let filter = json!({ "taskIds": [task, "unknown.1"], "toolsListChanged": true });
+    let id = client.begin("subscriptions/listen", json!({ "notifications": filter }));
+    let accepted = client.notification("notifications/subscriptions/acknowledged");
+    let filter = json!({ "taskIds": [task], "toolsListChanged": true });
+    assert_eq!(accepted["params"]["notifications"], filter, "{accepted}");
+    let mut statuses = Vec::new();
+    let last = loop {
+        let notified = client.notification("notifications/tasks");
+        let params = &notified["params"];
+        assert_eq!(&params["taskId"], task, "{notified}");
+        assert_eq!(params["_meta"]["io.modelcontextprotocol/subscriptionId"], id, "{notified}");
+        statuses.push(params["status"].as_str().expect("a status").to_owned());
+        if params["status"] != "working" {
+            break notified;
+        }
+    };
+    assert_eq!(statuses.first().map(String::as_str), Some("working"), "{statuses:?}");
+    let result = &last["params"]["result"];
+    assert_eq!(result["structuredContent"]["output"], "one\ntwo", "{last}");
+
+    client.send(&json!({
+        "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id } }));
+    assert_eq!(client.printed("text('goes on')"), "goes on");
+}

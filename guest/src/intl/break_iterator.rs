@@ -143,22 +143,21 @@ impl Service {
     }
 
     fn current(&self) -> f64 {
-        self.segment().map_or(0.0, |(segment, _)| segment.end as f64)
+        self.end_of(self.passed.get()) as f64
     }
 
-    /// The segment before the place, and its text.
-    fn segment(&self) -> Option<(Segment, Vec<u16>)> {
-        let segments = self.segments.borrow();
-        let last = self.passed.get().checked_sub(1)?;
-        let start = last.checked_sub(1).map_or(0, |before| segments[before].end);
-        Some((segments[last], self.text.borrow()[start..segments[last].end].to_vec()))
+    /// Where so many segments end.
+    fn end_of(&self, count: usize) -> usize {
+        count.checked_sub(1).map_or(0, |last| self.segments.borrow()[last].end)
     }
 
     /// What stands before the place, in V8's words. They are ICU's rule status by numbers, of
     /// which a sentence without an end has that of a number.
     fn break_type(&self) -> &'static str {
-        let Some((segment, text)) = self.segment() else { return "none" };
-        let text = String::from_utf16_lossy(&text);
+        let passed = self.passed.get();
+        let Some(last) = passed.checked_sub(1) else { return "none" };
+        let place = self.end_of(last)..self.end_of(passed);
+        let text = String::from_utf16_lossy(&self.text.borrow()[place]);
         match self.granularity {
             Granularity::Grapheme => "none",
             Granularity::Sentence => {
@@ -169,7 +168,7 @@ impl Service {
                     "number"
                 }
             }
-            Granularity::Word if !segment.word_like => "none",
+            Granularity::Word if !self.segments.borrow()[last].word_like => "none",
             Granularity::Word if text.contains(is_ideograph) => "ideo",
             // A word is what it ends with: `a1` is a number.
             Granularity::Word => match text.chars().rev().find(|last| last.is_alphanumeric()) {

@@ -31,9 +31,6 @@ struct Holder {
 /// Getters of one prototype that return bound functions, at most.
 const BOUND: usize = 5;
 
-#[allow(clippy::declare_interior_mutable_const, reason = "each holder gets cells of its own")]
-const NO_BOUND: [Cell<qjs::JSValue>; BOUND] = [const { Cell::new(qjs::JS_UNDEFINED) }; BOUND];
-
 /// Registers the class.
 pub(super) fn register(ctx: &Ctx<'_>) {
     let class = qjs::JSClassDef {
@@ -100,7 +97,8 @@ pub(super) fn new_object<'js, T: 'static>(
         if object.is_exception() {
             return Err(Thrown::caught(ctx));
         }
-        let holder = Box::new(Holder { service, bound: NO_BOUND });
+        let bound = std::array::from_fn(|_| Cell::new(qjs::JS_UNDEFINED));
+        let holder = Box::new(Holder { service, bound });
         qjs::JS_SetOpaque(object.as_raw(), Box::into_raw(holder).cast::<c_void>());
         object
     };

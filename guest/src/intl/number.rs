@@ -395,7 +395,10 @@ pub(super) fn resolved_options<'js>(ctx: &Ctx<'js>, args: Args<'_, 'js>) -> Retu
     members.push(("notation", text(ctx, notation)?));
     members.push(("compactDisplay", when(!display.is_empty(), display)?));
     members.push(("signDisplay", text(ctx, word_of(&SIGNS, &asked.sign))?));
-    members.extend(rounding_members(ctx, &asked.digits)?);
+    let mut digits = asked.digits;
+    // V8 looks for `/w` in ICU's words for the format, and stops at that of `unit/week`.
+    digits.strip_if_integer &= !(unit && asked.unit.starts_with("week"));
+    members.extend(rounding_members(ctx, &digits)?);
     js::object(ctx, &members)
 }
 

@@ -5,24 +5,31 @@
 //! over.
 
 mod edit;
+mod error;
 mod expand;
 mod find;
+mod listed;
 mod pattern;
 mod read;
+mod settings;
 
 pub use edit::{EditError, add_server};
+pub use error::ConfigError;
 pub use find::{PROJECT_FILE, find, user_file};
 pub use pattern::Pattern;
-pub use read::ConfigError;
 
 use crate::policy::Rule;
+use cellblock::model::SavedScript;
+use cellblock::normalize_identifier;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Servers that a configuration may have.
 pub const MAX_SERVERS: usize = 100;
-/// Bytes that a configuration file may have.
+/// Saved scripts that a configuration may have.
+pub const MAX_SCRIPTS: usize = 100;
+/// Bytes that a configuration file may have, and that a saved script may have.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// How long a server may take to start, unless its configuration says otherwise. Servers
@@ -41,6 +48,8 @@ pub struct Config {
     pub left_out: Vec<(String, String)>,
     /// Rules about calls; the first that matches counts.
     pub policy: Vec<Rule>,
+    /// Programs that are kept under names, so that a model need not send them again.
+    pub scripts: Vec<SavedScript>,
 }
 
 /// One server.
@@ -85,4 +94,49 @@ pub enum Transport {
     },
     /// It cannot be reached as it is configured; the text says why.
     Unusable(String),
+}
+
+/// The name of a server in programs; `None` when nothing of it can stand in an identifier.
+///
+/// Underscores are never doubled and never last, so that the first `__` of `server__tool`
+/// is where the server's name ends: no tool can be taken for that of another server.
+pub(crate) fn alias(name: &str) -> Option<String> {
+    let mut alias = String::new();
+    for c in normalize_identifier(name).chars() {
+        if c != '_' || !alias.ends_with('_') {
+            alias.push(c);
+        }
+    }
+    let alias = alias.trim_end_matches('_');
+    (!alias.is_empty()).then(|| alias.to_owned())
+}
+
+/// The name of a tool in programs, behind that of its server: a leading digit stays.
+pub(crate) fn tool_identifier(tool: &str) -> String {
+    normalize_identifier(&format!("_{tool}"))[1..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_two_underscores_end_the_name_of_a_server() {
+        for (name, expected) in [
+            ("files", Some("files")),
+            ("my-files", Some("my_files")),
+            ("a__b", Some("a_b")),
+            ("a--b-", Some("a_b")),
+            ("__proto__", Some("_proto")),
+            ("3d", Some("_d")),
+            ("$", Some("$")),
+            ("", None),
+            ("-", None),
+            ("\u{65e5}\u{672c}", None),
+        ] {
+            assert_eq!(alias(name).as_deref(), expected, "{name}");
+        }
+        assert_eq!(tool_identifier("3d-view"), "3d_view");
+        assert_eq!(tool_identifier("del\u{435}te"), "del_te");
+    }
 }

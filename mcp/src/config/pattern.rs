@@ -1,5 +1,6 @@
 //! Patterns of names: `*` stands for any characters, `?` for one.
 
+use super::{alias, tool_identifier};
 use serde::Deserialize;
 
 /// A pattern that a whole name has to match.
@@ -19,6 +20,21 @@ impl Pattern {
     /// A pattern.
     pub fn new(pattern: impl Into<String>) -> Self {
         Self(pattern.into())
+    }
+
+    /// Whether the pattern stands for one name alone.
+    pub(crate) fn is_literal(&self) -> bool {
+        !self.0.contains(['*', '?'])
+    }
+
+    /// Whether a server is meant: by its name in the configuration, or by that in programs.
+    pub(crate) fn matches_server(&self, name: &str) -> bool {
+        self.matches(name) || alias(name).is_some_and(|alias| self.matches(&alias))
+    }
+
+    /// Whether a tool is meant: by the name that its server gives it, or by that in programs.
+    pub(crate) fn matches_tool(&self, name: &str) -> bool {
+        self.matches(name) || self.matches(&tool_identifier(name))
     }
 
     /// Whether the whole name matches. The time is at most the product of both lengths.

@@ -1,53 +1,23 @@
 //! Reads a configuration. Every error says where in the file it is.
 
 use super::expand::expand;
+use super::listed::{Listed, Settings};
 use super::{
-    CALL_TIMEOUT, Config, MAX_FILE_BYTES, MAX_SERVERS, Pattern, START_TIMEOUT, ServerConfig,
-    Transport,
+    CALL_TIMEOUT, Config, ConfigError, MAX_FILE_BYTES, MAX_SERVERS, START_TIMEOUT, ServerConfig,
+    Transport, alias,
 };
-use crate::policy::Rule;
-use cellblock::normalize_identifier;
 use jsonc_parser::ast::{Object, Value as Ast};
 use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Levels to which a configuration nests.
 const DEPTH: usize = 64;
-
-/// What is wrong with a configuration, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigError {
-    /// The file, as it was named.
-    pub file: PathBuf,
-    /// Line and column, from 1; `None` when the file as a whole is meant.
-    pub place: Option<(usize, usize)>,
-    /// The key, such as `mcpServers.files.args[0]`; empty when none is meant.
-    pub key: String,
-    /// What is wrong.
-    pub what: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some((line, column)) = self.place {
-            write!(f, ":{line}:{column}")?;
-        }
-        if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
-        }
-        write!(f, ": {}", self.what)
-    }
-}
 
 impl Config {
     /// Reads a file.
@@ -61,13 +31,8 @@ impl Config {
             key: String::new(),
             what,
         };
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
-            .map_err(|error| whole(format!("cannot read the configuration: {error}")))?;
-        if text.len() as u64 > MAX_FILE_BYTES {
-            return Err(whole(format!("the configuration has more than {MAX_FILE_BYTES} bytes")));
-        }
+        let text = read_text(path)
+            .map_err(|why| whole(format!("the configuration cannot be read: {why}")))?;
         Self::parse(path, &text, &|name| std::env::var(name).ok())
     }
 
@@ -102,86 +67,24 @@ impl Config {
     }
 }
 
-struct Reader<'a> {
-    path: &'a Path,
+/// Reads one file.
+pub(super) struct Reader<'a> {
+    /// The file, as it was named.
+    pub(super) path: &'a Path,
+    /// What is in it.
     text: &'a str,
 }
 
-/// What the file says for Cellblock alone.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    #[serde(default)]
-    policy: Vec<Rule>,
-}
-
-/// A server as the file has it. What other clients keep there is passed over.
-#[derive(Deserialize)]
-struct Listed {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    command: Option<String>,
-    #[serde(default)]
-    args: Vec<String>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    cwd: Option<String>,
-    url: Option<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    #[serde(default)]
-    disabled: bool,
-    #[serde(default)]
-    cellblock: ServerSettings,
-}
-
-/// What the file says of a server for Cellblock alone.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct ServerSettings {
-    #[serde(default, deserialize_with = "time")]
-    start_timeout: Option<Duration>,
-    #[serde(default, deserialize_with = "time")]
-    call_timeout: Option<Duration>,
-    #[serde(default)]
-    untrusted: Marked,
-    #[serde(default)]
-    sink: Marked,
-}
-
-/// Which tools are marked: all of them, or those that match.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "true, false, or a list of patterns")]
-enum Marked {
-    All(bool),
-    Some(Vec<Pattern>),
-}
-
-impl Default for Marked {
-    fn default() -> Self {
-        Self::All(false)
+/// The text of a file, which is not read further than it may be long.
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
+        .map_err(|error| error.to_string())?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("it has more than {MAX_FILE_BYTES} bytes"));
     }
-}
-
-impl From<Marked> for Vec<Pattern> {
-    fn from(marked: Marked) -> Self {
-        match marked {
-            Marked::All(true) => vec![Pattern::new("*")],
-            Marked::All(false) => Vec::new(),
-            Marked::Some(patterns) => patterns,
-        }
-    }
-}
-
-/// A time such as `30s` or `5m`, not zero.
-fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let time = humantime::parse_duration(&text)
-        .map_err(|_| serde::de::Error::custom(format!("{text:?} is not a time such as \"30s\"")))?;
-    if time.is_zero() {
-        return Err(serde::de::Error::custom("it must be more than zero"));
-    }
-    Ok(Some(time))
+    Ok(text)
 }
 
 impl Reader<'_> {
@@ -206,11 +109,7 @@ impl Reader<'_> {
             return Err(self.error(0, "", "it must be a JSON object with `mcpServers`"));
         };
         self.check_duplicates(&root, "")?;
-        let settings = match root.get("cellblock") {
-            Some(property) => self.typed::<Settings>(&property.value, "cellblock")?,
-            None => Settings::default(),
-        };
-        let mut config = Config { policy: settings.policy, ..Config::default() };
+        let mut config = Config::default();
         let Some(servers) = root.get("mcpServers") else {
             return Err(self.error(root.range.start, "", "it has no `mcpServers`"));
         };
@@ -225,12 +124,22 @@ impl Reader<'_> {
             let what = format!("there may be {MAX_SERVERS} servers");
             return Err(self.error(servers.range.start, "mcpServers", what));
         }
+        if let Some(property) = root.get("cellblock") {
+            let settings: Settings = self.typed(&property.value, "cellblock")?;
+            let names: Vec<_> = servers.properties.iter().map(|each| each.name.as_str()).collect();
+            self.check_policy(&settings.policy, &names, &property.value)?;
+            config.policy = settings.policy;
+            config.scripts = self.scripts(settings.scripts, &property.value)?;
+        }
         let mut taken: HashMap<String, String> = HashMap::new();
         for property in &servers.properties {
             let name = property.name.as_str();
             let key = format!("mcpServers.{name}");
             let start = property.range.start;
-            let alias = normalize_identifier(name);
+            let Some(alias) = alias(name) else {
+                let what = "its name needs a letter or a digit of ASCII, as programs call it by it";
+                return Err(self.error(start, &key, what));
+            };
             if alias == "scripts" || alias == "search" {
                 let what = format!("`tools.{alias}` is something else in programs: rename it");
                 return Err(self.error(start, &key, what));
@@ -376,7 +285,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn error(&self, at: usize, key: &str, what: impl Into<String>) -> ConfigError {
+    pub(super) fn error(&self, at: usize, key: &str, what: impl Into<String>) -> ConfigError {
         let before = &self.text.as_bytes()[..at.min(self.text.len())];
         let line = before.split(|byte| *byte == b'\n').count();
         let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -401,6 +310,7 @@ fn is_this_program(listed: &Listed) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(Path::new("c.json"), text, &|name| {
@@ -482,6 +392,18 @@ mod tests {
             (
                 "{\"mcpServers\": {\"a-b\": {\"command\": \"x\"}, \"a.b\": {\"command\": \"y\"}}}",
                 "c.json:1:42: mcpServers.a.b: programs would call it and `a-b` by the name `a_b`",
+            ),
+            (
+                "{\"mcpServers\": {\"--\": {\"command\": \"x\"}}}",
+                "c.json:1:17: mcpServers.--: its name needs a letter or a digit",
+            ),
+            (
+                "{\"mcpServers\": {}, \"cellblock\": {\"policy\": [\n{\"action\": \"deny\", \"server\": \"x\"}]}}",
+                "c.json:2:30: cellblock.policy[0].server: no server has this name",
+            ),
+            (
+                "{\"mcpServers\": {}, \"cellblock\": {\"scripts\": {\n\"x\": {\"file\": \"no\", \"description\": \"\"}}}}",
+                "c.json:2:15: cellblock.scripts.x.file: no cannot be read: ",
             ),
             (
                 "{\"mcpServers\": {\"a\": {\"command\": \"x\", \"cellblock\": {\"callTimeout\": \"1 x\"}}}}",

@@ -2,7 +2,7 @@
 
 use super::lines::{BoundedLines, MAX_MESSAGE_BYTES, Printed};
 use cellblock::support::lock;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
 
 /// Variables that every server inherits, as far as they are set: what programs need to be
 /// found and to reach the network, and no secrets of the user's.
@@ -43,6 +44,8 @@ const INHERITED: &[&str] = &[
 pub(crate) const MARK: &str = "CELLBLOCK_MCP_SERVER";
 /// Bytes of standard error that are kept to be shown, the last ones.
 const STDERR_BYTES: usize = 2_000;
+/// How long the last words of a command that has gone are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a server has to end by itself, and then again to follow SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -52,17 +55,17 @@ pub(crate) struct Server {
     /// The process group, until it was killed. The child is not reaped before, so that the
     /// number is not another's.
     group: Option<Pid>,
-    printed: Arc<Mutex<Printed>>,
-    stderr: Arc<Mutex<Stderr>>,
+    words: Words,
 }
 
-/// What a command has printed on standard error.
-#[derive(Default)]
-struct Stderr {
-    /// The last of it.
-    kept: VecDeque<u8>,
-    /// Nothing more comes.
-    closed: bool,
+/// What a command prints besides messages. It outlives the command.
+#[derive(Clone, Default)]
+pub(crate) struct Words {
+    printed: Arc<Mutex<Printed>>,
+    /// The last of what it has printed on standard error.
+    stderr: Arc<Mutex<VecDeque<u8>>>,
+    /// Is cancelled once its standard error is closed.
+    said_all: CancellationToken,
 }
 
 /// The two ends of the conversation with a server.
@@ -94,30 +97,38 @@ impl Server {
         let mut child =
             builder.spawn().map_err(|error| format!("{command} cannot be started: {error}"))?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let printed = Arc::new(Mutex::new(Printed::default()));
-        let stderr = Arc::new(Mutex::new(Stderr::default()));
+        let words = Words::default();
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(format!("{command} has no standard streams"));
         };
         if let Some(source) = child.stderr.take() {
-            tokio::spawn(keep_last(source, Arc::clone(&stderr)));
+            let done = words.said_all.clone().drop_guard();
+            let kept = Arc::clone(&words.stderr);
+            tokio::spawn(async move {
+                keep_last(source, &kept).await;
+                drop(done);
+            });
         }
-        let output = BoundedLines::new(output, MAX_MESSAGE_BYTES, Arc::clone(&printed));
-        Ok((Self { child: Some(child), group, printed, stderr }, (output, input)))
+        let output = BoundedLines::new(output, MAX_MESSAGE_BYTES, Arc::clone(&words.printed));
+        Ok((Self { child: Some(child), group, words }, (output, input)))
+    }
+
+    /// What it prints besides messages.
+    pub(crate) fn words(&self) -> Words {
+        self.words.clone()
     }
 
     /// Waits until the command has ended after its input was closed; one that does not end
     /// is ended.
     pub(crate) async fn end(mut self) {
-        let closed = |printed: &Mutex<Printed>| lock(printed).closed;
-        let begun = tokio::time::Instant::now();
-        while !closed(&self.printed) && begun.elapsed() < GRACE {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
         if let Some(group) = self.group.take() {
-            let _ = kill_process_group(group, Signal::TERM);
-            if !closed(&self.printed) {
-                tokio::time::sleep(GRACE).await;
+            // Seen, and not reaped: the number of the group is not another's yet.
+            let mut exited = tokio::task::spawn_blocking(move || {
+                waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            });
+            if tokio::time::timeout(GRACE, &mut exited).await.is_err() {
+                let _ = kill_process_group(group, Signal::TERM);
+                let _ = tokio::time::timeout(GRACE, &mut exited).await;
             }
             // What is left of the group goes with it; that it has ended is as well.
             let _ = kill_process_group(group, Signal::KILL);
@@ -127,14 +138,12 @@ impl Server {
             let _ = child.wait().await;
         }
     }
+}
 
-    /// Whether everything is there that the command has printed before its end.
-    pub(crate) fn has_said_all(&self) -> bool {
-        lock(&self.stderr).closed
-    }
-
-    /// What the command has printed that helps to see why it failed.
-    pub(crate) fn last_words(&self) -> String {
+impl Words {
+    /// What the command has printed that helps to see why it has gone.
+    pub(crate) async fn last(&self) -> String {
+        let _ = tokio::time::timeout(LAST_WORDS, self.said_all.cancelled()).await;
         let printed = lock(&self.printed);
         let mut words = Vec::new();
         if printed.too_long {
@@ -146,7 +155,7 @@ impl Server {
             ));
         }
         drop(printed);
-        let stderr: Vec<u8> = lock(&self.stderr).kept.iter().copied().collect();
+        let stderr: Vec<u8> = lock(&self.stderr).iter().copied().collect();
         let stderr = String::from_utf8_lossy(&stderr);
         let stderr = stderr.trim();
         if !stderr.is_empty() {
@@ -164,14 +173,13 @@ impl Drop for Server {
     }
 }
 
-async fn keep_last(mut source: impl AsyncRead + Unpin, stderr: Arc<Mutex<Stderr>>) {
+async fn keep_last(mut source: impl AsyncRead + Unpin, stderr: &Mutex<VecDeque<u8>>) {
     let mut chunk = [0; 4_096];
     while let Ok(length @ 1..) = source.read(&mut chunk).await {
         tracing::debug!(text = %String::from_utf8_lossy(&chunk[..length]), "a server's stderr");
-        let kept = &mut lock(&stderr).kept;
+        let kept = &mut lock(stderr);
         kept.extend(&chunk[..length]);
         let excess = kept.len().saturating_sub(STDERR_BYTES);
         kept.drain(..excess);
     }
-    lock(&stderr).closed = true;
 }

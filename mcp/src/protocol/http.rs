@@ -1,40 +1,32 @@
 //! This server over streamable HTTP. Requests stand alone: what a client has to keep is in
 //! the handles of its sessions, which work only for who has made them.
 
+use super::connections::serve;
 use super::server::{Authenticated, Handler};
+use super::subscriptions::{OWN_METHOD, renamed};
 use crate::gateway::Gateway;
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// Where the protocol is served.
 pub const PATH: &str = "/mcp";
 /// Bytes that a request may have.
 const MAX_REQUEST_BYTES: usize = 8 << 20;
-/// Connections that may be open at one time; others wait.
-const MAX_CONNECTIONS: usize = 1_000;
-/// How long a client may take to agree on encryption.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long to wait after a connection could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may take to send the body of a request.
+const BODY: Duration = Duration::from_secs(30);
 
 /// Says whose a bearer token is; `None` when it is nobody's.
 pub type Authenticate = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -81,9 +73,33 @@ pub async fn serve_http(
     );
     let router = Router::new()
         .nest_service(PATH, service)
+        .layer(from_fn(with_whole_body))
         .layer(from_fn_with_state(access.authenticate, authenticated))
         .route("/healthz", get(|| async { StatusCode::OK }));
-    axum::serve(Connections::start(listener, access.tls)?, router).await
+    serve(listener, access.tls, router).await
+}
+
+/// Reads the body of a request before anything is done about it, in bounded time.
+async fn with_whole_body(request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let body = match tokio::time::timeout(BODY, to_bytes(body, MAX_REQUEST_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let text = format!("the request has more than {MAX_REQUEST_BYTES} bytes");
+            return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+        }
+        Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
+    };
+    let body = match renamed(&body) {
+        Some(renamed) => {
+            if let Some(method) = parts.headers.get_mut("mcp-method") {
+                *method = header::HeaderValue::from_static(OWN_METHOD);
+            }
+            Body::from(renamed)
+        }
+        None => Body::from(body),
+    };
+    next.run(Request::from_parts(parts, body)).await
 }
 
 /// Refuses a request without a token, and keeps whose it is.
@@ -104,112 +120,37 @@ async fn authenticated(
     next.run(request).await
 }
 
-/// Connections that are ready to be served: those that have agreed on encryption, where
-/// there is any.
-struct Connections {
-    ready: mpsc::Receiver<(Connection, SocketAddr)>,
-    address: SocketAddr,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::options::Options;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
-impl Connections {
-    fn start(listener: TcpListener, tls: Option<TlsAcceptor>) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let (sender, ready) = mpsc::channel(16);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        tokio::spawn(async move {
-            // The semaphore is never closed.
-            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = sender.closed() => return,
-                };
-                let Ok((stream, peer)) = accepted else {
-                    // Such as: no descriptor is left at the moment.
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                };
-                let (tls, sender) = (tls.clone(), sender.clone());
-                tokio::spawn(async move {
-                    let stream = match tls {
-                        None => Stream::Plain(stream),
-                        Some(tls) => {
-                            match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                                Ok(Ok(stream)) => Stream::Encrypted(Box::new(stream)),
-                                Ok(Err(_)) | Err(_) => return,
-                            }
-                        }
-                    };
-                    let _ = sender.send((Connection { stream, _place: place }, peer)).await;
-                });
-            }
-        });
-        Ok(Self { ready, address })
-    }
-}
-
-impl Listener for Connections {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        match self.ready.recv().await {
-            Some(connection) => connection,
-            None => std::future::pending().await,
-        }
+    async fn answer(request: &[u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("a port");
+        let no_backend =
+            Arc::new(|| Err(cellblock::CodeModeError::Unavailable("in this test".to_owned())));
+        let gateway =
+            Gateway::new(&Config::default(), Options::new(no_backend)).expect("no folder");
+        tokio::spawn(async move { serve_http(&gateway, listener, HttpAccess::default()).await });
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        // It may stop reading what is too much.
+        let _ = stream.write_all(request).await;
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).await.expect("a status");
+        String::from_utf8(answer).expect("text")
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
-/// A connection, and its place among those that may be open.
-struct Connection {
-    stream: Stream,
-    _place: OwnedSemaphorePermit,
-}
-
-enum Stream {
-    Plain(TcpStream),
-    Encrypted(Box<TlsStream<TcpStream>>),
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_bounded_in_time_and_bytes() {
+        let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length";
+        let slow = format!("{head}: 100\r\n\r\nslow");
+        assert_eq!(answer(slow.as_bytes()).await, "HTTP/1.1 408");
+        let mut long = format!("{head}: {}\r\n\r\n", MAX_REQUEST_BYTES + 1).into_bytes();
+        long.resize(long.len() + MAX_REQUEST_BYTES + 1, b' ');
+        assert_eq!(answer(&long).await, "HTTP/1.1 413");
     }
 }

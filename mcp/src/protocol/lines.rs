@@ -1,9 +1,11 @@
 //! What a server prints, a message on each line, with a bound on each message.
 //!
-//! A line that is too long is not kept: the request that it answers, if that can be seen,
-//! is answered with an error in its place. Other requests go on.
+//! A line that is too long is not kept. The request that it answers, or that one of a line
+//! that cannot be read, is answered with an error in its place, if it can be seen which one it
+//! is. Other requests go on.
 
-use cellblock::support::lock;
+use cellblock::support::{is_shallow_text, lock};
+use serde::de::IgnoredAny;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -12,6 +14,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes that one message of a server may have.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// Levels to which a message may nest: more cannot be read.
+const DEPTH: usize = 120;
 /// Bytes at either end of a line in which the id of a message is looked for.
 const END_BYTES: usize = 256;
 /// Bytes of a line without a message that are kept to be shown.
@@ -26,8 +30,6 @@ pub(crate) struct Printed {
     pub(crate) garbage: Option<String>,
     /// A message was too long, and it could not be seen which request it answers.
     pub(crate) too_long: bool,
-    /// The server has closed its output.
-    pub(crate) closed: bool,
 }
 
 /// Reads lines of at most `limit` bytes.
@@ -38,10 +40,11 @@ pub(crate) struct BoundedLines<R> {
     /// What was read and not yet passed on.
     ready: VecDeque<u8>,
     chunk: Box<[u8]>,
-    /// Bytes of the line that is being read.
-    length: usize,
-    head: Vec<u8>,
+    /// The line that is being read; of one that is too long, its start and its end so far.
+    line: Vec<u8>,
     tail: VecDeque<u8>,
+    /// Bytes of that line.
+    length: usize,
 }
 
 impl<R: AsyncRead + Unpin> BoundedLines<R> {
@@ -52,72 +55,93 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
             printed,
             ready: VecDeque::new(),
             chunk: vec![0; CHUNK_BYTES].into(),
-            length: 0,
-            head: Vec::new(),
+            line: Vec::new(),
             tail: VecDeque::new(),
+            length: 0,
         }
     }
 
     /// Takes a piece of what the server printed. False when there is no going on.
-    fn take(&mut self, mut piece: &[u8]) -> bool {
-        while !piece.is_empty() {
-            let end = piece.iter().position(|byte| *byte == b'\n');
-            let (line, rest) = piece.split_at(end.map_or(piece.len(), |end| end + 1));
-            let room = END_BYTES.saturating_sub(self.head.len());
-            self.head.extend(&line[..line.len().min(room)]);
-            let was_long = self.length > self.limit;
-            self.length += line.len();
+    fn take(&mut self, piece: &[u8]) -> bool {
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            self.length += part.len();
             if self.length <= self.limit {
-                self.ready.extend(line);
+                self.line.extend(part);
             } else {
-                if !was_long {
-                    // Ends what was passed on of the line; half a message is passed over.
-                    self.ready.push_back(b'\n');
-                }
-                self.tail.extend(&line[line.len().saturating_sub(END_BYTES)..]);
+                let room = END_BYTES.saturating_sub(self.line.len());
+                self.line.extend(&part[..part.len().min(room)]);
+                self.line.truncate(END_BYTES);
+                self.tail.extend(&part[part.len().saturating_sub(END_BYTES)..]);
                 let excess = self.tail.len().saturating_sub(END_BYTES);
                 self.tail.drain(..excess);
             }
-            if end.is_some() && !self.end_line() {
+            if part.ends_with(b"\n") && !self.end_line() {
                 return false;
             }
-            piece = rest;
         }
         true
     }
 
+    /// Passes a line on, or what it is replaced by. False when that is unknown.
     fn end_line(&mut self) -> bool {
-        let known = if self.length > self.limit {
-            let tail: Vec<u8> = self.tail.drain(..).collect();
-            let id = first_id(&self.head).or_else(|| last_id(&tail));
-            match id {
-                Some(id) => {
-                    let message = format!("the answer has more than {} bytes", self.limit);
-                    let error = serde_json::json!({
-                        "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": message },
-                    });
-                    self.ready.extend(error.to_string().as_bytes());
-                    self.ready.push_back(b'\n');
+        let line = std::mem::take(&mut self.line);
+        let tail: Vec<u8> = self.tail.drain(..).collect();
+        let is_long = std::mem::take(&mut self.length) > self.limit;
+        if is_long {
+            let Some(id) = first_id(&line).or_else(|| last_id(&tail)) else {
+                lock(&self.printed).too_long = true;
+                return false;
+            };
+            self.refuse(id, &format!("the answer has more than {} bytes", self.limit));
+            return true;
+        }
+        match unreadable(&line) {
+            None => self.ready.extend(line),
+            Some(why) => {
+                let start = &line[..line.len().min(END_BYTES)];
+                let end = &line[line.len().saturating_sub(END_BYTES)..];
+                if let Some(id) = first_id(start).or_else(|| last_id(end)) {
+                    self.refuse(id, &why);
                 }
-                None => lock(&self.printed).too_long = true,
-            }
-            id.is_some()
-        } else {
-            let line = self.head.trim_ascii();
-            if !line.is_empty() && !matches!(line[0], b'{' | b'[') {
                 let mut printed = lock(&self.printed);
                 if printed.garbage.is_none() {
-                    let shown = &line[..line.len().min(SHOWN_BYTES)];
+                    let shown = line.trim_ascii();
+                    let shown = &shown[..shown.len().min(SHOWN_BYTES)];
                     printed.garbage = Some(String::from_utf8_lossy(shown).into_owned());
                 }
             }
-            true
-        };
-        self.length = 0;
-        self.head.clear();
-        self.tail.clear();
-        known
+        }
+        true
     }
+
+    /// Answers a request with an error.
+    fn refuse(&mut self, id: u64, message: &str) {
+        let error = serde_json::json!({
+            "jsonrpc": "2.0", "id": id, "error": { "code": -32603, "message": message },
+        });
+        self.ready.extend(error.to_string().as_bytes());
+        self.ready.push_back(b'\n');
+    }
+}
+
+/// Why a line cannot be read as a message; `None` when it can, or is empty.
+fn unreadable(line: &[u8]) -> Option<String> {
+    let line = line.trim_ascii();
+    if line.is_empty() {
+        return None;
+    }
+    let why = match std::str::from_utf8(line) {
+        Err(error) => error.to_string(),
+        Ok(text) => match serde_json::from_str::<IgnoredAny>(text) {
+            Err(error) => error.to_string(),
+            Ok(_) if !is_shallow_text(text, DEPTH) => {
+                format!("it nests deeper than {DEPTH} levels")
+            }
+            Ok(_) if !text.starts_with(['{', '[']) => "it is not an object".to_owned(),
+            Ok(_) => return None,
+        },
+    };
+    Some(format!("the answer cannot be read: {why}"))
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for BoundedLines<R> {
@@ -139,7 +163,6 @@ impl<R: AsyncRead + Unpin> AsyncRead for BoundedLines<R> {
             };
             this.chunk = chunk;
             if ended {
-                lock(&this.printed).closed = true;
                 return Poll::Ready(Ok(()));
             }
             ready!(polled)?;
@@ -201,7 +224,7 @@ mod tests {
         ] {
             let (text, printed) = read(format!("{line}\n{{\"next\":1}}\n").as_bytes(), 300).await;
             assert!(!printed.too_long, "{id}");
-            let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("xxx")).collect();
+            let lines: Vec<_> = text.lines().collect();
             assert!(
                 lines.iter().any(|line| line.contains(&format!("\"id\":{id}"))
                     && line.contains("more than 300 bytes")),
@@ -214,10 +237,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_cannot_be_read_becomes_an_error_of_its_request() {
+        let deep = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        for (line, said) in [
+            (format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, deep(5_000)), "120 levels"),
+            (r#"{"jsonrpc":"2.0","id":7,"result":{"#.to_owned(), "EOF while parsing"),
+            (r#"{"result":nonsense,"jsonrpc":"2.0","id":7}"#.to_owned(), "expected"),
+        ] {
+            let (text, printed) = read(format!("{line}\n{{}}\n").as_bytes(), 100_000).await;
+            let lines: Vec<_> = text.lines().collect();
+            assert!(lines[0].contains("\"id\":7,") && lines[0].contains(said), "{text}");
+            assert_eq!(lines[1..], ["{}"]);
+            assert!(printed.garbage.is_some());
+        }
+        let fits = format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, deep(100)) + "\n";
+        assert_eq!(read(fits.as_bytes(), 100_000).await.0, fits);
+    }
+
+    #[tokio::test]
     async fn what_is_not_a_message_is_kept_to_be_shown() {
         let (text, printed) = read(b"\n{\"a\":1}\nstarting up\nmore\n", 300).await;
-        assert_eq!(text, "\n{\"a\":1}\nstarting up\nmore\n");
+        assert_eq!(text, "\n{\"a\":1}\n");
         assert_eq!(printed.garbage.as_deref(), Some("starting up"));
-        assert!(printed.closed);
     }
 }

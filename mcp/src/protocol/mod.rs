@@ -2,9 +2,12 @@
 //! `rmcp`.
 
 mod child;
+mod connections;
+mod counted;
 mod http;
 mod lines;
 mod server;
+mod subscriptions;
 mod upstream;
 
 pub use http::{Authenticate, HttpAccess, PATH as HTTP_PATH, serve_http};

@@ -1,24 +1,26 @@
 //! This server, as clients see it.
 
+use super::subscriptions;
 use crate::answer::{Answer, Output};
 use crate::approval::{PATIENCE, Question};
-use crate::catalog::millis;
+use crate::catalog::{cut, millis};
 use crate::gateway::{Answers, Asking, Caller, Gateway};
 use crate::session::Principal;
-use crate::tasks::{POLL, TaskState};
+use crate::tasks::{POLL, TaskNow, TaskState};
 use crate::tools;
 use crate::upstream::{Progress, ProgressSink};
 use cellblock::support::lock;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CreateTaskResult,
-    DetailedTask, ElicitRequest, ElicitRequestParams, ElicitationAction, ErrorData, GetTaskParams,
-    GetTaskResult, Implementation, InputRequest, InputRequiredResult, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ProgressToken,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource,
-    ResourceContents, ServerCapabilities, ServerConfig, SubscriptionFilter, Task, TaskPayload,
-    TaskStatus, UpdateTaskParams,
+    CustomRequest, CustomResult, DetailedTask, ElicitRequest, ElicitRequestParams,
+    ElicitationAction, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation,
+    InputRequest, InputRequiredResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ProgressNotificationParam, ProgressToken, ProtocolVersion,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource,
+    ResourceContents, ServerCapabilities, ServerConfig, Task, TaskPayload, TaskStatus,
+    UpdateTaskParams,
 };
-use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer, SubscriptionContext};
+use rmcp::service::{NotificationContext, Peer, RequestContext, RoleServer};
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::{ServerHandler, serve_server};
 use serde_json::{Value, json};
@@ -35,6 +37,10 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that one message of a client may have.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
+/// Bytes of standard input that are read ahead.
+const INPUT_BYTES: usize = 64 << 10;
+/// Characters that are shown of a method that does not exist.
+const METHOD_CHARS: usize = 100;
 
 /// Serves one client on standard input and output, until it closes them.
 ///
@@ -43,7 +49,10 @@ const MAX_REQUEST_BYTES: usize = 16 << 20;
 pub async fn serve_stdio(gateway: &Gateway) -> Result<(), String> {
     let listed = Arc::default();
     let handler = Handler { gateway: gateway.clone(), implicit_session: true, listed };
-    let transport = AsyncRwTransport::new_server(tokio::io::stdin(), tokio::io::stdout())
+    let (lines, input) = tokio::io::duplex(INPUT_BYTES);
+    // It ends with the input, or with the process.
+    tokio::spawn(subscriptions::rename_lines(tokio::io::stdin(), input));
+    let transport = AsyncRwTransport::new_server(lines, tokio::io::stdout())
         .with_max_line_length(MAX_REQUEST_BYTES);
     let service = match serve_server(handler, transport).await {
         Ok(service) => service,
@@ -98,6 +107,7 @@ impl ServerHandler for Handler {
     ) -> Result<CallToolResponse, ErrorData> {
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let caller = self.caller(&context);
+        let reads_one = reads_structured_content_alone(&context);
         let answer = match &request.request_state {
             Some(state) => {
                 let answers = answers(request.input_responses.unwrap_or_default());
@@ -110,7 +120,12 @@ impl ServerHandler for Handler {
                 })?,
         };
         match answer {
-            Answer::Done(output) => Ok(result(output)?.into()),
+            Answer::Done(mut output) => {
+                if reads_one && output.has_media() {
+                    output.structured = None;
+                }
+                Ok(result(output)?.into())
+            }
             Answer::InputRequired { questions, state } => {
                 Ok(InputRequiredResult::new(Some(requests(questions)?), Some(state)).into())
             }
@@ -125,22 +140,9 @@ impl ServerHandler for Handler {
         request: GetTaskParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        let found = self.gateway.task(&request.task_id, &self.caller(&context)).await;
+        let found = self.gateway.0.tasks.now(&request.task_id, &principal(&context));
         let found = found.ok_or_else(no_task)?;
-        let payload = match found.state {
-            TaskState::Working => TaskPayload::Working,
-            TaskState::Cancelled => TaskPayload::Cancelled,
-            TaskState::InputRequired(questions) => {
-                TaskPayload::InputRequired { input_requests: requests(questions)? }
-            }
-            TaskState::Completed(output) => match serde_json::to_value(result(output)?) {
-                Ok(Value::Object(result)) => TaskPayload::Completed { result },
-                _ => return Err(ErrorData::internal_error("a result is no object", None)),
-            },
-        };
-        let mut task = task(&request.task_id, payload.status(), found.created);
-        task.status_message = found.message;
-        Ok(GetTaskResult::new(DetailedTask::new(task, payload)))
+        Ok(GetTaskResult::new(detailed(&request.task_id, found)?))
     }
 
     async fn update_task(
@@ -179,7 +181,8 @@ impl ServerHandler for Handler {
         _context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         if request.uri != tools::SKILL_URI {
-            return Err(ErrorData::resource_not_found("there is no such resource", None));
+            let data = json!({ "uri": request.uri });
+            return Err(ErrorData::resource_not_found("there is no such resource", Some(data)));
         }
         let text =
             ResourceContents::text(tools::SKILL, tools::SKILL_URI).with_mime_type("text/markdown");
@@ -204,25 +207,16 @@ impl ServerHandler for Handler {
         });
     }
 
-    fn accepted_subscription_filter(
+    async fn on_custom_request(
         &self,
-        _requested: &SubscriptionFilter,
-    ) -> Option<SubscriptionFilter> {
-        Some(SubscriptionFilter::builder().tools_list_changed().build())
-    }
-
-    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let mut changes = ListChanges::new(self.gateway.clone());
-        loop {
-            tokio::select! {
-                () = context.cancelled() => return Ok(()),
-                () = changes.next() => {
-                    if context.sink().notify_tool_list_changed().await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        if request.method == subscriptions::OWN_METHOD {
+            return subscriptions::listen(self, request, context).await;
         }
+        let message = format!("there is no method {:?}", cut(&request.method, METHOD_CHARS));
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None))
     }
 }
 
@@ -261,12 +255,37 @@ impl Handler {
     }
 }
 
-fn follows_tasks(context: &RequestContext<RoleServer>) -> bool {
+/// Codex (0.169) shows its model nothing of the content blocks of a result that has structured
+/// content, and so no image. It gets such results without.
+fn reads_structured_content_alone(context: &RequestContext<RoleServer>) -> bool {
+    let info = context.client_info();
+    info.is_some_and(|client| client.name.starts_with("codex"))
+}
+
+pub(super) fn follows_tasks(context: &RequestContext<RoleServer>) -> bool {
     context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks())
 }
 
 fn no_task() -> ErrorData {
     ErrorData::invalid_params("there is no such task", None)
+}
+
+/// A task as the protocol has it.
+pub(super) fn detailed(name: &str, now: TaskNow) -> Result<DetailedTask, ErrorData> {
+    let payload = match now.state {
+        TaskState::Working => TaskPayload::Working,
+        TaskState::Cancelled => TaskPayload::Cancelled,
+        TaskState::InputRequired(questions) => {
+            TaskPayload::InputRequired { input_requests: requests(questions)? }
+        }
+        TaskState::Completed(output) => match serde_json::to_value(result(output)?) {
+            Ok(Value::Object(result)) => TaskPayload::Completed { result },
+            _ => return Err(ErrorData::internal_error("a result is not an object", None)),
+        },
+    };
+    let mut task = task(name, payload.status(), now.created);
+    task.status_message = now.message;
+    Ok(DetailedTask::new(task, payload))
 }
 
 fn task(name: &str, status: TaskStatus, created: SystemTime) -> Task {
@@ -289,7 +308,7 @@ fn requests(questions: Vec<Question>) -> Result<rmcp::model::InputRequests, Erro
 #[derive(Clone, Debug)]
 pub(super) struct Authenticated(pub(super) Arc<str>);
 
-fn principal(context: &RequestContext<RoleServer>) -> Principal {
+pub(super) fn principal(context: &RequestContext<RoleServer>) -> Principal {
     let parts = context.extensions.get::<http::request::Parts>()?;
     parts.extensions.get::<Authenticated>().map(|Authenticated(name)| Arc::clone(name))
 }
@@ -376,21 +395,21 @@ fn report(peer: Peer<RoleServer>, token: ProgressToken) -> ProgressSink {
 }
 
 /// Changes of the tools that a client lists.
-struct ListChanges {
+pub(super) struct ListChanges {
     gateway: Gateway,
     changes: watch::Receiver<u64>,
     seen: u64,
 }
 
 impl ListChanges {
-    fn new(gateway: Gateway) -> Self {
+    pub(super) fn new(gateway: Gateway) -> Self {
         let changes = gateway.changes();
         let seen = digest(&gateway);
         Self { gateway, changes, seen }
     }
 
     /// Returns when the tools are listed differently than before.
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         while self.changes.changed().await.is_ok() {
             let now = digest(&self.gateway);
             if now != self.seen {

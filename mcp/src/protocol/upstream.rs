@@ -1,10 +1,12 @@
 //! A connection to one server.
 
-use super::child::Server;
+use super::child::{Server, Words};
+use super::counted::{Counted, MAX_REQUESTS};
 use super::lines::MAX_MESSAGE_BYTES;
 use crate::config::{ServerConfig, Transport};
 use crate::policy::Annotations;
 use crate::upstream::{CallError, ListedTool, Progress, ProgressSink};
+use crate::visible::without_hidden;
 use cellblock::support::lock;
 use http::{HeaderName, HeaderValue};
 use rmcp::model::{
@@ -16,7 +18,7 @@ use rmcp::model::{
 };
 use rmcp::service::{
     ClientInitializeError, NotificationContext, Peer, PeerRequestOptions, RequestContext,
-    RoleClient, RunningService,
+    RoleClient, RunningService, RunningServiceCancellationToken,
 };
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -41,16 +43,26 @@ const MAX_NAME_BYTES: usize = 256;
 /// Calls that may run out of time one after the other; then the server counts as stuck, and
 /// the connection is closed.
 const MAX_TIMEOUTS: u32 = 3;
+/// Calls over HTTP that may be under way at one time; others wait.
+const MAX_HTTP_CALLS: usize = 128;
 /// How long a cancellation may take to be sent.
 const CANCEL_SEND: Duration = Duration::from_secs(5);
-/// How long the last words of a command that has gone are waited for.
-const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// A connection to a server.
 pub(crate) struct Connection {
-    service: RunningService<RoleClient, Client>,
+    peer: Peer<RoleClient>,
+    /// Ends the connection, until it was used.
+    stop: Mutex<Option<RunningServiceCancellationToken>>,
+    /// Is cancelled once the connection has ended.
+    closed: CancellationToken,
     calls: Arc<Calls>,
+    /// The command, unless it was ended.
     server: Mutex<Option<Server>>,
+    /// What the command has printed; nothing of a server that is none.
+    words: Words,
+    /// Is cancelled when the server has asked for too much.
+    flooded: CancellationToken,
+    /// Calls that ran out of time one after the other.
     timeouts: Mutex<u32>,
 }
 
@@ -117,6 +129,8 @@ impl Connection {
     ) -> Result<Self, Refused> {
         let calls = Arc::new(Calls::default());
         let client = Client { calls: Arc::clone(&calls), changed: Arc::clone(changed) };
+        let flooded = CancellationToken::new();
+        let client = Counted::new(client, flooded.clone());
         let start = config.start_timeout;
         let (service, server) = match &config.transport {
             Transport::Stdio { command, args, env, cwd } => {
@@ -127,9 +141,8 @@ impl Connection {
                 match serve(client, transport, mode, start).await {
                     Ok(service) => (service, Some(server)),
                     Err(refused) => {
-                        let server = Mutex::new(Some(server));
-                        let why = format!("{}{}", refused.why, last_words(&server).await);
-                        tokio::spawn(end(server));
+                        let why = format!("{}{}", refused.why, server.words().last().await);
+                        tokio::spawn(server.end());
                         return Err(Refused { why, ..refused });
                     }
                 }
@@ -144,22 +157,54 @@ impl Connection {
         if peer.peer_info().is_some_and(|info| !info.protocol_version.has_initialize()) {
             tokio::spawn(follow_list(peer, Arc::clone(changed)));
         }
-        Ok(Self { service, calls, server: Mutex::new(server), timeouts: Mutex::new(0) })
+        let peer = service.peer().clone();
+        let stop = Mutex::new(Some(service.cancellation_token()));
+        let closed = CancellationToken::new();
+        let ended = closed.clone().drop_guard();
+        let (stop_flood, too_much) = (service.cancellation_token(), flooded.clone());
+        tokio::spawn(async move {
+            let waiting = service.waiting();
+            tokio::pin!(waiting);
+            tokio::select! {
+                // However it ended, it has.
+                _ = &mut waiting => {}
+                () = too_much.cancelled() => {
+                    stop_flood.cancel();
+                    let _ = waiting.await;
+                }
+            }
+            drop(ended);
+        });
+        let words = server.as_ref().map(Server::words).unwrap_or_default();
+        let (server, timeouts) = (Mutex::new(server), Mutex::new(0));
+        Ok(Self { peer, stop, closed, calls, server, words, flooded, timeouts })
     }
 
     /// Whether the server has gone.
     pub(crate) fn is_closed(&self) -> bool {
-        self.service.is_closed() || self.service.peer().is_transport_closed()
+        self.closed.is_cancelled() || self.peer.is_transport_closed()
+    }
+
+    /// Returns when the server has gone.
+    pub(crate) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    fn stop(&self) {
+        if let Some(stop) = lock(&self.stop).take() {
+            stop.cancel();
+        }
     }
 
     /// What the server says of itself for models.
     pub(crate) fn instructions(&self) -> Option<String> {
-        self.service.peer().peer_info().and_then(|info| info.instructions.clone())
+        let info = self.peer.peer_info()?;
+        info.instructions.as_deref().map(without_hidden)
     }
 
     /// The revision of the protocol that is spoken.
     pub(crate) fn revision(&self) -> Option<String> {
-        let info = self.service.peer().peer_info()?;
+        let info = self.peer.peer_info()?;
         Some(info.protocol_version.as_str().to_owned())
     }
 
@@ -169,7 +214,7 @@ impl Connection {
             let (mut tools, mut bytes, mut cursor) = (Vec::new(), 0, None);
             for _ in 0..MAX_PAGES {
                 let page = Some(PaginatedRequestParams::default().with_cursor(cursor));
-                let mut listed = match self.service.peer().list_tools(page).await {
+                let mut listed = match self.peer.list_tools(page).await {
                     Ok(listed) => listed,
                     Err(error) => {
                         let why = self.why(&error).await;
@@ -184,7 +229,11 @@ impl Connection {
                              bytes of them"
                         ));
                     }
-                    if !tool.name.is_empty() && tool.name.len() <= MAX_NAME_BYTES {
+                    if tool.name.is_empty() || tool.name.len() > MAX_NAME_BYTES {
+                        tracing::warn!(
+                            "a tool is left out: its name has no byte, or more than {MAX_NAME_BYTES}"
+                        );
+                    } else {
                         tools.push(listed_tool(tool));
                     }
                 }
@@ -212,7 +261,7 @@ impl Connection {
         let mut params = CallToolRequestParams::new(tool.to_owned());
         params.arguments = arguments;
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
-        let peer = self.service.peer();
+        let peer = &self.peer;
         let sent = tokio::select! {
             sent = peer.send_request_with_option(request, PeerRequestOptions::no_options()) => sent,
             () = cancellation.cancelled() => return Err(CallError::Cancelled),
@@ -263,7 +312,7 @@ impl Connection {
 
     /// Ends the connection, and the server if it is a command.
     pub(crate) async fn close(&self) {
-        self.service.cancellation_token().cancel();
+        self.stop();
         let server = lock(&self.server).take();
         if let Some(server) = server {
             server.end().await;
@@ -275,7 +324,7 @@ impl Connection {
         *timeouts += 1;
         if *timeouts >= MAX_TIMEOUTS {
             tracing::warn!("{MAX_TIMEOUTS} calls ran out of time: the server counts as stuck");
-            self.service.cancellation_token().cancel();
+            self.stop();
         }
     }
 
@@ -283,28 +332,16 @@ impl Connection {
     async fn why(&self, error: &ServiceError) -> String {
         match error {
             ServiceError::McpError(error) => error.message.to_string(),
+            _ if self.flooded.is_cancelled() => {
+                format!(
+                    "the server was ended: it sent more than {MAX_REQUESTS} requests in a minute"
+                )
+            }
             ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
-                format!("the server has gone{}", last_words(&self.server).await)
+                format!("the server has gone{}", self.words.last().await)
             }
             error => error.to_string(),
         }
-    }
-}
-
-/// What a command has printed that helps to see why it has gone.
-async fn last_words(server: &Mutex<Option<Server>>) -> String {
-    let has_said_all = || lock(server).as_ref().is_none_or(Server::has_said_all);
-    let begun = Instant::now();
-    while !has_said_all() && begun.elapsed() < LAST_WORDS {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    lock(server).as_ref().map_or_else(String::new, Server::last_words)
-}
-
-async fn end(server: Mutex<Option<Server>>) {
-    let server = lock(&server).take();
-    if let Some(server) = server {
-        server.end().await;
     }
 }
 
@@ -355,11 +392,11 @@ impl From<String> for Refused {
 }
 
 async fn serve<T, E, A>(
-    client: Client,
+    client: Counted<Client>,
     transport: T,
     mode: ClientLifecycleMode,
     timeout: Duration,
-) -> Result<RunningService<RoleClient, Client>, Refused>
+) -> Result<RunningService<RoleClient, Counted<Client>>, Refused>
 where
     T: IntoTransport<RoleClient, E, A>,
     E: std::error::Error + Send + Sync + 'static,
@@ -414,11 +451,12 @@ fn http_transport(
             .map_err(|_| format!("the value of its header {name} cannot be sent"))?;
         custom.insert(name, value);
     }
-    let config = StreamableHttpClientTransportConfig::with_uri(url)
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url)
         .custom_headers(custom)
         .max_sse_event_size(MAX_MESSAGE_BYTES)
         .max_json_response_size(MAX_MESSAGE_BYTES)
         .reinit_on_expired_session(true);
+    config.max_concurrent_requests = MAX_HTTP_CALLS;
     Ok(StreamableHttpClientTransport::from_config(config))
 }
 
@@ -443,14 +481,39 @@ fn cancel(peer: &Peer<RoleClient>, id: RequestId, reason: &str) {
     });
 }
 
+/// A schema whose descriptions hold nothing that people cannot see.
+fn schema(schema: Arc<JsonObject>) -> Value {
+    let mut schema = Value::Object(Arc::unwrap_or_clone(schema));
+    show_descriptions(&mut schema);
+    schema
+}
+
+/// Schemas nest no deeper than the parser of JSON allows.
+fn show_descriptions(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(text) if name == "description" || name == "title" => {
+                        *text = without_hidden(text);
+                    }
+                    member => show_descriptions(member),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(show_descriptions),
+        _ => {}
+    }
+}
+
 fn listed_tool(tool: Tool) -> ListedTool {
     let annotations = tool.annotations.unwrap_or_default();
     let description = tool.description.map(std::borrow::Cow::into_owned);
     ListedTool {
         name: tool.name.into_owned(),
-        description: description.or(tool.title).unwrap_or_default(),
-        input_schema: Value::Object(Arc::unwrap_or_clone(tool.input_schema)),
-        output_schema: tool.output_schema.map(|schema| Value::Object(Arc::unwrap_or_clone(schema))),
+        description: without_hidden(&description.or(tool.title).unwrap_or_default()),
+        input_schema: schema(tool.input_schema),
+        output_schema: tool.output_schema.map(schema),
         annotations: Annotations {
             read_only: annotations.read_only_hint,
             destructive: annotations.destructive_hint,

@@ -4,7 +4,9 @@ mod delegate_response;
 mod seam;
 mod timed;
 
-pub use seam::{Base64, SeamExecute, SeamOpen, SeamParked, SeamResponse, SeamWake, StoredDelta};
+pub use seam::{
+    Base64, Regional, SeamExecute, SeamOpen, SeamParked, SeamResponse, SeamWake, StoredDelta,
+};
 pub use timed::{TimedResponse, TimedWaitOutcome};
 
 use cellblock::{CellId, CodeModeNestedToolCall, ExecuteRequest, WaitRequest};
@@ -76,7 +78,7 @@ pub enum OperationRequest {
         request: ExecuteRequest,
         /// Needs [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        seam: Option<SeamExecute>,
+        seam: Option<Box<SeamExecute>>,
     },
     /// Waits for a cell.
     #[serde(rename = "session/wait")]

@@ -10,8 +10,9 @@ mod refusal;
 
 pub use message::{
     Base64, ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage,
-    OperationRequest, OperationResult, OperationValue, Outcome, RejectionReason, SeamExecute,
-    SeamOpen, SeamParked, SeamResponse, SeamWake, StoredDelta, TimedResponse, TimedWaitOutcome,
+    OperationRequest, OperationResult, OperationValue, Outcome, Regional, RejectionReason,
+    SeamExecute, SeamOpen, SeamParked, SeamResponse, SeamWake, StoredDelta, TimedResponse,
+    TimedWaitOutcome,
 };
 pub use refusal::Refusal;
 

@@ -249,6 +249,9 @@ impl Cell {
     async fn run_to_close(&mut self) -> Option<End> {
         let mut stage = Stage::Running;
         loop {
+            // Before calls are made: a task that yields waits for what its worker runs next, and
+            // that must not be a tool that blocks.
+            self.busy.be_fair().await;
             self.take_output();
             if matches!(stage, Stage::Running) {
                 self.resume();
@@ -262,7 +265,6 @@ impl Cell {
                 Stage::Draining(end) if !self.callbacks.is_notifying() => self.begin_closing(end),
                 other => other,
             };
-            self.busy.be_fair().await;
             stage = match self.wake(&stage).await {
                 Wake::Shutdown => self.begin_terminating(stage),
                 Wake::Command(Command::Observe(until, reply)) => {

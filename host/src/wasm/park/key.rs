@@ -136,9 +136,10 @@ impl Seal {
 }
 
 fn keyed(secret: &[u8; 32]) -> HmacSha256 {
-    // The block of SHA-256 is longer than the secret, which is padded with zeros: as HMAC
-    // says. There is no length that it refuses.
-    HmacSha256::new_from_slice(secret).unwrap_or_else(|_| HmacSha256::new(&Default::default()))
+    // HMAC pads a key that is shorter than the block of its hash with zeros.
+    let mut block = [0; 64];
+    block[..secret.len()].copy_from_slice(secret);
+    HmacSha256::new(&block.into())
 }
 
 /// The nonce in the bytes before the payload, which have room for it.

@@ -54,8 +54,7 @@ fn limits() -> SessionLimits {
 }
 
 fn backend() -> (WasmBackend, Parking) {
-    let mut config = EngineConfig::default();
-    config.max_cells = 4;
+    let config = EngineConfig { max_cells: 4, ..EngineConfig::default() };
     let backend = WasmBackend::with_limits(&Engine::new(&config).unwrap(), limits());
     let parking = Parking::new(&ParkKey::new([1; 32]));
     backend.set_parking(parking.clone());
@@ -200,7 +199,7 @@ async fn heads_are_checked_field_by_field() {
 /// Payloads that were authenticated and say anything.
 #[tokio::test]
 async fn damaged_payloads_are_refused_or_read() {
-    let (backend, parking) = backend();
+    let (backend, _) = backend();
     let engine = backend.session.engine.clone();
     let cell = parked(&backend, PROGRAM).await;
     let bytes = cell.as_bytes();
@@ -243,7 +242,7 @@ async fn damaged_images_end_their_cell_at_worst() {
     for round in 0..400 {
         let Opened { contents: Contents { head, image }, .. } = opened(&parking, &engine, &cell);
         let mut runs = image.runs.clone();
-        for _ in 0..1 + numbers.next(40) {
+        for _ in 0..=numbers.next(40) {
             let at = numbers.next(runs.len());
             runs[at] ^= 1 << numbers.next(8);
         }

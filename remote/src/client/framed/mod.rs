@@ -320,14 +320,14 @@ impl State {
         // The host takes changes over in the order in which they are sent: they are found
         // out and queued in one go.
         let mut known = session.known_values();
-        let seam = SeamExecute {
+        let seam = Box::new(SeamExecute {
             stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
-            regional: program.request.regional.clone(),
+            regional: program.request.regional.clone().into(),
             language: program.request.language,
             wake: program.wake,
-        };
+        });
         let request =
             OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };
         match frame::encode(&ClientMessage::Request { id, request }) {

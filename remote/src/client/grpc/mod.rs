@@ -312,7 +312,7 @@ impl State {
             stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
-            regional: program.request.regional.clone(),
+            regional: program.request.regional.clone().into(),
             language: program.request.language,
             wake: program.wake,
         };

@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 use cellblock::{CellLimits, CellReport, Language, ProgramValue, RegionalSettings};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -35,8 +35,8 @@ pub struct SeamExecute {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wants_value: bool,
     /// As [`ExecuteRequest::regional`](cellblock::ExecuteRequest::regional).
-    #[serde(default, skip_serializing_if = "RegionalSettings::is_default")]
-    pub regional: RegionalSettings,
+    #[serde(default, skip_serializing_if = "Regional::is_default")]
+    pub regional: Regional,
     /// As [`ExecuteRequest::language`](cellblock::ExecuteRequest::language).
     #[serde(default, skip_serializing_if = "is_auto")]
     pub language: Language,
@@ -98,13 +98,49 @@ impl Serialize for Base64 {
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        STANDARD.decode(&*text).map(|bytes| Self(bytes.into())).map_err(D::Error::custom)
+        STANDARD.decode(&*text).map(|bytes| Self(bytes.into())).map_err(de::Error::custom)
     }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_auto(language: &Language) -> bool {
     *language == Language::Auto
+}
+
+/// Regional settings, or what is wrong with them. A locale or a zone that does not exist is a
+/// mistake in one request, so that request is refused, and the connection goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Regional(pub Result<RegionalSettings, String>);
+
+impl Regional {
+    fn is_default(&self) -> bool {
+        self.0.as_ref().is_ok_and(RegionalSettings::is_default)
+    }
+}
+
+impl Default for Regional {
+    fn default() -> Self {
+        Self(Ok(RegionalSettings::default()))
+    }
+}
+
+impl From<RegionalSettings> for Regional {
+    fn from(settings: RegionalSettings) -> Self {
+        Self(Ok(settings))
+    }
+}
+
+impl Serialize for Regional {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().map_err(ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Regional {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let settings = Value::deserialize(deserializer)?;
+        Ok(Self(RegionalSettings::deserialize(settings).map_err(|error| error.to_string())))
+    }
 }
 
 /// A change of stored values.
@@ -193,6 +229,23 @@ impl StoredDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_are_wrong_are_no_mistake_of_the_message() {
+        let read = |json: &str| serde_json::from_str::<SeamExecute>(json).unwrap().regional.0;
+        let settings = read(r#"{"regional":{"timeZone":"Europe/Zurich"}}"#).unwrap();
+        assert_ne!(settings, RegionalSettings::default());
+        assert_eq!(read("{}"), Ok(RegionalSettings::default()));
+        for (json, named) in [
+            (r#"{"regional":{"timeZone":"Nowhere"}}"#, "Nowhere"),
+            (r#"{"regional":{"locale":"no such thing"}}"#, "no such thing"),
+            (r#"{"regional":{"zone":"UTC"}}"#, "zone"),
+            (r#"{"regional":5}"#, "5"),
+        ] {
+            let why = read(json).unwrap_err();
+            assert!(why.contains(named), "{json}: {why}");
+        }
+    }
 
     #[test]
     fn a_delta_makes_one_set_of_values_of_another() {

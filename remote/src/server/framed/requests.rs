@@ -12,7 +12,7 @@ use crate::protocol::{
     Refusal, SeamOpen, StoredDelta, TimedWaitOutcome, frame,
 };
 use cellblock::support::{RecentSet, lock};
-use cellblock::{CellId, Language, WaitRequest};
+use cellblock::{CellId, CodeModeError, Language, WaitRequest};
 use futures_util::{Stream, StreamExt};
 use std::sync::Arc;
 use tokio_util::bytes::Bytes;
@@ -111,9 +111,14 @@ impl Connection {
                 let seam = seam.unwrap_or_default();
                 let until_frontier = seam.until_frontier;
                 request.wants_value = seam.wants_value;
-                request.regional = seam.regional;
-                let program = Program { request, until_frontier, wake: seam.wake };
-                self.execute(running, &session_id, program).await
+                match seam.regional.0 {
+                    Ok(regional) => {
+                        request.regional = regional;
+                        let program = Program { request, until_frontier, wake: seam.wake };
+                        self.execute(running, &session_id, program).await
+                    }
+                    Err(why) => Err(CodeModeError::InvalidRequest(why).into()),
+                }
             }
             OperationRequest::Wait { session_id, request, until_frontier, park } => {
                 let WaitRequest { cell_id, yield_time_ms } = request;

@@ -20,7 +20,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, map_response};
 use axum::response::IntoResponse;
 use cellblock::support::lock;
-use cellblock::{Language, RegionalSettings, ToolResult};
+use cellblock::{CodeModeError, Language, RegionalSettings, ToolResult};
 use delivery::Delivery;
 use futures_util::{Stream, StreamExt, stream};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -275,9 +275,11 @@ impl CodeModeHost for Connection {
         let (mut regional, mut wake) = (RegionalSettings::default(), None);
         if let Some(addition) = addition {
             (until_frontier, wants_value) = (addition.until_frontier, addition.wants_value);
-            (language, regional) = (addition.language, addition.regional);
             wake = addition.wake;
             open.session.take_over_stored(addition.stored)?;
+            language = addition.language;
+            let invalid = |why| Refusal::from(CodeModeError::InvalidRequest(why));
+            regional = addition.regional.0.map_err(invalid)?;
         }
         let execution_id = std::mem::take(&mut request.execution_id);
         open.use_id("execution_id", &execution_id)?;

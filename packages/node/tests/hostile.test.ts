@@ -1,0 +1,113 @@
+// Hosts that break the protocol: nothing hangs, nothing else breaks, the reason is said.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  CellNotFoundError,
+  Host,
+  HostLostError,
+  HostUnavailableError,
+  type Result,
+  Session,
+} from "@cellblock/client";
+import { children, eventually, inTime, withSession } from "./support.js";
+
+const HOSTILE = `${process.env.CELLBLOCK_PACKAGES}/tests/hostile_host.py`;
+
+async function run(way: string, tool: () => unknown = () => 1): Promise<Result> {
+  const before = children();
+  const host = new Host({ command: ["python3", HOSTILE, way] });
+  const session = new Session({ host, tools: { tool } });
+  try {
+    return await inTime(session.exec("await tools.tool()"));
+  } finally {
+    await inTime(session.close());
+    await inTime(host.close());
+    await eventually(() => children().size <= before.size);
+  }
+}
+
+test("one that keeps to it", async () => {
+  assert.equal((await run("fine")).value, 5);
+});
+
+for (const [way, why] of [
+  ["garbage", /a frame of \d+ bytes/],
+  ["huge", /a frame of 4294967295 bytes/],
+  ["half", /it ended within a frame/],
+  ["not json", /JSON/],
+  ["no object", /the message is not an object/],
+  ["deep", /not an object|JSON/],
+  ["other version", /version 2/],
+  ["no capability", /it lacks the capability cellblock-seam-v1/],
+  ["rejects", /it rejected this client: .*invalidHello/],
+  ["odd", /it answered with cell\/closed/],
+  ["logs", /exit code 1: the reason/],
+] as const) {
+  test(`one that is none: ${way}`, async () => {
+    await assert.rejects(
+      run(way),
+      (error) => error instanceof HostUnavailableError && why.test(error.message),
+      String(why),
+    );
+  });
+}
+
+for (const [way, why] of [
+  ["dies", /signal SIGKILL/],
+  ["closes half way", /ended within a frame/],
+  ["closes its output", /the connection to the host has ended/],
+  ["first before started", /an answer to an execute that is not one/],
+  ["closed for a program", /an answer to an execute that is not one/],
+  ["started for nothing", /an answer to the request 99/],
+  ["started twice", /an answer to an execute that is not one/],
+  ["unknown type", /type is not/],
+  ["second handshake", /a second handshake/],
+  ["huge id", /id is not an integer/],
+  ["text id", /id is not an integer/],
+  ["same delegate twice", /was made twice/],
+  ["too many delegates", /more than 1024/],
+  ["no report", /without a report/],
+  ["bad value", /broke the protocol/],
+  ["nan value", /broke the protocol/],
+  ["bad stored value", /broke the protocol/],
+  ["no kind", /a response of no kind/],
+  ["bad unicode", /broke the protocol|encoded data/],
+] as const) {
+  test(`one that breaks it with a program: ${way}`, async () => {
+    await assert.rejects(
+      run(way, () => new Promise(() => {})),
+      (error) => error instanceof HostLostError && why.test(error.message),
+      String(why),
+    );
+  });
+}
+
+test("an answer that comes twice fails nothing that was answered", async () => {
+  assert.equal((await run("answered twice")).status, "completed");
+});
+
+test("calls for nobody are refused", async () => {
+  assert.equal((await run("unknown session")).value, 5);
+  assert.equal((await run("unknown cell")).value, "refused");
+});
+
+test("a cell that the host has lost", async () => {
+  const host = new Host({ command: ["python3", HOSTILE, "missing cell"] });
+  const session = new Session({ host });
+  const first = await session.exec("1", { yieldAfterMs: 0 });
+  await assert.rejects(inTime(session.wait(first)), CellNotFoundError);
+  await session.close();
+  await host.close();
+});
+
+test("a flood holds up nobody else", async () => {
+  const flooding = new Host({ command: ["python3", HOSTILE, "floods"] });
+  const flooded = new Session({ host: flooding }).exec("1");
+  flooded.catch(() => {});
+  await withSession({}, async (session) => {
+    for (let n = 0; n < 20; n++) assert.equal((await session.exec(`${n}`)).value, n);
+  });
+  await inTime(flooding.close());
+  await assert.rejects(flooded, HostLostError);
+});

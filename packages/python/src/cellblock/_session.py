@@ -1,0 +1,295 @@
+"""A session: programs that share tools, limits and stored values."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Literal
+
+from typing_extensions import Self
+
+from ._cell import Cell, Notify, yield_ms
+from ._connection import TRANSPORT_TIME, Answer, Connection
+from ._errors import (
+    CellblockError,
+    CellNotFoundError,
+    HostLostError,
+    SessionClosedError,
+    StaleCellError,
+)
+from ._host import Host
+from ._limits import Limits, on_the_wire
+from ._remote import Execution, RemoteSession
+from ._result import Result
+from ._stored import StoredValues, delta
+from ._tools import Toolbox, ToolLike
+
+Language = Literal["auto", "js", "ts"]
+
+_UNREAD_CELLS = 256
+"""Programs that were answered as running and whose next answer may wait to be asked for;
+above it, the oldest that have ended are forgotten."""
+
+
+class Session:
+    """Runs programs that share tools, limits and stored values, each in a sandbox of its own.
+
+    ```python
+    async with Session(tools=[get_price]) as session:
+        result = await session.exec("text(await tools.get_price({ item: 'apple' }))")
+        print(result.text)
+    ```
+
+    It may be used on any number of event loops and threads; tools run on the event loop where
+    their program was started. Programs of one session run at the same time.
+
+    Args:
+        tools: Functions that programs may call as `tools.NAME(input)`, with an object of
+            their arguments. One that is not a coroutine function runs in a thread. The
+            message of an exception is what the program catches.
+        limits: What each program may use.
+        stored: Values that programs find with `load`; those that they `store` are added
+            to `Session.stored` when they complete.
+        on_notify: Is called with what programs send with `notify`, in order.
+        host: Where programs run; a process that this one starts, unless it is given.
+
+    Raises:
+        ToolDefinitionError: A tool cannot be one.
+        NotJsonError: A stored value has no JSON.
+        ValueError: A limit is not one.
+    """
+
+    def __init__(
+        self,
+        tools: Mapping[str, ToolLike] | Iterable[ToolLike] = (),
+        *,
+        limits: Limits | None = None,
+        stored: Mapping[str, Any] | None = None,
+        on_notify: Callable[[str], Any] | None = None,
+        host: Host | None = None,
+    ) -> None:
+        self._remote: RemoteSession | None = None
+        self._closed = False
+        self._tools = Toolbox(tools)
+        self._limits = None if limits is None else on_the_wire(limits)
+        self._on_notify: Notify | None = on_notify
+        self._host = host or Host.default()
+        self._stored = StoredValues(stored)
+        self._lock = threading.Lock()
+        self._opening: tuple[RemoteSession, Answer] | None = None
+        self._cells: dict[str, Cell] = {}
+
+    @property
+    def stored(self) -> StoredValues:
+        """The stored values, which may be changed: the next program finds the change."""
+        return self._stored
+
+    async def exec(
+        self,
+        program: str,
+        *,
+        yield_after: float | None = None,
+        value: bool = True,
+        language: Language = "auto",
+        locale: str | None = None,
+        time_zone: str | None = None,
+        tools: Mapping[str, ToolLike] | Iterable[ToolLike] | None = None,
+    ) -> Result:
+        """Runs a program to its end, and returns what it answers.
+
+        A program that fails is a result, too: `Result.check` makes an exception of it. When
+        this call is cancelled, the program is terminated.
+
+        Args:
+            program: JavaScript or TypeScript.
+            yield_after: Seconds after which to return a result with the status `running`
+                if the program still runs; it goes on, and `wait` gets the rest. A program
+                may ask for the same with `yield_control()`.
+            value: Whether the program's value is wanted: that of its last expression, or of a
+                `return`, which works at its top only then.
+            language: What it is written in; `auto` is TypeScript where it is not valid
+                JavaScript. Types are not checked.
+            locale: What the program finds where it names none; `en-US` by default.
+            time_zone: The same for the time zone; `UTC` by default.
+            tools: Tools for this program instead of the session's.
+
+        Raises:
+            InvalidRequestError: The program cannot be one, or is too long.
+            BusyError: As many programs run as may.
+            HostUnavailableError: There is no host.
+            HostLostError: The host failed, and the program with it.
+            SessionClosedError: The session was closed.
+        """
+        toolbox = self._tools if tools is None else Toolbox(tools)
+        request = {
+            "tool_call_id": "",
+            "enabled_tools": toolbox.definitions,
+            "source": program,
+            "yield_time_ms": yield_ms(yield_after),
+            "max_output_tokens": None,
+        }
+        regional = {"locale": locale, "timeZone": time_zone}
+        seam: dict[str, Any] = {"wantsValue": value, "language": language}
+        if locale or time_zone:
+            seam["regional"] = {name: given for name, given in regional.items() if given}
+        remote = await self._connected()
+        await remote.connection.room()
+
+        def send(cell: Cell) -> int:
+            # Changes of stored values count in the order in which they are sent, so each is
+            # found out and sent in one go.
+            with remote.connection.locked():
+                now = self._stored.texts()
+                operation = {
+                    "method": "session/execute",
+                    "sessionId": remote.id,
+                    "request": request,
+                    "seam": {**seam, "stored": delta(remote.known, now)},
+                }
+                execution = Execution(remote, cell)
+                request_id = remote.connection.request_locked(operation, execution)
+                remote.known = now
+            return request_id
+
+        cell = Cell(remote, toolbox, self._stored, self._on_notify)
+        result = await cell.first(send, yield_after)
+        if result.status == "running":
+            self._keep(cell)
+        return result
+
+    async def wait(self, cell: Result | str, *, yield_after: float | None = None) -> Result:
+        """Waits for a program that was answered as `running`.
+
+        What it has printed since is in the result. When this call is cancelled, the program
+        goes on.
+
+        Args:
+            cell: The result, or its `cell_id`.
+            yield_after: As for `exec`.
+
+        Raises:
+            CellNotFoundError: There is no such program, or its end was returned before.
+            StaleCellError: It ran in a host that has ended since.
+            BusyError: Somebody else waits for it.
+            HostLostError: The host failed, and the program with it.
+            SessionClosedError: The session was closed.
+        """
+        found = self._find(cell)
+        result = await _on_loop_of(found, lambda: found.wait(yield_after))
+        if result.status != "running":
+            self._cells.pop(found.id, None)
+        return result
+
+    async def terminate(self, cell: Result | str) -> Result:
+        """Ends a program that was answered as `running`, and returns its last answer.
+
+        Raises:
+            CellNotFoundError: There is no such program, or its end was returned before.
+            HostLostError: The host failed, and the program with it.
+            SessionClosedError: The session was closed.
+        """
+        found = self._find(cell)
+        result = await _on_loop_of(found, found.terminate)
+        self._cells.pop(found.id, None)
+        return result
+
+    async def close(self) -> None:
+        """Ends the session and its programs. The host goes on."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            remote, self._remote = self._remote, None
+            self._cells.clear()
+        if remote is None or remote.connection.lost:
+            return
+        try:
+            closed = remote.close()
+            await asyncio.wait_for(asyncio.wrap_future(closed.future), TRANSPORT_TIME)
+        except asyncio.TimeoutError:
+            remote.connection.fail(HostLostError("the host did not close a session in time"))
+        except CellblockError:
+            # It has ended with its host.
+            pass
+        remote.connection.remove_session(remote.id)
+        remote.lost(SessionClosedError("the session was closed"))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        remote = getattr(self, "_remote", None)
+        if remote and not remote.connection.lost:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            remote.connection.close_session_soon(remote.id)
+
+    def __repr__(self) -> str:
+        return f"Session(host={self._host!r})"
+
+    async def _connected(self) -> RemoteSession:
+        """The session on the newest connection, opened when there is none."""
+        if self._closed:
+            raise SessionClosedError("the session was closed")
+        connection = await self._host.connection()
+        with self._lock:
+            remote, answer = self._opened_locked(connection)
+        try:
+            opened = asyncio.shield(asyncio.wrap_future(answer.future))
+            await asyncio.wait_for(opened, TRANSPORT_TIME)
+        except asyncio.TimeoutError:
+            connection.fail(HostLostError("the host did not open a session in time"))
+            raise HostLostError("the host did not open a session in time") from None
+        except CellblockError:
+            with self._lock:
+                if self._opening == (remote, answer):
+                    self._opening = None
+            raise
+        return remote
+
+    def _opened_locked(self, connection: Connection) -> tuple[RemoteSession, Answer]:
+        if self._closed:
+            raise SessionClosedError("the session was closed")
+        if self._opening is None or self._opening[0].connection is not connection:
+            remote = RemoteSession(connection)
+            limits = self._limits
+            if limits is None and self._host.asks_for_limits:
+                limits = {}
+            self._opening = remote, remote.open(limits)
+            self._remote = remote
+        return self._opening
+
+    def _keep(self, cell: Cell) -> None:
+        self._cells[cell.id] = cell
+        over = [name for name, each in self._cells.items() if each.is_over]
+        for name in over[: max(0, len(self._cells) - _UNREAD_CELLS)]:
+            del self._cells[name]
+
+    def _find(self, cell: Result | str) -> Cell:
+        if self._closed:
+            raise SessionClosedError("the session was closed")
+        name = cell if isinstance(cell, str) else cell.cell_id
+        found = self._cells.get(name)
+        if found is None:
+            raise CellNotFoundError(f"there is no cell {name}, or its end was returned before")
+        return found
+
+
+async def _on_loop_of(cell: Cell, waiting: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Waits on the event loop that the cell is used on."""
+    if cell.loop is asyncio.get_running_loop():
+        return await waiting()
+    if cell.loop.is_closed():
+        raise StaleCellError("the event loop in which the program was started is closed")
+    elsewhere = asyncio.run_coroutine_threadsafe(waiting(), cell.loop)
+    return await asyncio.wrap_future(elsewhere)
