@@ -20,8 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 const MIB: usize = 1 << 20;
 
-static ENGINE: LazyLock<Engine> =
-    LazyLock::new(|| Engine::new(&EngineConfig::default()).unwrap());
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(&EngineConfig::default()).unwrap());
 
 struct Tools;
 
@@ -50,8 +49,8 @@ impl CodeModeTurnHost for Tools {
 
     async fn notify(
         &self,
-        _cell_id: cellblock::CellId,
         _tool_call_id: String,
+        _cell_id: cellblock::CellId,
         _text: String,
         _cancellation: CancellationToken,
     ) -> Result<(), String> {
@@ -92,7 +91,7 @@ async fn record(
     let keep = move |_: &_, recording| kept.try_send(recording).unwrap();
     backend.set_recordings(Some(Recordings::new(keep).limited_to(most_bytes)));
     let values = StoredValues::new();
-    values.insert("before", json!({ "a": [1, 2] })).unwrap();
+    values.replace([("before".to_owned(), json!({ "a": [1, 2] }))].into());
     let service = CodeModeService::with_stored_values(Arc::new(backend), values);
     let _turn = service.start_turn_worker(Arc::new(Tools));
     let mut response = service.execute(request).await.unwrap();

@@ -21,7 +21,6 @@ mod typescript;
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use park::{ParkKey, Parking};
 
-
 use crate::backend::{
     CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost, CodeModeTurnWorker,
     ExecuteRequest, ExecuteToPendingOutcome, ParkError, Parked, ParkedCall, ParkedCell,

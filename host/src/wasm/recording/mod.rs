@@ -7,8 +7,8 @@ mod lines;
 mod replay;
 mod tape;
 
-pub use replay::{Divergence, RecordedEvent, Replay, ReplayError, Replayed, WaitingCall};
 pub(super) use lines::{Run, guest_limits};
+pub use replay::{Divergence, RecordedEvent, Replay, ReplayError, Replayed, WaitingCall};
 pub(super) use tape::{End, Tape};
 
 use crate::backend::CellId;

@@ -6,9 +6,9 @@ use super::super::guest_clock::GuestClock;
 use super::super::imports::{GuestOutput, Imports, Outbox, Spent};
 use super::super::park::ParkedEvent;
 use super::super::sandbox::{SLICE_FUEL, Sandbox};
+use super::Recording;
 use super::lines::{End as EndLine, Head, Reached, Run, Step, VERSION};
 use super::tape::{End, Player, Tape, hex};
-use super::Recording;
 use crate::backend::ContentItem;
 use crate::cells::Account;
 use crate::clock::SystemClock;
@@ -35,7 +35,9 @@ pub enum ReplayError {
         why: String,
     },
     /// It is of another version of the format.
-    #[error("the recording has version {found} of the format, and this build reads version {VERSION}")]
+    #[error(
+        "the recording has version {found} of the format, and this build reads version {VERSION}"
+    )]
     Version {
         /// The version that it has.
         found: u32,
@@ -231,8 +233,7 @@ struct Version {
 }
 
 fn parsed<T: DeserializeOwned>(line: usize, text: &[u8]) -> Result<T, ReplayError> {
-    serde_json::from_slice(text)
-        .map_err(|error| ReplayError::Line { line, why: error.to_string() })
+    serde_json::from_slice(text).map_err(|error| ReplayError::Line { line, why: error.to_string() })
 }
 
 /// The events of a step.
@@ -408,9 +409,7 @@ async fn sliced<T>(step: impl Future<Output = T>, slices: Option<u64>) -> Option
 impl From<&ParkedEvent> for RecordedEvent {
     fn from(event: &ParkedEvent) -> Self {
         match event {
-            ParkedEvent::Succeeded(id, json) => {
-                Self::Succeeded(format!("tool-{id}"), json.clone())
-            }
+            ParkedEvent::Succeeded(id, json) => Self::Succeeded(format!("tool-{id}"), json.clone()),
             ParkedEvent::Failed(id, text) => Self::Failed(format!("tool-{id}"), text.clone()),
             ParkedEvent::Timer(id) => Self::Timer(*id),
         }
