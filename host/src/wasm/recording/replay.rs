@@ -105,7 +105,8 @@ pub struct Replayed {
     pub notifications: Vec<String>,
     /// Events that were delivered.
     pub events: u64,
-    /// Fuel that the cell had used by then.
+    /// Fuel that the cell had used by then. What it took to find out that a text is not
+    /// TypeScript either is not part of it.
     pub fuel: u64,
     /// How the cell had ended when it was recorded, in words; `None` where the replay stopped
     /// before, and where the recording has no end.
