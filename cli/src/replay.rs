@@ -77,7 +77,11 @@ fn read(path: &Path) -> Result<Recording> {
     let name = || format!("cannot read the recording {}", path.display());
     let most = Recordings::MAX_BYTES as u64;
     let mut bytes = Vec::new();
-    File::open(path).with_context(name)?.take(most + 1).read_to_end(&mut bytes).with_context(name)?;
+    File::open(path)
+        .with_context(name)?
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .with_context(name)?;
     if bytes.len() as u64 > most {
         bail!("{} has more than {most} bytes", path.display());
     }
@@ -153,7 +157,10 @@ fn summary(replayed: &Replayed) -> Vec<String> {
         lines.push(format!("line {line} of the recording went another way: {what}"));
     } else if let Some(next) = &replayed.next {
         let number = events + 1;
-        lines.push(format!("stopped before event {number}, after {fuel} fuel: {}", event_text(next)));
+        lines.push(format!(
+            "stopped before event {number}, after {fuel} fuel: {}",
+            event_text(next)
+        ));
     } else {
         let end = replayed.end.as_deref().unwrap_or("without an end");
         lines.push(format!("the same as recorded: {events} events, {fuel} fuel, {end}"));

@@ -8,10 +8,12 @@ pub mod input;
 mod media;
 mod parking;
 mod printer;
+mod record;
 mod report;
 mod signals;
 mod stored;
 mod tools_file;
+mod trace;
 mod wake;
 
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
@@ -35,12 +37,14 @@ use host::Host;
 use media::Folder;
 use parking::ParkFile;
 use printer::{Printed, Printer, Style};
+use record::RecordFile;
 use report::Report;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use stored::StoreFile;
 use tools_file::ToolsFile;
+use trace::{Trace, TraceEnd};
 
 /// How often new output is printed while the script runs.
 const POLL_MS: u64 = 200;
@@ -55,6 +59,13 @@ pub struct Arguments {
     /// Where the script is parked when it waits for nothing but calls of deferred tools.
     #[arg(long, value_name = "FILE")]
     park: Option<PathBuf>,
+    /// Write a page of what the script did: its calls, where it waited, what it cost. One HTML
+    /// file.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Write what came to the script from outside, for `cellblock replay`.
+    #[arg(long, value_name = "FILE", conflicts_with = "park")]
+    record: Option<PathBuf>,
     /// Print the value of the script as JSON: that of its last expression statement, or of
     /// a `return` at its top.
     #[arg(long)]
@@ -167,7 +178,12 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         None => None,
     };
     let tsc = arguments.checks_types.then(|| arguments.compiler.find()).transpose()?;
-    let shown = source.clone();
+    let trace = arguments.trace.as_deref();
+    let trace =
+        trace.map(|path| Trace::create(path, &arguments.script, &source, &limits)).transpose()?;
+    let record = arguments.record.as_deref().map(RecordFile::create).transpose()?;
+    let monitor = trace.as_ref().map(Trace::monitor).unwrap_or_default();
+    let plan = Plan { limits, source: source.clone(), tsc, park, trace, record };
     let (result, language) = (arguments.result, arguments.language());
     let regional = RegionalSettings {
         locale: arguments.locale.clone(),
@@ -184,9 +200,25 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             wants_value: result,
             regional,
             language,
+            monitor,
         }))
     };
-    converse_until_the_end(common, limits, park, tsc, shown, start)
+    converse_until_the_end(common, plan, start)
+}
+
+/// How a script is run.
+struct Plan {
+    limits: CellLimits,
+    /// The script, for the line that an error points at.
+    source: String,
+    /// The compiler, when types are checked.
+    tsc: Option<PathBuf>,
+    /// Where it is parked, if it may be.
+    park: Option<ParkFile>,
+    /// Where what the script did is shown.
+    trace: Option<Trace>,
+    /// Where what came to the script is recorded.
+    record: Option<RecordFile>,
 }
 
 /// How a script begins: as a program, or where it was parked.
@@ -199,10 +231,7 @@ enum Start {
 /// says.
 fn converse_until_the_end(
     common: &Common,
-    limits: CellLimits,
-    park: Option<ParkFile>,
-    tsc: Option<PathBuf>,
-    source: String,
+    plan: Plan,
     start: impl FnOnce(&ToolsFile, &WasmBackend) -> Result<Start>,
 ) -> Result<Exit> {
     let tools = common.tools.as_deref().map(ToolsFile::read).transpose()?.unwrap_or_default();
@@ -217,9 +246,10 @@ fn converse_until_the_end(
     let exit = runtime.block_on(async {
         let style = Style { raw: common.raw, status: !common.json };
         let (printer, printing) = printer::start(style);
+        let source = plan.source.clone();
         let mut report = Report::new(printer.clone(), source, folder, (common.json, common.stats));
         let (commands, checks_inputs) = (common.max_commands, common.checks_inputs);
-        let run = Run { limits, tools, values, store, commands, checks_inputs, tsc, park };
+        let run = Run { plan, tools, values, store, commands, checks_inputs };
         let deadline = common.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, start, &mut report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -249,7 +279,7 @@ fn converse_until_the_end(
 
 /// What a script runs with.
 struct Run {
-    limits: CellLimits,
+    plan: Plan,
     tools: ToolsFile,
     values: StoredValues,
     store: Option<StoreFile>,
@@ -257,10 +287,6 @@ struct Run {
     commands: usize,
     /// Whether arguments of nested calls are checked.
     checks_inputs: bool,
-    /// The compiler, when types are checked.
-    tsc: Option<PathBuf>,
-    /// Where it is parked, if it may be.
-    park: Option<ParkFile>,
 }
 
 /// How the conversation with a script ended.
@@ -281,23 +307,24 @@ impl Run {
         printer: &Printer,
         signals: &mut Signals,
     ) -> Result<Exit> {
-        let session = SessionLimits { cell: self.limits, ..SessionLimits::default() };
+        let Plan { limits, tsc, park, trace, record, .. } = self.plan;
+        let session = SessionLimits { cell: limits, ..SessionLimits::default() };
         let backend = Arc::new(WasmBackend::with_limits(engine, session));
-        if let Some(park) = &self.park {
+        if let Some(park) = &park {
             backend.set_parking(park.parking());
         }
+        backend.set_recordings(record.as_ref().map(RecordFile::recordings));
         let start = start(&self.tools, &backend)?;
         let service =
             CodeModeService::with_stored_values(Arc::clone(&backend) as _, self.values.clone());
-        let parks = self.park.is_some();
+        let parks = park.is_some();
         let host = Arc::new(Host::new(&self.tools, self.commands, parks, printer.clone()));
         let mut served: Arc<dyn CodeModeTurnHost> = Arc::clone(&host) as _;
         if self.checks_inputs {
             served = ArgumentChecks::new(self.tools.definitions()).serve(served);
         }
         let worker = service.start_turn_worker(served);
-        let checker = self
-            .tsc
+        let checker = tsc
             .as_deref()
             .map(|tsc| TypeChecker::new(tsc, &ToolCatalog::new(self.tools.definitions())));
         let conversation = Conversation {
@@ -311,15 +338,29 @@ impl Run {
         drop(worker);
         service.shutdown().await;
         host.finish();
-        let (response, signal) = match (ended?, &self.park) {
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                trace.map(|trace| trace.write(TraceEnd::Failed(&error))).transpose()?;
+                return Err(error);
+            }
+        };
+        if let Some(record) = record
+            && !record.write()?
+        {
+            printer.error("cellblock: the script did not start, so nothing is recorded".to_owned());
+        }
+        let (response, signal) = match (ended, &park) {
             (Ended::Response(response, signal), _) => (response, signal),
             (Ended::Parked(cell, calls), Some(park)) => {
                 park.write(&cell)?;
+                trace.map(|trace| trace.write(TraceEnd::Parked)).transpose()?;
                 return Ok(report.parked(park.file(), &calls, &host.notifications()));
             }
             // It is parked only where there is a file for it.
             (Ended::Parked(..), None) => return Ok(Exit::Failed),
         };
+        let trace = trace.map(|trace| (trace, response.clone()));
         let exit = report.end(response, signal, &host.notifications());
         if let Some(store) = self.store {
             let values = self.values;
@@ -328,6 +369,17 @@ impl Run {
                 written = write => written??,
                 asked = signals.received(), if signal.is_none() => {
                     printer.error("cellblock: the stored values were not written".to_owned());
+                    return Ok(asked);
+                }
+            }
+        }
+        if let Some((trace, response)) = trace {
+            let write =
+                tokio::task::spawn_blocking(move || trace.write(TraceEnd::Response(&response)));
+            tokio::select! {
+                written = write => written??,
+                asked = signals.received(), if signal.is_none() => {
+                    printer.error("cellblock: the trace was not written".to_owned());
                     return Ok(asked);
                 }
             }

@@ -6,7 +6,7 @@ use super::super::recording::End as RecordedEnd;
 use super::super::sandbox::Finished;
 use super::{Cell, Guest};
 use crate::backend::{
-    CallReport, CellId, CellReport, CellState, CodeModeError, LimitKind, ProgramValue,
+    CallReport, CellEvent, CellId, CellReport, CellState, CodeModeError, LimitKind, ProgramValue,
     RuntimeResponse,
 };
 use crate::cells::{Conclusion, Content};
@@ -81,6 +81,7 @@ impl Cell {
             entry.end(replies, || {
                 let conclusion = self.conclude(content, end);
                 recorded = RecordedEnd::of(&conclusion.response);
+                self.monitored.send(CellEvent::Ended(&conclusion.response));
                 conclusion
             });
         }

@@ -7,7 +7,9 @@ use super::busy::BusyTime;
 use super::calls::CallEnd;
 use super::guest::Guest;
 use super::{Cell, Start};
-use crate::backend::{CodeModeError, ContentItem, ParkError, Parked, ParkedCell, ToolInput};
+use crate::backend::{
+    CellEvent, CodeModeError, ContentItem, ParkError, Parked, ParkedCell, ToolInput,
+};
 use crate::cells::{Account, Charge, Offer, ParkReply, PendingCalls};
 use crate::tools::{ToolDefinition, ToolName};
 use serde_json::value::RawValue;
@@ -147,6 +149,7 @@ impl Cell {
             entry.park();
         }
         self.outbox.tape.end(&self.id, RecordedEnd::Parked);
+        self.monitored.send(CellEvent::Parked);
         self.callbacks.cell_closed();
         true
     }

@@ -324,10 +324,7 @@ impl Running {
             Some(_) => return Err("the program sent something else, or ended otherwise".to_owned()),
             None => return Err("the program asked its host for something else".to_owned()),
         }
-        if !matches!(got, Reached::Place(_)) {
-            let stopped = slices.unwrap_or(0).saturating_mul(SLICE_FUEL);
-            self.reached.fuel = sandbox.fuel_used() + stopped;
-        }
+        self.reached.fuel = sandbox.fuel_used() + slices.unwrap_or(0).saturating_mul(SLICE_FUEL);
         self.reached.timer = match &got {
             Reached::Waits(timer) => timer.map(|(id, _)| id),
             _ => self.reached.timer,

@@ -190,9 +190,9 @@ impl Tape {
     }
 
     /// The guest has said where it waits.
-    pub(in super::super) fn awaiting(&self, place: Option<String>, fuel: u64) {
+    pub(in super::super) fn awaiting(&self, place: Option<String>) {
         if let Self::Recording(recorder) = self {
-            lock(recorder).close(Reached::Place(place), fuel);
+            lock(recorder).close(Reached::Place(place), 0);
         }
     }
 
