@@ -23,6 +23,8 @@ pub(super) const SLICE_FUEL: u64 = 2_000_000;
 
 /// Fuel for a guest that shows its memory, or writes a piece of it.
 const MOVING_FUEL: u64 = 100_000_000;
+/// Fuel for the place at which a program waits, which takes a few thousand.
+const AWAITING_FUEL: u64 = 1_000_000;
 
 /// What a step reached.
 #[derive(Debug)]
@@ -173,12 +175,13 @@ impl Sandbox {
 
     /// The place of the top-level `await` at which the program is suspended, as
     /// `exec_main.mjs:L:C`. Called only after a step that was pending.
+    ///
+    /// It takes nothing of the cell's fuel, so that a program uses as much whether or not
+    /// somebody wants to know where it waits.
     pub(super) async fn awaiting(&mut self) -> Option<String> {
-        let granted = self.fuel_up();
-        let place = self.guest.call_awaiting(&mut self.store).await;
-        let used = granted - self.store.get_fuel().unwrap_or(0);
-        self.fuel_left = self.fuel_left.saturating_sub(used);
-        place.ok().flatten()
+        // The engine meters fuel, so this cannot fail.
+        let _ = self.store.set_fuel(AWAITING_FUEL);
+        self.guest.call_awaiting(&mut self.store).await.ok().flatten()
     }
 
     /// The JavaScript of a text in TypeScript; what that takes counts to the cell.

@@ -182,6 +182,7 @@ impl Cell {
             return;
         };
         let Events { batch, charge } = std::mem::take(&mut self.events);
+        self.monitored.resumed();
         self.guest = Guest::Running(Box::pin(async move {
             let step = sandbox.wait(batch).await;
             drop(charge);
