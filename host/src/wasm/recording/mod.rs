@@ -1,10 +1,12 @@
 //! Recordings: all that came into a cell from outside, so that it can be run again.
 //!
 //! `lines` is the format, `tape` what is written while a cell runs and read while it is run
-//! again, `replay` the run.
+//! again, `sent` what the two are compared by, `replay`
+//! the run.
 
 mod lines;
 mod replay;
+mod sent;
 mod tape;
 
 pub(super) use lines::{Run, guest_limits};

@@ -10,12 +10,12 @@ use super::super::imports::{GuestOutput, Refusal};
 use super::super::sandbox::{Finished, Step as SandboxStep};
 use super::Recordings;
 use super::lines::{self, Answer, Head, Program, Reached, Run, Step, VERSION};
-use crate::backend::{CellId, ContentItem, ExecuteRequest, RuntimeResponse};
+use super::sent::{Sent, hex};
+use crate::backend::{CellId, ExecuteRequest, RuntimeResponse};
 use crate::cells::Charge;
 use crate::limits::CellLimits;
 use crate::support::lock;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -91,16 +91,6 @@ struct Open {
     slices: u64,
     /// Bytes that the line will have, about.
     bytes: usize,
-}
-
-/// What a guest sends in one step, and what it asks for: counted and hashed.
-#[derive(Debug, Default)]
-struct Sent {
-    hash: Sha256,
-    /// Calls and outputs.
-    requests: u64,
-    /// Questions whether to end.
-    polls: u64,
 }
 
 /// Plays the steps of a recording, one after another.
@@ -340,7 +330,7 @@ impl Recorder {
     fn close(&mut self, reached: Reached, fuel: u64) {
         let Some(open) = self.step.take() else { return };
         let Open { run, fuel_left, times, answers, sent, .. } = open;
-        let sent = hex(&sent.hash.finalize().into());
+        let sent = sent.finish();
         self.write(&Step { run, fuel_left, times, answers, fuel, sent, reached });
     }
 
@@ -387,7 +377,7 @@ impl Player {
     pub(super) fn unload(&mut self) -> Option<String> {
         let is_same = !self.strayed && self.times.is_empty() && self.answers.is_empty();
         let sent = std::mem::take(&mut self.sent);
-        is_same.then(|| hex(&sent.hash.finalize().into()))
+        is_same.then(|| sent.finish())
     }
 
     fn time(&mut self) -> u64 {
@@ -427,76 +417,6 @@ impl Player {
     }
 }
 
-impl Sent {
-    fn requested(&mut self) -> u64 {
-        self.requests += 1;
-        self.requests - 1
-    }
-
-    fn polled(&mut self) -> u64 {
-        self.polls += 1;
-        self.polls - 1
-    }
-
-    /// A text, so that no two lists of texts are hashed as the same bytes.
-    fn text(&mut self, text: &str) {
-        self.hash.update((text.len() as u64).to_le_bytes());
-        self.hash.update(text);
-    }
-
-    fn output(&mut self, output: &GuestOutput) {
-        match output {
-            GuestOutput::Item(item, _) => {
-                self.text("item");
-                match item {
-                    ContentItem::InputText { text } => self.text(text),
-                    ContentItem::InputImage { image_url, detail } => {
-                        self.text(image_url);
-                        self.text(&format!("{detail:?}"));
-                    }
-                    ContentItem::InputAudio { audio_url } => self.text(audio_url),
-                }
-            }
-            GuestOutput::Notification(text, _) => {
-                self.text("notification");
-                self.text(text);
-            }
-            GuestOutput::Yield => self.text("yield"),
-            GuestOutput::Call { id, tool, input, .. } => {
-                self.text("call");
-                self.hash.update(id.to_le_bytes());
-                self.hash.update((*tool as u64).to_le_bytes());
-                self.text(input.as_deref().unwrap_or("undefined"));
-            }
-        }
-    }
-
-    fn reached(&mut self, step: &SandboxStep) {
-        let SandboxStep::Finished(finished) = step else { return };
-        let (kind, error, stored) = match finished {
-            Finished::Completed { stored, .. } => ("completed", None, stored.as_slice()),
-            Finished::Failed { error_text, stored, .. } => {
-                ("failed", Some(error_text), stored.as_slice())
-            }
-            Finished::Unparsed { error_text, .. } => ("unparsed", Some(error_text), &[][..]),
-            Finished::Limited { stack, .. } => ("limited", Some(stack), &[][..]),
-            Finished::Broken => ("broken", None, &[][..]),
-        };
-        self.text(kind);
-        self.text(error.map_or("", |text| text));
-        for (key, value) in stored {
-            self.text(key);
-            self.text(value);
-        }
-        if let Finished::Completed { value: Some(value), .. } = finished {
-            self.text(&format!("{value:?}"));
-        }
-        if let Finished::Limited { limit, .. } = finished {
-            self.text(&limit.to_string());
-        }
-    }
-}
-
 impl Reached {
     /// Where a step of a sandbox ended.
     pub(super) fn of(step: &SandboxStep) -> Self {
@@ -513,9 +433,4 @@ impl Run {
     pub(in super::super) fn execute(request: &types::ExecuteRequest, source: &str) -> Self {
         Self::Execute(Program::of(request, source))
     }
-}
-
-/// Hexadecimal digits of a hash.
-pub(super) fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
