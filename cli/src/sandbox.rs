@@ -1,7 +1,7 @@
 //! Where a command's cells run: in this process, or on a fleet.
 
 use anyhow::{Context, Result};
-use cellblock::{CodeModeBackend, Engine, EngineConfig, SessionLimits, WasmBackend};
+use cellblock::{CodeModeBackend, Engine, EngineConfig, Parking, SessionLimits, WasmBackend};
 use clap::Args;
 use std::sync::Arc;
 
@@ -23,6 +23,20 @@ pub enum Sandbox {
 }
 
 impl SandboxArguments {
+    /// A session with these limits on a fleet, if cells are to run there.
+    #[cfg(feature = "nats")]
+    pub fn elsewhere(&self, limits: SessionLimits) -> Result<Option<Arc<dyn CodeModeBackend>>> {
+        let fleet = self.fleet.fleet()?;
+        Ok(fleet.map(|fleet| Arc::new(crate::fleet::session(&fleet, limits)) as _))
+    }
+
+    /// Without the feature `nats` cells run here.
+    #[cfg(not(feature = "nats"))]
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with the feature")]
+    pub fn elsewhere(&self, _limits: SessionLimits) -> Result<Option<Arc<dyn CodeModeBackend>>> {
+        Ok(None)
+    }
+
     /// Sets it up: for so many cells at one time, if they run here.
     pub fn open(&self, max_cells: usize) -> Result<Sandbox> {
         #[cfg(feature = "nats")]
@@ -36,15 +50,21 @@ impl SandboxArguments {
 }
 
 impl Sandbox {
-    /// Whether cells run in this process, where all that happens to them can be followed.
-    pub fn is_here(&self) -> bool {
-        matches!(self, Self::Here(_))
-    }
-
-    /// A session with these limits; a fleet's own count where they are narrower.
-    pub fn session(&self, limits: SessionLimits) -> Arc<dyn CodeModeBackend> {
+    /// A session with these limits, whose cells are parked like this. A fleet's own limits count
+    /// where they are narrower, and its workers say how cells are parked.
+    pub fn session(
+        &self,
+        limits: SessionLimits,
+        parking: Option<&Parking>,
+    ) -> Arc<dyn CodeModeBackend> {
         match self {
-            Self::Here(engine) => Arc::new(WasmBackend::with_limits(engine, limits)),
+            Self::Here(engine) => {
+                let backend = WasmBackend::with_limits(engine, limits);
+                if let Some(parking) = parking {
+                    backend.set_parking(parking.clone());
+                }
+                Arc::new(backend)
+            }
             #[cfg(feature = "nats")]
             Self::Fleet(fleet) => Arc::new(crate::fleet::session(fleet, limits)),
         }

@@ -2,8 +2,8 @@
 
 use crate::backend::{
     CellId, CellInfo, CellState, CodeModeBackend, CodeModeError, CodeModeTurnHost,
-    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
-    WaitRequest, WaitToPendingOutcome,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, Parked, RuntimeResponse,
+    WaitOutcome, WaitRequest, WaitToPendingOutcome, WakeRequest,
 };
 use crate::stored::StoredValues;
 use serde_json::Value;
@@ -118,6 +118,34 @@ impl CodeModeService {
         cell_id: CellId,
     ) -> Result<WaitToPendingOutcome, CodeModeError> {
         self.backend.wait_to_pending(cell_id).await
+    }
+
+    /// Takes a cell out of the session as bytes, once its program waits.
+    ///
+    /// # Errors
+    /// See [`CodeModeBackend::park`].
+    pub async fn park(&self, cell_id: CellId) -> Result<Parked, CodeModeError> {
+        self.backend.park(cell_id).await
+    }
+
+    /// Lets a parked cell go on, and answers with its next response.
+    ///
+    /// # Errors
+    /// See [`CodeModeBackend::wake`].
+    pub async fn wake(&self, request: WakeRequest) -> Result<RuntimeResponse, CodeModeError> {
+        self.wake_as(self.allocate_cell_id()?, request).await
+    }
+
+    /// Lets a parked cell go on under an id that was allocated before.
+    ///
+    /// # Errors
+    /// See [`CodeModeBackend::wake`].
+    pub async fn wake_as(
+        &self,
+        cell_id: CellId,
+        request: WakeRequest,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        self.backend.wake(cell_id, request, self.stored_values.clone()).await
     }
 
     /// The cells that are alive or unread.

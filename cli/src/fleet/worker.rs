@@ -6,7 +6,8 @@ use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result, ensure};
 use cellblock::{
-    CellLimits, CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend,
+    CellLimits, CodeModeBackend, CodeModeError, Engine, EngineConfig, Parking, SessionLimits,
+    WasmBackend,
 };
 use cellblock_remote::server::{AskedLimits, ServerLimits, Tenants, Worker, WorkerOptions};
 use clap::Args;
@@ -48,6 +49,10 @@ pub struct Arguments {
     /// After SIGTERM, how long cells that run may take to end; no new ones are taken.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     drain: Duration,
+    /// The key that parked cells are encrypted with, the same on all workers; see
+    /// docs/parking.md. Made when missing. Without it a cell is woken where it was parked alone.
+    #[arg(long, value_name = "FILE")]
+    park_key: Option<PathBuf>,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -57,6 +62,7 @@ struct OverWasm {
     engine: Engine,
     limits: CellLimits,
     policy: Policy,
+    parking: Parking,
     /// Cells of a tenant, where the policy says nothing.
     cells: usize,
 }
@@ -78,7 +84,9 @@ impl Tenants for OverWasm {
             ..SessionLimits::default()
         };
         let limits = crate::serve::narrowed(&limits, asked)?;
-        Ok(Arc::new(WasmBackend::with_limits(&self.engine, limits)))
+        let backend = WasmBackend::with_limits(&self.engine, limits);
+        backend.set_parking(self.parking.clone());
+        Ok(Arc::new(backend))
     }
 }
 
@@ -115,7 +123,8 @@ fn run(arguments: Arguments) -> Result<Exit> {
         guest,
     };
     let cells = arguments.max_cells_per_tenant.unwrap_or(arguments.max_cells.div_ceil(2));
-    let tenants = OverWasm { engine, limits, policy, cells };
+    let parking = crate::serve::parking(arguments.park_key.as_deref(), false)?;
+    let tenants = OverWasm { engine, limits, policy, parking, cells };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
         let worker = Worker::connect(&address, options, tenants).await?;

@@ -1,11 +1,11 @@
 //! What a cell on a fleet does, and who may have one.
 
-use crate::cluster::{Cluster, reports, until, workers};
+use crate::cluster::{Cluster, Worker, reports, until, workers};
 use async_trait::async_trait;
 use cellblock::{
     CallEnd, CellId, CellLimits, CodeModeBackend, CodeModeError, CodeModeNestedToolCall,
-    CodeModeService, CodeModeTurnHost, ContentItem, ExecuteRequest, RuntimeResponse,
-    ToolDefinition, ToolName, ToolResult, WaitRequest,
+    CodeModeService, CodeModeTurnHost, ContentItem, ExecuteRequest, Parked, RuntimeResponse,
+    ToolDefinition, ToolName, ToolResult, WaitRequest, WakeRequest,
 };
 use cellblock_remote::{NatsBackend, NatsFleet, ProcessLimits};
 use serde_json::{Value, json};
@@ -225,4 +225,32 @@ async fn dropping_a_session_ends_its_cells() {
     until(async || reports(cluster, &class).await[0].cells == 1).await;
     drop(backend);
     until(async || reports(cluster, &class).await[0].cells == 0).await;
+}
+
+#[tokio::test]
+async fn a_parked_cell_outlives_its_worker() {
+    let Some(cluster) = Cluster::shared() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("park.key");
+    let key = ["--park-key", key.to_str().unwrap()];
+    let (class, mut first) = workers(cluster, 1, &key).await;
+    let service = service(&cluster.fleet("t1", &class));
+    let _turn = service.start_turn_worker(Arc::new(Tools::default()));
+    let source = "const before = await tools.echo('before'); store('kept', before);
+        text(before + ' and ' + await tools.hang())";
+    let cell_id = waiting(&service, source).await;
+    let Parked { cell, mut calls, .. } = service.park(cell_id).await.unwrap();
+    // Its worker dies, and another goes on with the key.
+    first[0].signal(rustix::process::Signal::KILL);
+    first[0].wait();
+    let _second = Worker::spawn(cluster, &class, &key);
+    until(async || reports(cluster, &class).await.iter().any(|report| report.started == 0)).await;
+    calls.insert("tool-2", Ok(Value::from("after").into()));
+    let request = WakeRequest { calls, yield_time_ms: Some(60_000), ..WakeRequest::new(cell) };
+    let response = service.wake(request).await.unwrap();
+    assert_eq!(
+        response.content_items(),
+        [ContentItem::InputText { text: "before and after".to_owned() }]
+    );
+    assert_eq!(service.stored_values()["kept"], "before");
 }

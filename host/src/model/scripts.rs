@@ -283,6 +283,18 @@ impl CodeModeTurnHost for ScriptHost {
         self.library.run(script, call.input, caller, cancellation).await
     }
 
+    /// A script that was called ended with the session that it ran in.
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        if call.tool_name.namespace.as_deref() == Some(NAMESPACE) {
+            return Err("the script ended when its caller was parked".to_owned());
+        }
+        self.host.resume_call(call, cancellation).await
+    }
+
     async fn notify(
         &self,
         call_id: String,

@@ -152,6 +152,10 @@ impl HostConnection for CellConnection {
         self.framed.fail(reason);
     }
 
+    fn parks(&self, session: &RemoteSession) -> bool {
+        self.framed.parks(session)
+    }
+
     fn open(
         &self,
         session: Arc<RemoteSession>,

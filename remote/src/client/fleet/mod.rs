@@ -19,8 +19,8 @@ use async_trait::async_trait;
 use cellblock::support::lock;
 use cellblock::{
     CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, StoredValues, WaitOutcome,
-    WaitRequest, WaitToPendingOutcome,
+    ExecuteRequest, ExecuteToPendingOutcome, Parked, RuntimeResponse, StoredValues, WaitOutcome,
+    WaitRequest, WaitToPendingOutcome, WakeRequest,
 };
 use connection::{CellConnection, FleetConnection};
 use std::fmt;
@@ -295,6 +295,20 @@ impl CodeModeBackend for NatsBackend {
         cell_id: CellId,
     ) -> Result<WaitToPendingOutcome, CodeModeError> {
         self.cells.wait_to_pending(cell_id).await
+    }
+
+    async fn park(&self, cell_id: CellId) -> Result<Parked, CodeModeError> {
+        self.cells.park(cell_id).await
+    }
+
+    async fn wake(
+        &self,
+        cell_id: CellId,
+        request: WakeRequest,
+        stored_values: StoredValues,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        self.refresh(&stored_values).await?;
+        self.cells.wake(cell_id, request, stored_values).await
     }
 
     fn cells(&self) -> Vec<CellInfo> {

@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The bucket of keys and commits.
 const BUCKET: &str = "cb-store";
@@ -38,10 +38,13 @@ const BODY: usize = crate::protocol::MAX_STORED_BYTES * 2;
 /// Copies that are kept, where there are so many servers.
 const REPLICAS: usize = 3;
 
-/// How long a commit is tried: a new leader takes some seconds.
+/// How long a commit or a reading is tried: a new leader takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long to wait before it is tried again.
+/// How long one attempt to read all values may take.
+const READ: Duration = Duration::from_secs(10);
+
+/// How long to wait before something is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The values of a session.
@@ -126,6 +129,23 @@ impl SessionValues {
 
     /// The values now. Finishes what others have begun.
     pub(super) async fn read(&self) -> Result<BTreeMap<String, Arc<str>>, NatsError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // A consumer whose server has died may say nothing.
+            let error = match timeout(READ, self.try_read()).await {
+                Ok(Ok(values)) => return Ok(values),
+                Ok(Err(error)) => error,
+                Err(_) => failed(format!("no answer within {} s", READ.as_secs())),
+            };
+            if Instant::now() > until {
+                return Err(error);
+            }
+            tracing::debug!("values are read again: {error}");
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn try_read(&self) -> Result<BTreeMap<String, Arc<str>>, NatsError> {
         let (keys, commits) = self.records().await?;
         for record in keys {
             let json = self.fetch(record.body).await?;

@@ -106,7 +106,10 @@ impl FramedConnection {
                     let why = format!("it has {granted:?}, and {CAPABILITIES:?} are needed");
                     reading.fail(ConnectionError::Protocol(why));
                 }
-                Err(why) => reading.fail(ConnectionError::Protocol(why)),
+                Err(why) => {
+                    let reason = reading.ending.get().cloned();
+                    reading.fail(reason.unwrap_or(ConnectionError::Protocol(why)));
+                }
             }
         });
         Ok(Self(state))
@@ -215,6 +218,10 @@ impl HostConnection for FramedConnection {
         self.0.fail(reason);
     }
 
+    fn parks(&self, _session: &RemoteSession) -> bool {
+        self.0.has_seam
+    }
+
     fn open(
         &self,
         session: Arc<RemoteSession>,
@@ -258,14 +265,16 @@ impl HostConnection for FramedConnection {
     }
 
     fn wait(&self, session: &RemoteSession, cell_id: CellId, wait: Wait) -> Waiting {
-        let (yield_time_ms, until_frontier) = match wait {
-            Wait::Yield(yield_time_ms) => (yield_time_ms, false),
-            Wait::Frontier => (0, true),
+        let (yield_time_ms, until_frontier, park) = match wait {
+            Wait::Yield(yield_time_ms) => (yield_time_ms, false, false),
+            Wait::Frontier => (0, true, false),
+            Wait::Park => (0, false, true),
         };
         let (id, answer) = self.operation(OperationRequest::Wait {
             session_id: session.id().to_owned(),
             request: WaitRequest { cell_id, yield_time_ms },
             until_frontier,
+            park,
         });
         Waiting { id: WaitId::Framed(id), answer: self.outcome(answer) }
     }
@@ -381,13 +390,14 @@ impl State {
         // The host takes changes over in the order in which they are sent: they are found
         // out and queued in one go.
         let mut known = session.known_values();
-        let seam = SeamExecute {
+        let seam = Box::new(SeamExecute {
             stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
             regional: program.request.regional.clone().into(),
             language: program.request.language,
-        };
+            wake: program.wake,
+        });
         let request =
             OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };
         match frame::encode(&ClientMessage::Request { id, request: Box::new(request) }) {
