@@ -235,10 +235,12 @@ async fn a_parked_cell_outlives_its_worker() {
     let key = ["--park-key", key.to_str().unwrap()];
     let (class, mut first) = workers(cluster, 1, &key).await;
     let service = service(&cluster.fleet("t1", &class));
-    let _turn = service.start_turn_worker(Arc::new(Tools::default()));
+    let tools = Arc::new(Tools::default());
+    let _turn = service.start_turn_worker(Arc::clone(&tools) as _);
     let source = "const before = await tools.echo('before'); store('kept', before);
         text(before + ' and ' + await tools.hang())";
     let cell_id = waiting(&service, source).await;
+    until(async || tools.calls.load(Ordering::Relaxed) == 2).await;
     let Parked { cell, mut calls, .. } = service.park(cell_id).await.unwrap();
     // Its worker dies, and another goes on with the key.
     first[0].signal(rustix::process::Signal::KILL);
