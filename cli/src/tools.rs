@@ -1,7 +1,7 @@
 //! `cellblock tools`: what a model sees of a set of tools.
 
 use crate::Exit;
-use crate::terminal::escape_controls;
+use crate::terminal;
 use anyhow::{Context, Result, anyhow};
 use cellblock::model::{
     ExecOptions, ExecToolSpec, InputForm, ToolCatalog, ToolNamespaceDescription, WaitToolSpec,
@@ -11,7 +11,6 @@ use cellblock::{ToolDefinition, ToolKind, ToolName};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `cellblock tools`.
@@ -70,12 +69,7 @@ fn print(arguments: &Arguments) -> Result<()> {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    let mut out = std::io::stdout().lock();
-    // Descriptions come from the makers of the tools.
-    let shown = if out.is_terminal() { escape_controls(&text) } else { text.into() };
-    out.write_all(shown.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
+    terminal::print(&text)
 }
 
 fn render(catalog: &ToolCatalog, format: Format) -> Result<String> {

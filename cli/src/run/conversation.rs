@@ -66,7 +66,7 @@ impl Conversation<'_> {
         loop {
             let news = tokio::select! {
                 response = self.responses(&cell_id, &mut start, report) => News::Ended(response?),
-                place = self.stuck() => News::Stuck(place),
+                place = self.service.until_stuck(&cell_id, LOOK) => News::Stuck(place),
                 () = self.deferred(), if parks => News::Deferred,
                 signal = signals.received() => News::Signal(signal),
             };
@@ -76,8 +76,8 @@ impl Conversation<'_> {
                     return Ok(Ended::Response(response, None));
                 }
                 News::Stuck(place) => {
-                    let response = self.service.terminate(cell_id).await?.into();
-                    return Ok(Ended::Response(unsettled(response, place), None));
+                    let response: RuntimeResponse = self.service.terminate(cell_id).await?.into();
+                    return Ok(Ended::Response(response.unsettled(place), None));
                 }
                 News::Signal(signal) => {
                     let response = self.service.terminate(cell_id).await?.into();
@@ -160,27 +160,4 @@ impl Conversation<'_> {
             }
         }
     }
-
-    /// Returns when the script waits for what cannot come, with the place where it waits.
-    async fn stuck(&self) -> Option<String> {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let mut cells = self.service.cells().into_iter();
-            if let Some(cell) = cells.find(|cell| cell.state == CellState::Stuck) {
-                return cell.stuck_at;
-            }
-        }
-    }
-}
-
-/// The end of a script that waited for what cannot come.
-fn unsettled(response: RuntimeResponse, place: Option<String>) -> RuntimeResponse {
-    let RuntimeResponse::Terminated { cell_id, content_items, report } = response else {
-        return response;
-    };
-    let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
-    let error_text = Some(format!(
-        "Unsettled top-level await: no nested call and no timer is left that could settle it{place}"
-    ));
-    RuntimeResponse::Result { cell_id, content_items, error_text, report }
 }

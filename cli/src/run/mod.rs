@@ -12,6 +12,7 @@ mod report;
 mod signals;
 mod stored;
 mod tools_file;
+mod trace;
 mod wake;
 
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use stored::StoreFile;
 use tools_file::ToolsFile;
+use trace::Trace;
 
 /// How often new output is printed while the script runs.
 const POLL_MS: u64 = 200;
@@ -53,8 +55,12 @@ pub struct Arguments {
     /// The script; `-` reads it from standard input.
     script: PathBuf,
     /// Where the script is parked when it waits for nothing but calls of deferred tools.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
     park: Option<PathBuf>,
+    /// Write a page of what the script did: its calls, where it waited, what it cost. One HTML
+    /// file.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print the value of the script as JSON: that of its last expression statement, or of
     /// a `return` at its top.
     #[arg(long)]
@@ -97,6 +103,10 @@ struct Common {
     /// Where images and audio are written.
     #[arg(long, value_name = "DIR")]
     out_dir: Option<PathBuf>,
+    /// Write a page of what the script did: its calls, where it waited, what it cost. One HTML
+    /// file.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print one JSON object instead of the output; see docs/cli.md.
     #[arg(long)]
     json: bool,
@@ -184,9 +194,33 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             wants_value: result,
             regional,
             language,
+            ..ExecuteRequest::default()
         }))
     };
-    converse_until_the_end(common, limits, park, tsc, shown, start)
+    let plan = Plan {
+        limits,
+        park,
+        tsc,
+        source: shown,
+        script: arguments.script.clone(),
+        trace: arguments.trace.clone(),
+    };
+    converse_until_the_end(common, plan, start)
+}
+
+/// What a run is made of, beside what `run` and `wake` have in common.
+struct Plan {
+    limits: CellLimits,
+    /// Where the script may be parked.
+    park: Option<ParkFile>,
+    /// The compiler, when types are checked.
+    tsc: Option<PathBuf>,
+    /// What excerpts in error texts are taken from.
+    source: String,
+    /// The file of the script.
+    script: PathBuf,
+    /// Where a page of what it did is written.
+    trace: Option<PathBuf>,
 }
 
 /// How a script begins: as a program, or where it was parked.
@@ -199,16 +233,15 @@ enum Start {
 /// says.
 fn converse_until_the_end(
     common: &Common,
-    limits: CellLimits,
-    park: Option<ParkFile>,
-    tsc: Option<PathBuf>,
-    source: String,
+    plan: Plan,
     start: impl FnOnce(&ToolsFile, &WasmBackend) -> Result<Start>,
 ) -> Result<Exit> {
+    let Plan { limits, park, tsc, source, script, trace } = plan;
     let tools = common.tools.as_deref().map(ToolsFile::read).transpose()?.unwrap_or_default();
     let values = StoredValues::new();
     let store = common.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
     let folder = common.out_dir.clone().map(Folder::create).transpose()?;
+    let trace = trace.map(|page| Trace::create(&page, &script, &source, &limits)).transpose()?;
     let mut config = EngineConfig::default();
     config.max_cells = 1;
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
@@ -219,7 +252,7 @@ fn converse_until_the_end(
         let (printer, printing) = printer::start(style);
         let mut report = Report::new(printer.clone(), source, folder, (common.json, common.stats));
         let (commands, checks_inputs) = (common.max_commands, common.checks_inputs);
-        let run = Run { limits, tools, values, store, commands, checks_inputs, tsc, park };
+        let run = Run { limits, tools, values, store, commands, checks_inputs, tsc, park, trace };
         let deadline = common.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, start, &mut report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -261,6 +294,8 @@ struct Run {
     tsc: Option<PathBuf>,
     /// Where it is parked, if it may be.
     park: Option<ParkFile>,
+    /// Where what the script did is shown.
+    trace: Option<Trace>,
 }
 
 /// How the conversation with a script ended.
@@ -286,7 +321,10 @@ impl Run {
         if let Some(park) = &self.park {
             backend.set_parking(park.parking());
         }
-        let start = start(&self.tools, &backend)?;
+        let mut start = start(&self.tools, &backend)?;
+        if let (Start::Script(request), Some(trace)) = (&mut start, &self.trace) {
+            request.monitor = trace.monitor();
+        }
         let service =
             CodeModeService::with_stored_values(Arc::clone(&backend) as _, self.values.clone());
         let parks = self.park.is_some();
@@ -311,7 +349,14 @@ impl Run {
         drop(worker);
         service.shutdown().await;
         host.finish();
-        let (response, signal) = match (ended?, &self.park) {
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.trace.map(|trace| trace.write(Err(&error))).transpose()?;
+                return Err(error);
+            }
+        };
+        let (response, signal) = match (ended, &self.park) {
             (Ended::Response(response, signal), _) => (response, signal),
             (Ended::Parked(cell, calls), Some(park)) => {
                 park.write(&cell)?;
@@ -320,6 +365,7 @@ impl Run {
             // It is parked only where there is a file for it.
             (Ended::Parked(..), None) => return Ok(Exit::Failed),
         };
+        let trace = self.trace.map(|trace| (trace, response.clone()));
         let exit = report.end(response, signal, &host.notifications());
         if let Some(store) = self.store {
             let values = self.values;
@@ -328,6 +374,16 @@ impl Run {
                 written = write => written??,
                 asked = signals.received(), if signal.is_none() => {
                     printer.error("cellblock: the stored values were not written".to_owned());
+                    return Ok(asked);
+                }
+            }
+        }
+        if let Some((trace, response)) = trace {
+            let write = tokio::task::spawn_blocking(move || trace.write(Ok(&response)));
+            tokio::select! {
+                written = write => written??,
+                asked = signals.received(), if signal.is_none() => {
+                    printer.error("cellblock: the trace was not written".to_owned());
                     return Ok(asked);
                 }
             }

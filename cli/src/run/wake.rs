@@ -2,7 +2,7 @@
 
 use super::parking::ParkFile;
 use super::tools_file::ToolsFile;
-use super::{Common, POLL_MS, Start, converse_until_the_end};
+use super::{Common, POLL_MS, Plan, Start, converse_until_the_end};
 use crate::Exit;
 use anyhow::{Context, Result, bail};
 use cellblock::{ParkedCall, PendingCalls, ToolResult, WakeRequest, WasmBackend};
@@ -60,7 +60,15 @@ fn wake(arguments: &Arguments) -> Result<Exit> {
         request.is_fork = arguments.fork;
         Ok(Start::Parked(request))
     };
-    converse_until_the_end(common, limits, Some(park.unwrap_or(from)), None, String::new(), start)
+    let plan = Plan {
+        limits,
+        park: Some(park.unwrap_or(from)),
+        tsc: None,
+        source: String::new(),
+        script: arguments.file.clone(),
+        trace: None,
+    };
+    converse_until_the_end(common, plan, start)
 }
 
 /// The ends that were given, for the calls that the script waits for.

@@ -5,12 +5,14 @@
 //! and a sink for notifications. Nothing here says where a cell runs.
 
 mod error;
+mod monitor;
 mod park;
 mod request;
 mod response;
 mod turn;
 
 pub use error::CodeModeError;
+pub use monitor::{CellEvent, CellMonitor, MonitorHandle};
 pub use park::{ParkError, Parked, ParkedCall, ParkedCell, WakeRequest};
 pub use request::{CellId, ExecuteRequest, Language, WaitRequest};
 pub use response::{

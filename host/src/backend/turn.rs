@@ -58,6 +58,14 @@ impl ToolInput {
         self.0.into_text(usize::MAX)
     }
 
+    /// The JSON text without taking it; `None` when it was made from a value.
+    pub fn as_json(&self) -> Option<&str> {
+        match &self.0 {
+            Json::Text(text) => Some(text.get()),
+            Json::Value(_) => None,
+        }
+    }
+
     /// The parsed value.
     pub fn into_value(self) -> Value {
         self.0.into_value()

@@ -10,9 +10,8 @@
 use super::names::code_mode_name;
 use crate::backend::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker,
-    ContentItem, ExecuteRequest, Language, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
+    ContentItem, ExecuteRequest, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
 };
-use crate::regional::RegionalSettings;
 use crate::stored::StoredValues;
 use crate::support::lock;
 use crate::tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
@@ -192,10 +191,7 @@ impl Library {
             enabled_tools: Arc::clone(&self.tools),
             source: script.source.clone(),
             yield_time_ms: Some(FETCH_MS),
-            max_output_tokens: None,
-            wants_value: false,
-            regional: RegionalSettings::default(),
-            language: Language::Auto,
+            ..ExecuteRequest::default()
         };
         lock(&self.runs).insert(cell_id.clone(), caller);
         let mut run = Run { library: self, cell_id: Some(cell_id.clone()) };

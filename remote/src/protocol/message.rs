@@ -35,7 +35,7 @@ pub enum ClientMessage {
         /// Chosen by the client, never twice.
         id: i64,
         /// The operation.
-        request: OperationRequest,
+        request: Box<OperationRequest>,
     },
     /// Gives up an execute that was not admitted, or a wait.
     #[serde(rename = "operation/cancel")]

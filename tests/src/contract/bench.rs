@@ -240,11 +240,16 @@ impl CodeModeTurnHost for Host {
 
 /// The texts of a response.
 pub fn texts_of(response: &RuntimeResponse) -> Vec<String> {
+    items_texts(response.content_items())
+}
+
+/// The texts of output.
+pub fn items_texts(items: &[ContentItem]) -> Vec<String> {
     let text = |item: &ContentItem| match item {
         ContentItem::InputText { text } => text.clone(),
         other => panic!("not a text: {other:?}"),
     };
-    response.content_items().iter().map(text).collect()
+    items.iter().map(text).collect()
 }
 
 /// The error of a result.

@@ -2,7 +2,7 @@
 
 use super::end::{End, Stage};
 use super::{Cell, Observer};
-use crate::backend::{CellReport, CodeModeError, RuntimeResponse};
+use crate::backend::{CellEvent, CellReport, CodeModeError, RuntimeResponse};
 use crate::cells::{Answer, Content, Reply, Until};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -41,6 +41,7 @@ impl Cell {
     pub(super) fn answer_yield(&mut self) {
         let Content { items: content_items, charge } = std::mem::take(&mut self.content);
         let report = CellReport { usage: self.usage_now(), ..CellReport::default() };
+        self.monitored.send(CellEvent::Yielded { usage: &report.usage });
         let cell_id = self.id.clone();
         let response = RuntimeResponse::Yielded { cell_id, content_items, report };
         self.answer(Answer::Yielded(response, charge));

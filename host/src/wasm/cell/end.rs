@@ -5,7 +5,7 @@ use super::super::error_text::shorten;
 use super::super::sandbox::Finished;
 use super::{Cell, Guest};
 use crate::backend::{
-    CallReport, CellId, CellReport, CellState, CodeModeError, LimitKind, ProgramValue,
+    CallReport, CellEvent, CellId, CellReport, CellState, CodeModeError, LimitKind, ProgramValue,
     RuntimeResponse,
 };
 use crate::cells::{Conclusion, Content};
@@ -76,7 +76,11 @@ impl Cell {
         let observer = self.observer.take().map(|observer| observer.reply);
         let replies = self.terminator.take().into_iter().chain(observer).collect();
         if let Some(entry) = self.entry.take() {
-            entry.end(replies, || self.conclude(content, end));
+            entry.end(replies, || {
+                let conclusion = self.conclude(content, end);
+                self.monitored.send(CellEvent::Ended(&conclusion.response));
+                conclusion
+            });
         }
         self.callbacks.cell_closed();
     }

@@ -217,6 +217,7 @@ impl Cell {
         match std::mem::replace(&mut self.guest, Guest::Gone) {
             Guest::Resting { body: Body::Awake { mut sandbox, .. }, .. } => {
                 let Events { batch, charge } = std::mem::take(&mut self.events);
+                self.monitored.resumed();
                 self.guest = Guest::Running(Box::pin(async move {
                     let step = sandbox.wait(batch).await;
                     drop(charge);

@@ -13,7 +13,8 @@
 //! `guest` is the sandbox and its steps, `program` how it is started, `sent` what it sends,
 //! `calls` the outcomes of its calls, `callers` who is answered, `end` the stages of
 //! the end, `sleep` how it gives its sandbox up while it waits, `park` how it leaves as bytes
-//! and comes back, `busy` and `alarm` the time.
+//! and comes back, `busy` and `alarm` the time, `monitored` what whoever follows the
+//! cell receives.
 
 pub(super) use end::value_key;
 pub(super) use park::{Arrival, Charges, allowed};
@@ -24,6 +25,7 @@ mod callers;
 mod calls;
 mod end;
 mod guest;
+mod monitored;
 mod park;
 mod program;
 mod sent;
@@ -45,6 +47,7 @@ use busy::BusyTime;
 use calls::{CallEnd, RecentCalls};
 use end::{End, Stage};
 use guest::{Events, Guest};
+use monitored::Monitored;
 use sleep::Moved;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -129,6 +132,8 @@ struct Cell {
     callbacks: Callbacks<CallEnd>,
     /// The newest calls, for the report.
     recent_calls: RecentCalls,
+    /// Who follows the cell.
+    monitored: Monitored,
     guest: Guest,
     /// What the next step will deliver.
     events: Events,
@@ -200,11 +205,13 @@ pub(super) async fn run(start: Start, origin: Origin) {
 impl Cell {
     /// A cell that has not begun, and its first observer.
     fn new(start: Start) -> (Self, (Until, Reply)) {
-        let Start { entry, id, request, stored_values, session, outbox, commands, first, .. } =
-            start;
+        let Start {
+            entry, id, mut request, stored_values, session, outbox, commands, first, ..
+        } = start;
         let callbacks = Callbacks::new(&entry, session.turns.watch());
         let cell = Self {
             entry: Some(entry),
+            monitored: Monitored::new(std::mem::take(&mut request.monitor)),
             shutdown: session.shutdown.clone(),
             ends_at: Instant::now() + start.limits.total_time,
             id,
@@ -359,6 +366,7 @@ impl Cell {
             CellState::Waiting
         };
         self.outbox.status.set_state(state);
+        self.report_wait().await;
     }
 
     fn step_reached(&mut self, sandbox: Option<Sandbox>, step: Step) -> Stage {

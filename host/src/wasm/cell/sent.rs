@@ -3,7 +3,7 @@
 use super::super::imports::GuestOutput;
 use super::Cell;
 use super::calls::CallEnd;
-use crate::backend::{BoxFuture, CodeModeNestedToolCall, ToolInput};
+use crate::backend::{BoxFuture, CellEvent, CodeModeNestedToolCall, ToolInput};
 use crate::cells::{Charge, PendingCalls};
 use crate::tools::ToolName;
 use std::sync::Arc;
@@ -13,7 +13,10 @@ impl Cell {
     pub(super) fn take_output(&mut self) {
         for output in self.outbox.take() {
             match output {
-                GuestOutput::Item(item, charge) => self.content.push(item, charge),
+                GuestOutput::Item(item, charge) => {
+                    self.monitored.send(CellEvent::Output(&item));
+                    self.content.push(item, charge);
+                }
                 GuestOutput::Notification(text, charge) => self.notify(text, charge),
                 GuestOutput::Yield => {
                     // An observer of the frontier is not interested.
@@ -27,6 +30,7 @@ impl Cell {
     }
 
     pub(super) fn notify(&mut self, text: String, charge: Charge) {
+        self.monitored.send(CellEvent::Notification(&text));
         let (request, token) =
             (self.request.tool_call_id.clone(), self.callbacks.notifications_token().clone());
         let delivered = move |_| -> BoxFuture<'static, ()> {
@@ -82,6 +86,7 @@ impl Cell {
             tool_kind: tool.kind,
             input,
         };
+        self.monitored.send(CellEvent::CallStarted(&call));
         let (account, limit) = (Arc::clone(&self.outbox.account), self.limits.result_bytes);
         let token = self.callbacks.calls_token().clone();
         let finish = move |result| {
@@ -102,6 +107,7 @@ impl Cell {
             self.outbox.status.call_ended();
             self.pending.remove(&end.id);
             self.recent_calls.ended(&end);
+            self.monitored.call_ended(&end);
             self.events.call_ended(end);
             next = self.callbacks.try_next();
         }

@@ -281,7 +281,7 @@ impl State {
             if !inserted {
                 return Err(state.lifeline.failure());
             }
-            match frame::encode(&ClientMessage::Request { id, request }) {
+            match frame::encode(&ClientMessage::Request { id, request: Box::new(request) }) {
                 Ok(frame) => {
                     // A writer that has ended has failed the connection.
                     let _ = state.outgoing.send(frame).await;
@@ -330,7 +330,7 @@ impl State {
         });
         let request =
             OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };
-        match frame::encode(&ClientMessage::Request { id, request }) {
+        match frame::encode(&ClientMessage::Request { id, request: Box::new(request) }) {
             Ok(frame) => {
                 place.send(frame);
                 *known = Some(now);

@@ -43,7 +43,7 @@ impl<'a> Requests<'a> {
         while let Some(payload) = frames.next().await {
             match frame::decode(&payload?)? {
                 ClientMessage::Hello { .. } => return Err(ServeError::SecondHello),
-                ClientMessage::Request { id, request } => self.request(id, request).await?,
+                ClientMessage::Request { id, request } => self.request(id, *request).await?,
                 ClientMessage::Cancel { id } => {
                     // One that was answered meanwhile is not there any more.
                     if let Some(cancelled) = self.connection.requests.get(&id) {
