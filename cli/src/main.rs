@@ -6,6 +6,7 @@ mod limits;
 mod mcp;
 mod metrics;
 mod park_key;
+mod replay;
 mod run;
 mod serve;
 mod telemetry;
@@ -38,6 +39,8 @@ enum Command {
     Run(run::Arguments),
     /// Go on with a program that was parked.
     Wake(run::WakeArguments),
+    /// Run a recorded program again, and compare.
+    Replay(replay::Arguments),
     /// Check the types of a program against its tools, with the TypeScript compiler.
     Check(check::Arguments),
     /// Serve code-mode sessions to another process, such as Codex.
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
         Command::Wake(arguments) => run::wake(&arguments).into(),
+        Command::Replay(arguments) => replay::main(&arguments).into(),
         Command::Check(arguments) => check::main(&arguments).into(),
         Command::Host(arguments) => serve::main(arguments).into(),
         Command::Tools(arguments) => tools::main(&arguments).into(),

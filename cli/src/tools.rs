@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// Arguments of `cellblock tools`.
 #[derive(Args)]
 pub struct Arguments {
-    /// The tools: a tools file as for `run`, or the listings of MCP servers; see docs/cli.md.
+    /// The tools: a tools file as for `run`, or the listings of MCP servers; `-` is standard
+    /// input. See docs/cli.md.
     #[arg(long, value_name = "FILE")]
     tools: PathBuf,
     /// How to print them.
@@ -58,7 +59,13 @@ pub fn main(arguments: &Arguments) -> Exit {
 }
 
 fn print(arguments: &Arguments) -> Result<()> {
-    let mut catalog = ToolsFile::read(&arguments.tools)?.catalog();
+    let file = if arguments.tools == Path::new("-") {
+        let text = std::io::read_to_string(std::io::stdin());
+        ToolsFile::parse(&text.context("cannot read standard input")?, "standard input")?
+    } else {
+        ToolsFile::read(&arguments.tools)?
+    };
+    let mut catalog = file.catalog();
     if let Some(tokens) = arguments.defer_over {
         catalog = catalog.defer_over(tokens);
     }
@@ -154,10 +161,15 @@ impl ToolsFile {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the tools file {}", path.display()))?;
-        let json = &mut serde_json::Deserializer::from_str(&text);
+        Self::parse(&text, &format!("the tools file {}", path.display()))
+    }
+
+    /// Reads the text of a tools file; `place` says in errors where it is from.
+    fn parse(text: &str, place: &str) -> Result<Self> {
+        let json = &mut serde_json::Deserializer::from_str(text);
         serde_path_to_error::deserialize(json).map_err(|error| {
             let (key, why) = (error.path().to_string(), error.inner());
-            anyhow!("the tools file {}, at {key}: {why}", path.display())
+            anyhow!("{place}, at {key}: {why}")
         })
     }
 

@@ -113,7 +113,7 @@ pub use service::CodeModeService;
 pub use stored::StoredValues;
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
 #[cfg(feature = "wasm")]
-pub use wasm::{Engine, EngineConfig, EngineError, ParkKey, Parking, WasmBackend};
+pub use wasm::{Engine, EngineConfig, EngineError, ParkKey, Parking, WasmBackend, recording};
 
 #[cfg(all(doctest, feature = "wasm"))]
 #[doc = include_str!("../../README.md")]

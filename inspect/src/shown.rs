@@ -105,6 +105,7 @@ impl State {
                 How::Failed => "failed",
                 How::Limit => "limit",
                 How::Terminated => "terminated",
+                How::Parked => "parked",
                 How::Lost => "lost",
             },
         };

@@ -111,6 +111,8 @@ pub(crate) enum How {
     Failed,
     Limit,
     Terminated,
+    /// It left its session as bytes.
+    Parked,
     /// There was no last response.
     Lost,
 }
@@ -223,6 +225,10 @@ impl State {
             CellEvent::Yielded { usage } => {
                 self.usage = *usage;
                 self.entries.moment(at, version, What::Yield);
+            }
+            CellEvent::Parked => {
+                self.close(at);
+                self.end = Some(End::new(How::Parked, at));
             }
             CellEvent::Ended(response) => self.end_with(response, at),
             _ => {}

@@ -8,6 +8,7 @@ pub mod input;
 mod media;
 mod parking;
 mod printer;
+mod record;
 mod report;
 mod signals;
 mod stored;
@@ -36,13 +37,14 @@ use host::Host;
 use media::Folder;
 use parking::ParkFile;
 use printer::{Printed, Printer, Style};
+use record::RecordFile;
 use report::Report;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use stored::StoreFile;
 use tools_file::ToolsFile;
-use trace::Trace;
+use trace::{Trace, TraceEnd};
 
 /// How often new output is printed while the script runs.
 const POLL_MS: u64 = 200;
@@ -55,12 +57,15 @@ pub struct Arguments {
     /// The script; `-` reads it from standard input.
     script: PathBuf,
     /// Where the script is parked when it waits for nothing but calls of deferred tools.
-    #[arg(long, value_name = "FILE", conflicts_with = "trace")]
+    #[arg(long, value_name = "FILE")]
     park: Option<PathBuf>,
     /// Write a page of what the script did: its calls, where it waited, what it cost. One HTML
     /// file.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Write what came to the script from outside, for `cellblock replay`.
+    #[arg(long, value_name = "FILE", conflicts_with = "park")]
+    record: Option<PathBuf>,
     /// Print the value of the script as JSON: that of its last expression statement, or of
     /// a `return` at its top.
     #[arg(long)]
@@ -103,10 +108,6 @@ struct Common {
     /// Where images and audio are written.
     #[arg(long, value_name = "DIR")]
     out_dir: Option<PathBuf>,
-    /// Write a page of what the script did: its calls, where it waited, what it cost. One HTML
-    /// file.
-    #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
     /// Print one JSON object instead of the output; see docs/cli.md.
     #[arg(long)]
     json: bool,
@@ -177,7 +178,12 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         None => None,
     };
     let tsc = arguments.checks_types.then(|| arguments.compiler.find()).transpose()?;
-    let shown = source.clone();
+    let trace = arguments.trace.as_deref();
+    let trace =
+        trace.map(|path| Trace::create(path, &arguments.script, &source, &limits)).transpose()?;
+    let record = arguments.record.as_deref().map(RecordFile::create).transpose()?;
+    let monitor = trace.as_ref().map(Trace::monitor).unwrap_or_default();
+    let plan = Plan { limits, source: source.clone(), tsc, park, trace, record };
     let (result, language) = (arguments.result, arguments.language());
     let regional = RegionalSettings {
         locale: arguments.locale.clone(),
@@ -194,33 +200,25 @@ fn run(arguments: &Arguments) -> Result<Exit> {
             wants_value: result,
             regional,
             language,
-            ..ExecuteRequest::default()
+            monitor,
         }))
-    };
-    let plan = Plan {
-        limits,
-        park,
-        tsc,
-        source: shown,
-        script: arguments.script.clone(),
-        trace: arguments.trace.clone(),
     };
     converse_until_the_end(common, plan, start)
 }
 
-/// What a run is made of, beside what `run` and `wake` have in common.
+/// How a script is run.
 struct Plan {
     limits: CellLimits,
-    /// Where the script may be parked.
-    park: Option<ParkFile>,
+    /// The script, for the line that an error points at.
+    source: String,
     /// The compiler, when types are checked.
     tsc: Option<PathBuf>,
-    /// What excerpts in error texts are taken from.
-    source: String,
-    /// The file of the script.
-    script: PathBuf,
-    /// Where a page of what it did is written.
-    trace: Option<PathBuf>,
+    /// Where it is parked, if it may be.
+    park: Option<ParkFile>,
+    /// Where what the script did is shown.
+    trace: Option<Trace>,
+    /// Where what came to the script is recorded.
+    record: Option<RecordFile>,
 }
 
 /// How a script begins: as a program, or where it was parked.
@@ -236,12 +234,10 @@ fn converse_until_the_end(
     plan: Plan,
     start: impl FnOnce(&ToolsFile, &WasmBackend) -> Result<Start>,
 ) -> Result<Exit> {
-    let Plan { limits, park, tsc, source, script, trace } = plan;
     let tools = common.tools.as_deref().map(ToolsFile::read).transpose()?.unwrap_or_default();
     let values = StoredValues::new();
     let store = common.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
     let folder = common.out_dir.clone().map(Folder::create).transpose()?;
-    let trace = trace.map(|page| Trace::create(&page, &script, &source, &limits)).transpose()?;
     let mut config = EngineConfig::default();
     config.max_cells = 1;
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
@@ -250,9 +246,10 @@ fn converse_until_the_end(
     let exit = runtime.block_on(async {
         let style = Style { raw: common.raw, status: !common.json };
         let (printer, printing) = printer::start(style);
+        let source = plan.source.clone();
         let mut report = Report::new(printer.clone(), source, folder, (common.json, common.stats));
         let (commands, checks_inputs) = (common.max_commands, common.checks_inputs);
-        let run = Run { limits, tools, values, store, commands, checks_inputs, tsc, park, trace };
+        let run = Run { plan, tools, values, store, commands, checks_inputs };
         let deadline = common.limits.timeout().map(|timeout| Instant::now() + timeout);
         let ended = run.until_the_end(&engine, start, &mut report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
@@ -282,7 +279,7 @@ fn converse_until_the_end(
 
 /// What a script runs with.
 struct Run {
-    limits: CellLimits,
+    plan: Plan,
     tools: ToolsFile,
     values: StoredValues,
     store: Option<StoreFile>,
@@ -290,12 +287,6 @@ struct Run {
     commands: usize,
     /// Whether arguments of nested calls are checked.
     checks_inputs: bool,
-    /// The compiler, when types are checked.
-    tsc: Option<PathBuf>,
-    /// Where it is parked, if it may be.
-    park: Option<ParkFile>,
-    /// Where what the script did is shown.
-    trace: Option<Trace>,
 }
 
 /// How the conversation with a script ended.
@@ -316,26 +307,24 @@ impl Run {
         printer: &Printer,
         signals: &mut Signals,
     ) -> Result<Exit> {
-        let session = SessionLimits { cell: self.limits, ..SessionLimits::default() };
+        let Plan { limits, tsc, park, trace, record, .. } = self.plan;
+        let session = SessionLimits { cell: limits, ..SessionLimits::default() };
         let backend = Arc::new(WasmBackend::with_limits(engine, session));
-        if let Some(park) = &self.park {
+        if let Some(park) = &park {
             backend.set_parking(park.parking());
         }
-        let mut start = start(&self.tools, &backend)?;
-        if let (Start::Script(request), Some(trace)) = (&mut start, &self.trace) {
-            request.monitor = trace.monitor();
-        }
+        backend.set_recordings(record.as_ref().map(RecordFile::recordings));
+        let start = start(&self.tools, &backend)?;
         let service =
             CodeModeService::with_stored_values(Arc::clone(&backend) as _, self.values.clone());
-        let parks = self.park.is_some();
+        let parks = park.is_some();
         let host = Arc::new(Host::new(&self.tools, self.commands, parks, printer.clone()));
         let mut served: Arc<dyn CodeModeTurnHost> = Arc::clone(&host) as _;
         if self.checks_inputs {
             served = ArgumentChecks::new(self.tools.definitions()).serve(served);
         }
         let worker = service.start_turn_worker(served);
-        let checker = self
-            .tsc
+        let checker = tsc
             .as_deref()
             .map(|tsc| TypeChecker::new(tsc, &ToolCatalog::new(self.tools.definitions())));
         let conversation = Conversation {
@@ -352,20 +341,26 @@ impl Run {
         let ended = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                self.trace.map(|trace| trace.write(Err(&error))).transpose()?;
+                trace.map(|trace| trace.write(TraceEnd::Failed(&error))).transpose()?;
                 return Err(error);
             }
         };
-        let (response, signal) = match (ended, &self.park) {
+        if let Some(record) = record
+            && !record.write()?
+        {
+            printer.error("cellblock: the script did not start, so nothing is recorded".to_owned());
+        }
+        let (response, signal) = match (ended, &park) {
             (Ended::Response(response, signal), _) => (response, signal),
             (Ended::Parked(cell, calls), Some(park)) => {
                 park.write(&cell)?;
+                trace.map(|trace| trace.write(TraceEnd::Parked)).transpose()?;
                 return Ok(report.parked(park.file(), &calls, &host.notifications()));
             }
             // It is parked only where there is a file for it.
             (Ended::Parked(..), None) => return Ok(Exit::Failed),
         };
-        let trace = self.trace.map(|trace| (trace, response.clone()));
+        let trace = trace.map(|trace| (trace, response.clone()));
         let exit = report.end(response, signal, &host.notifications());
         if let Some(store) = self.store {
             let values = self.values;
@@ -379,7 +374,8 @@ impl Run {
             }
         }
         if let Some((trace, response)) = trace {
-            let write = tokio::task::spawn_blocking(move || trace.write(Ok(&response)));
+            let write =
+                tokio::task::spawn_blocking(move || trace.write(TraceEnd::Response(&response)));
             tokio::select! {
                 written = write => written??,
                 asked = signals.received(), if signal.is_none() => {

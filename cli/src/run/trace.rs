@@ -15,6 +15,16 @@ pub struct Trace {
     recording: Recording,
 }
 
+/// How the run of a script ended.
+pub enum TraceEnd<'a> {
+    /// With this response.
+    Response(&'a RuntimeResponse),
+    /// The script was parked.
+    Parked,
+    /// The run itself failed.
+    Failed(&'a anyhow::Error),
+}
+
 impl Trace {
     /// Makes the file, which an error after the run could not help any more.
     pub fn create(path: &Path, script: &Path, source: &str, limits: &CellLimits) -> Result<Self> {
@@ -36,10 +46,12 @@ impl Trace {
     }
 
     /// Writes the page, of a script that ended so.
-    pub fn write(mut self, ended: Result<&RuntimeResponse, &anyhow::Error>) -> Result<()> {
-        match ended {
-            Ok(response) => self.recording.end(response),
-            Err(error) => self.recording.refuse(&format!("{error:#}")),
+    pub fn write(mut self, end: TraceEnd<'_>) -> Result<()> {
+        match end {
+            TraceEnd::Response(response) => self.recording.end(response),
+            // The monitor knows.
+            TraceEnd::Parked => {}
+            TraceEnd::Failed(error) => self.recording.refuse(&format!("{error:#}")),
         }
         self.file
             .write_all(self.recording.page().as_bytes())

@@ -60,14 +60,9 @@ fn wake(arguments: &Arguments) -> Result<Exit> {
         request.is_fork = arguments.fork;
         Ok(Start::Parked(request))
     };
-    let plan = Plan {
-        limits,
-        park: Some(park.unwrap_or(from)),
-        tsc: None,
-        source: String::new(),
-        script: arguments.file.clone(),
-        trace: None,
-    };
+    let park = Some(park.unwrap_or(from));
+    let (source, tsc, trace, record) = (String::new(), None, None, None);
+    let plan = Plan { limits, source, tsc, park, trace, record };
     converse_until_the_end(common, plan, start)
 }
 

@@ -147,7 +147,7 @@ async fn hostile_texts_stay_texts_everywhere() {
          image(`data:image/png;base64,${{png}}`);\n\
          image(`data:image/svg+xml;base64,PHN2ZyBvbmxvYWQ9IndpbmRvdy5wd25lZD0xIi8+`);\n\
          for (const name of Object.keys(tools)) \
-         for (const each of hostile) await tools[name](each).catch(text);\n\
+         for (const each of hostile) try {{ await tools[name](each) }} catch (error) {{ text(error) }}\n\
          /* {} */\n\
          throw new Error(hostile.join('\\n'))",
         HOSTILE[6],

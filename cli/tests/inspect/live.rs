@@ -202,8 +202,8 @@ fn names_and_texts_of_servers_stay_texts() {
     let mut page = browser.open(&served.url, 1280);
     let code = "// </script><img src=x onerror=window.pwned=1>\n\
                 const { name } = ALL_TOOLS.find(({ name }) => !name.endsWith('plain'));\n\
-                const said = await tools[name]({ '<img src=x onerror=window.pwned=1>': '\\ud800' });\n\
-                text(said); notify(JSON.stringify(said)); throw new Error(JSON.stringify(said));";
+                const said = await tools[name]({ '<img src=x onerror=window.pwned=1>': '</script>' });\n\
+                text(said); text('\\ud800'); notify(JSON.stringify(said)); throw new Error(JSON.stringify(said));";
     let call =
         served.client.begin("tools/call", json!({ "name": "exec", "arguments": { "code": code } }));
     answer(&mut page, "approve");
@@ -250,9 +250,8 @@ fn other_pages_can_neither_look_nor_answer() {
     );
     let mut other = browser.open(&serve_page(attack), 1280);
     other.until("window.outcomes !== undefined");
-    // The last can be sent, and its answer cannot be read.
     let outcomes = other.evaluate("window.outcomes");
-    assert_eq!(outcomes, json!(["refused", "refused", "refused", "opaque "]));
+    assert_eq!(outcomes, json!(["refused", "refused", "refused", "refused"]));
     let framed =
         "[...document.querySelectorAll('iframe')].every((frame) => frame.contentDocument === null)";
     other.until(framed);

@@ -39,41 +39,48 @@ fn an_answer_over_http_is_that_of_one_call() {
     }
     let (_attacker, url) = attacker();
     let dir = tempfile::tempdir().expect("a folder");
-    let bad = json!({ "url": url, "cellblock": { "callTimeout": "2s" } });
-    configure(dir.path(), &json!({ "mcpServers": { "bad": bad, "good": wrong("works", &[]) } }));
+    let hasty = json!({ "url": url, "cellblock": { "callTimeout": "1s" } });
+    let servers = json!({ "bad": { "url": url }, "hasty": hasty, "good": wrong("works", &[]) });
+    configure(dir.path(), &json!({ "mcpServers": servers }));
     let mut client = Client::start(dir.path(), &[], &json!({}));
-    for (kind, said) in [
-        ("huge", "bytes"),
-        ("huge-event", "bytes"),
-        ("endless-line", "bytes"),
-        ("endless-events", "did not answer within 2s"),
-        ("silent", "did not answer within 2s"),
-        ("half", "bad.plain"),
-        ("garbage", "bad.plain"),
-        ("halves", "\u{fffd}"),
-        ("halves-event", "\u{fffd}"),
-        ("html", "text/html"),
-        ("failed", "500"),
-        ("unauthorized", "bad.plain"),
-        ("redirect", "307"),
-        ("accepted", "bad.plain"),
-        ("other-id", "bad.plain"),
-        ("no-event", "bad.plain"),
-        ("number", "bad.plain"),
+    let mut wrong = Vec::new();
+    for (server, kind, said) in [
+        ("bad", "huge", "the maximum size of 16777216 bytes"),
+        ("bad", "huge-event", "closed before its final response"),
+        ("bad", "endless-line", "closed before its final response"),
+        ("hasty", "endless-events", "did not answer within 1s"),
+        ("hasty", "silent", "did not answer within 1s"),
+        ("bad", "half", "its answer cannot be had"),
+        ("bad", "garbage", "its answer cannot be had"),
+        ("bad", "halves", "surrogate"),
+        ("bad", "halves-event", "closed before its final response"),
+        ("bad", "html", "text/html"),
+        ("bad", "failed", "500"),
+        ("bad", "unauthorized", "its answer cannot be had"),
+        ("bad", "redirect", "307"),
+        ("hasty", "accepted", "did not answer within 1s"),
+        ("hasty", "other-id", "did not answer within 1s"),
+        ("bad", "no-event", "closed before its final response"),
+        ("bad", "number", "out of range"),
     ] {
+        // Whoever is hasty may have to ask more than once on a machine that is busy.
         let printed = client.printed(&format!(
             "let said;
-             try {{ said = JSON.stringify(await tools.bad.plain({{ kind: '{kind}' }})) }}
+             try {{ said = JSON.stringify(await tools.{server}.plain({{ kind: '{kind}' }})) }}
              catch (error) {{ said = error.message }}
              text(said.slice(0, 2_000));
-             text((await tools.good.call({{}})).content[0].text)"
+             text((await tools.good.call({{}})).content[0].text);
+             for (let tries = 0; ; tries++) {{
+                 try {{ text((await tools.{server}.plain({{}})).content[0].text); break }}
+                 catch (error) {{ if (tries >= 20) throw error }}
+             }}"
         ));
-        println!("{kind}: {printed}");
-        assert!(printed.contains(said), "{kind}: {printed}");
-        assert!(printed.ends_with("\nworks"), "{kind}: {printed}");
-        let again = client.printed("text((await tools.bad.plain({})).content[0].text)");
-        assert_eq!(again, "plain", "{kind}");
+        assert!(printed.ends_with("\nworks\nplain"), "{kind}: {printed}");
+        if !printed.contains(said) {
+            wrong.push(format!("{kind}: {printed}"));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
     let peak = client.peak_mib();
     assert!(peak < 400, "{peak} MiB for answers of 100 MB");
 }

@@ -100,7 +100,7 @@ fn a_server_that_reads_nothing_keeps_nobody_waiting() {
     let printed = client.printed(
         "const input = { text: 'x'.repeat(1e6) };
          const all = await Promise.allSettled([1, 2, 3].map(() => tools.bad.call(input)));
-         text(all.map(({ reason }) => reason.message).join('\n'));
+         text(all.map(({ reason }) => reason.message).join());
          text((await tools.good.call({})).content[0].text)",
     );
     assert_eq!(printed.matches("did not answer within 1s").count(), 3, "{printed}");

@@ -5,6 +5,7 @@
 mod commands;
 mod files;
 mod parking;
+mod recording;
 mod signals;
 mod store;
 mod streams;

@@ -78,6 +78,8 @@ pub enum CellEvent<'a> {
         /// What the cell has used so far.
         usage: &'a CellUsage,
     },
+    /// The cell was parked: it is bytes now, and has left its session. Nothing follows.
+    Parked,
     /// The cell has ended, with this last response. Nothing follows.
     Ended(&'a RuntimeResponse),
 }

@@ -315,11 +315,34 @@ fn link(linker: &mut Linker<Imports>) -> wasmtime::Result<()> {
             let limit = if out_of_fuel {
                 Some(types::Limit::Fuel)
             } else {
-                store.data().outbox.asked_to_end()
+                let outbox = &store.data().outbox;
+                outbox.tape.asked(outbox.asked_to_end())
             };
             Ok((limit,))
         },
     )
+}
+
+/// Every limit that a guest knows.
+const GUEST_LIMITS: [types::Limit; 13] = [
+    types::Limit::Fuel,
+    types::Limit::RunningTime,
+    types::Limit::TotalTime,
+    types::Limit::Memory,
+    types::Limit::Stack,
+    types::Limit::OutputBytes,
+    types::Limit::OutputItems,
+    types::Limit::Calls,
+    types::Limit::CallsInFlight,
+    types::Limit::InputBytes,
+    types::Limit::Timers,
+    types::Limit::StoredBytes,
+    types::Limit::StoredKeys,
+];
+
+/// The limit as the guest knows it; `None` for one that it does not.
+pub(super) fn guest_limit(kind: LimitKind) -> Option<types::Limit> {
+    GUEST_LIMITS.into_iter().find(|limit| limit_kind(*limit) == kind)
 }
 
 /// The limit that the guest speaks of.

@@ -30,6 +30,17 @@ impl GuestClock {
         Self { clock, ahead, epoch: signed(wall) - signed(monotonic) }
     }
 
+    /// The clock of a cell that is run again, which is told its monotonic time.
+    pub(super) fn replayed(clock: Arc<dyn Clock>, epoch: i64) -> Self {
+        Self { clock, ahead: 0, epoch: i128::from(epoch) }
+    }
+
+    /// The wall clock less the guest's monotonic one, in nanoseconds.
+    pub(super) fn epoch(&self) -> i64 {
+        let most = i128::from(i64::MAX);
+        i64::try_from(self.epoch.clamp(-most, most)).unwrap_or_default()
+    }
+
     /// Nanoseconds on the guest's monotonic clock.
     pub(super) fn monotonic(&self) -> u64 {
         unsigned(self.now())
@@ -37,7 +48,12 @@ impl GuestClock {
 
     /// Nanoseconds since the Unix epoch.
     pub(super) fn wall(&self) -> u64 {
-        unsigned(self.now() + self.epoch)
+        self.wall_at(self.monotonic())
+    }
+
+    /// The same at a time on the monotonic clock.
+    pub(super) fn wall_at(&self, monotonic: u64) -> u64 {
+        unsigned(signed(monotonic) + self.epoch)
     }
 
     fn now(&self) -> i128 {

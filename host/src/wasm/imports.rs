@@ -7,6 +7,7 @@
 use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
 use super::guest_clock::GuestClock;
 use super::park::{Image, Pristine};
+use super::recording::Tape;
 use crate::backend::{ContentItem, ImageDetail};
 use crate::cells::{Account, CellStatus, Charge};
 use crate::json::escaped_len;
@@ -51,6 +52,23 @@ pub(super) struct Outbox {
     calls: AtomicUsize,
     output_bytes: AtomicUsize,
     output_items: AtomicUsize,
+    /// What is recorded of the cell.
+    pub(super) tape: Tape,
+}
+
+/// Why a guest is refused a call or an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The limit that it receives.
+    pub(super) limit: types::Limit,
+    /// Its bytes do not fit into the account.
+    pub(super) overdrawn: bool,
+}
+
+impl From<types::Limit> for Refusal {
+    fn from(limit: types::Limit) -> Self {
+        Self { limit, overdrawn: false }
+    }
 }
 
 /// What the guest has used, over the life of its cell.
@@ -81,7 +99,13 @@ impl Outbox {
             calls: AtomicUsize::new(spent.calls),
             output_bytes: AtomicUsize::new(spent.output_bytes),
             output_items: AtomicUsize::new(spent.output_items),
+            tape: Tape::Off,
         }
+    }
+
+    /// The same, recorded or played.
+    pub(super) fn with_tape(self, tape: Tape) -> Self {
+        Self { tape, ..self }
     }
 
     /// Takes what was sent since the last time.
@@ -90,15 +114,21 @@ impl Outbox {
     }
 
     fn push(&self, output: GuestOutput) {
+        self.tape.sent(&output);
         lock(&self.sent).push(output);
     }
 
     /// Charges the cell for bytes that the host is to hold. The guest receives `limit` when
-    /// they do not fit; what ended the cell is then [`Outbox::is_overdrawn`].
-    fn charge(&self, bytes: usize, limit: types::Limit) -> Result<Charge, types::Limit> {
-        self.account.charge(bytes).ok_or_else(|| {
-            self.overdrawn.store(true, Ordering::Relaxed);
-            limit
+    /// they do not fit.
+    fn charge(&self, bytes: usize, limit: types::Limit) -> Result<Charge, Refusal> {
+        self.account.charge(bytes).ok_or(Refusal { limit, overdrawn: true })
+    }
+
+    /// Whether what the guest asks for is admitted; why it was not is [`Outbox::is_overdrawn`].
+    fn admit(&self, admitted: Result<Charge, Refusal>) -> Result<Charge, types::Limit> {
+        self.tape.admit(admitted).map_err(|refusal| {
+            self.overdrawn.fetch_or(refusal.overdrawn, Ordering::Relaxed);
+            refusal.limit
         })
     }
 
@@ -180,16 +210,34 @@ impl Imports {
         Self { outbox, limits, tools, stored, clock, moving: Moving::Still }
     }
 
-    fn count_output(&mut self, bytes: usize) -> Result<Charge, types::Limit> {
+    /// What an output of so many bytes is charged.
+    fn output_charge(&self, bytes: usize) -> Result<Charge, Refusal> {
         let used = self.outbox.spent();
         if used.output_items >= self.limits.output_items {
-            return Err(types::Limit::OutputItems);
+            return Err(types::Limit::OutputItems.into());
         }
-        let used = used.output_bytes;
-        if bytes > self.limits.output_bytes.saturating_sub(used) {
-            return Err(types::Limit::OutputBytes);
+        if bytes > self.limits.output_bytes.saturating_sub(used.output_bytes) {
+            return Err(types::Limit::OutputBytes.into());
         }
-        let charge = self.outbox.charge(bytes, types::Limit::OutputBytes)?;
+        self.outbox.charge(bytes, types::Limit::OutputBytes)
+    }
+
+    /// What a call with an input of so many bytes is charged.
+    fn call_charge(&self, bytes: usize) -> Result<Charge, Refusal> {
+        if self.outbox.spent().calls as u64 >= self.limits.calls {
+            return Err(types::Limit::Calls.into());
+        }
+        if self.outbox.status.calls_in_flight() >= self.limits.calls_in_flight {
+            return Err(types::Limit::CallsInFlight.into());
+        }
+        if bytes > self.limits.input_bytes {
+            return Err(types::Limit::InputBytes.into());
+        }
+        self.outbox.charge(bytes, types::Limit::InputBytes)
+    }
+
+    fn count_output(&mut self, bytes: usize) -> Result<Charge, types::Limit> {
+        let charge = self.outbox.admit(self.output_charge(bytes))?;
         self.outbox.output_items.fetch_add(1, Ordering::Relaxed);
         self.outbox.output_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(charge)
@@ -200,17 +248,8 @@ impl types::Host for Imports {}
 
 impl tools::Host for Imports {
     fn call(&mut self, id: u64, tool: u32, input: Option<String>) -> Result<(), types::Limit> {
-        if self.outbox.spent().calls as u64 >= self.limits.calls {
-            return Err(types::Limit::Calls);
-        }
-        if self.outbox.status.calls_in_flight() >= self.limits.calls_in_flight {
-            return Err(types::Limit::CallsInFlight);
-        }
-        if input.as_ref().is_some_and(|input| input.len() > self.limits.input_bytes) {
-            return Err(types::Limit::InputBytes);
-        }
         let bytes = input.as_ref().map_or(0, String::len);
-        let charge = self.outbox.charge(bytes, types::Limit::InputBytes)?;
+        let charge = self.outbox.admit(self.call_charge(bytes))?;
         self.outbox.calls.fetch_add(1, Ordering::Relaxed);
         self.outbox.status.call_started();
         self.outbox.push(GuestOutput::Call { id, tool: tool as usize, input, charge });
@@ -218,7 +257,8 @@ impl tools::Host for Imports {
     }
 
     fn descriptions(&mut self) -> Vec<String> {
-        self.tools.iter().map(|tool| tool.description.clone()).collect()
+        let texts = || self.tools.iter().map(|tool| tool.description.clone()).collect();
+        self.outbox.tape.descriptions(texts)
     }
 }
 
@@ -255,17 +295,18 @@ impl output::Host for Imports {
 
 impl stored_values::Host for Imports {
     fn get(&mut self, key: String) -> Option<String> {
-        self.stored.get(&key).map(|json| String::from(&**json))
+        self.outbox.tape.loaded(|| self.stored.get(&key).map(|json| String::from(&**json)))
     }
 }
 
 impl clock::Host for Imports {
     fn wall(&mut self) -> u64 {
-        self.clock.wall()
+        let monotonic = self.monotonic();
+        self.clock.wall_at(monotonic)
     }
 
     fn monotonic(&mut self) -> u64 {
-        self.clock.monotonic()
+        self.outbox.tape.time(|| self.clock.monotonic())
     }
 }
 

@@ -14,6 +14,7 @@ mod error_text;
 mod guest_clock;
 mod imports;
 mod park;
+pub mod recording;
 mod sandbox;
 mod session;
 mod slots;
@@ -37,6 +38,7 @@ use cell::{Arrival, Charges, Origin, Start};
 use guest_clock::GuestClock;
 use imports::{Outbox, Spent};
 use park::Opened;
+use recording::{Recordings, Tape};
 use session::{Session, ToolSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,6 +97,12 @@ impl WasmBackend {
         self.session.set_parking(parking);
     }
 
+    /// Sets whether cells that are started from here on are recorded. Cells that were parked
+    /// are not: their recordings end where they were.
+    pub fn set_recordings(&self, recordings: Option<Recordings>) {
+        self.session.set_recordings(recordings);
+    }
+
     /// The nested calls that a parked cell waits for, in the order in which they were made.
     ///
     /// # Errors
@@ -130,6 +138,12 @@ impl WasmBackend {
         let status = Arc::new(CellStatus::default());
         let (entry, commands) = self.session.registry.admit(&cell_id, &status)?;
         let (reply, answer) = oneshot::channel();
+        let clock = GuestClock::new(Arc::clone(&self.session.clock));
+        let tape = self.session.recordings().map_or(Tape::Off, |recordings| {
+            let guest = self.session.engine.guest_hash();
+            Tape::recording(&recordings, &cell_id, &request, &limits.cell, guest, clock.epoch())
+        });
+        let outbox = Outbox::new(account, Arc::clone(&status), Spent::default()).with_tape(tape);
         let start = Start {
             entry,
             id: cell_id.clone(),
@@ -137,12 +151,12 @@ impl WasmBackend {
             seen: stored_values.snapshot(),
             stored_values,
             session: Arc::clone(&self.session),
-            outbox: Arc::new(Outbox::new(account, Arc::clone(&status), Spent::default())),
+            outbox: Arc::new(outbox),
             commands,
             first: (until, reply),
             tools_charge,
             limits: Arc::clone(&self.session.cell_limits),
-            clock: GuestClock::new(Arc::clone(&self.session.clock)),
+            clock,
             value_key: cell::value_key(&cell_id),
             allowed: None,
         };

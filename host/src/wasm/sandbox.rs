@@ -7,11 +7,14 @@ use super::bindings::cellblock::code_mode::types;
 use super::bindings::{Cell, CellPre};
 use super::engine::{Engine, limit_kind};
 use super::imports::{Imports, Moving};
-use super::park::{Image, Pristine};
+use super::park::{Image, ParkedEvent, Pristine};
+use super::recording::{Run, Tape};
 use super::slots::Slot;
 use super::typescript;
 use crate::backend::LimitKind;
 use futures_util::FutureExt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use wasmtime::{Store, Trap};
 
@@ -25,6 +28,7 @@ pub(super) const SLICE_FUEL: u64 = 2_000_000;
 
 /// Fuel for a guest that shows its memory, or writes a piece of it.
 const MOVING_FUEL: u64 = 100_000_000;
+
 /// Fuel for the place at which a program waits, which takes a few thousand.
 const AWAITING_FUEL: u64 = 1_000_000;
 
@@ -184,15 +188,19 @@ impl Sandbox {
 
     /// Starts the program.
     pub(super) async fn execute(&mut self, request: &types::ExecuteRequest) -> Step {
+        self.begin(|source| Run::execute(request, source));
         let granted = self.fuel_up();
-        let step = self.guest.call_execute(&mut self.store, request).await;
+        let outbox = Arc::clone(&self.store.data().outbox);
+        let step = counted(&outbox.tape, self.guest.call_execute(&mut self.store, request)).await;
         self.conclude(granted, step)
     }
 
     /// Delivers events.
     pub(super) async fn wait(&mut self, events: Vec<types::Event>) -> Step {
+        self.begin(|_| Run::Wait(events.iter().map(ParkedEvent::from).collect()));
         let granted = self.fuel_up();
-        let step = self.guest.call_wait(&mut self.store, &events).await;
+        let outbox = Arc::clone(&self.store.data().outbox);
+        let step = counted(&outbox.tape, self.guest.call_wait(&mut self.store, &events)).await;
         self.conclude(granted, step)
     }
 
@@ -202,9 +210,12 @@ impl Sandbox {
     /// It takes nothing of the cell's fuel, so that a program uses as much whether or not
     /// somebody wants to know where it waits.
     pub(super) async fn awaiting(&mut self) -> Option<String> {
+        self.begin(|_| Run::Awaiting);
         // The engine meters fuel, so this cannot fail.
         let _ = self.store.set_fuel(AWAITING_FUEL);
-        self.guest.call_awaiting(&mut self.store).await.ok().flatten()
+        let place = self.guest.call_awaiting(&mut self.store).await.ok().flatten();
+        self.store.data().outbox.tape.awaiting(place.clone());
+        place
     }
 
     /// The JavaScript of a text in TypeScript; what that takes counts to the cell.
@@ -241,15 +252,38 @@ impl Sandbox {
     }
 
     fn conclude(&mut self, granted: u64, step: wasmtime::Result<types::Step>) -> Step {
-        let used = granted - self.store.get_fuel().unwrap_or(0);
-        self.fuel_left = self.fuel_left.saturating_sub(used);
-        match step {
+        let used = self.use_up(granted);
+        let step = match step {
             Ok(types::Step::Pending(timer)) => {
                 Step::Pending(timer.map(|timer| Timer { id: timer.id, due: timer.due }))
             }
             Ok(types::Step::Finished(finished)) => Step::Finished(self.finished(finished)),
             Err(error) => Step::Finished(self.trapped(&error)),
-        }
+        };
+        self.store.data().outbox.tape.reached(&step, used);
+        step
+    }
+
+    /// Takes what a step has used from the fuel that is left: how much that was.
+    fn use_up(&mut self, granted: u64) -> u64 {
+        let used = (granted - self.store.get_fuel().unwrap_or(0)).min(self.fuel_left);
+        self.fuel_left -= used;
+        used
+    }
+
+    /// Records that a step begins.
+    fn begin(&self, run: impl FnOnce(&str) -> Run) {
+        self.store.data().outbox.tape.begin(self.fuel_left, run);
+    }
+
+    /// Fuel that is left to the cell.
+    pub(super) fn fuel_left(&self) -> u64 {
+        self.fuel_left
+    }
+
+    /// Grants a cell that is run again what it had when it was recorded.
+    pub(super) fn set_fuel_left(&mut self, fuel: u64) {
+        self.fuel_left = fuel.min(self.store.data().limits.fuel);
     }
 
     fn finished(&self, finished: types::Finished) -> Finished {
@@ -297,4 +331,17 @@ impl Sandbox {
             limit => limit,
         }
     }
+}
+
+/// Counts the slices of fuel that a step has had before it ended.
+async fn counted<T>(tape: &Tape, step: impl Future<Output = T>) -> T {
+    let mut step = pin!(step);
+    poll_fn(|context| {
+        let polled = step.as_mut().poll(context);
+        if polled.is_pending() {
+            tape.slice();
+        }
+        polled
+    })
+    .await
 }

@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::park::{Opened, Parking};
+use super::recording::Recordings;
 use crate::backend::{CodeModeError, ParkedCell};
 use crate::cells::Registry;
 use crate::clock::{Clock, Random};
@@ -29,6 +30,8 @@ pub(super) struct Session {
     pub(super) tasks: TaskTracker,
     /// How cells are parked and woken.
     parking: Mutex<Parking>,
+    /// Whether cells are recorded from here on.
+    recordings: Mutex<Option<Recordings>>,
     /// The set of tools that was used last.
     tools: Mutex<Option<(Weak<[ToolDefinition]>, ToolSet)>>,
 }
@@ -60,6 +63,7 @@ impl Session {
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             parking: Mutex::default(),
+            recordings: Mutex::default(),
             tools: Mutex::new(None),
         }
     }
@@ -97,6 +101,16 @@ impl Session {
     /// Sets how cells are parked and woken from here on.
     pub(super) fn set_parking(&self, parking: Parking) {
         *lock(&self.parking) = parking;
+    }
+
+    /// Whether cells are recorded, and where their recordings go.
+    pub(super) fn recordings(&self) -> Option<Recordings> {
+        lock(&self.recordings).clone()
+    }
+
+    /// Sets whether cells are recorded from here on.
+    pub(super) fn set_recordings(&self, recordings: Option<Recordings>) {
+        *lock(&self.recordings) = recordings;
     }
 
     /// What there is to know of a set of tools, found out once for each set.

@@ -55,6 +55,7 @@ function count(number) {
 
 /** A time in microseconds, as people read it. */
 function time(micros) {
+  if (micros < 100) return `${Math.round(micros)} µs`;
   const ms = micros / 1000;
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;

@@ -9,6 +9,7 @@ const STATES = {
   failed: "Failed",
   limit: "Stopped at a limit",
   terminated: "Terminated",
+  parked: "Parked",
   lost: "Ended without a result",
 };
 

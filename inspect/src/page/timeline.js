@@ -105,8 +105,10 @@ const STEPS = [
 function drawScale(scale, total) {
   const step = STEPS.find((step) => total / step <= 5) ?? total;
   const ticks = [];
-  for (let at = 0; at <= total; at += step) {
-    const tick = h("span.tick", at === 0 ? "0" : time(at).replace(/\.0+ /, " "));
+  for (let at = 0; at < total; at += step) {
+    // Beside the right end there is no room for a label.
+    const label = at === 0 ? "0" : at / total < 0.9 && time(at).replace(/\.0+ /, " ");
+    const tick = h("span.tick", label);
     tick.style.left = `${(at / total) * 100}%`;
     ticks.push(tick);
   }

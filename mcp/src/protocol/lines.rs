@@ -102,11 +102,11 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
         replace_lone_surrogates(&mut line);
         match unreadable(&line) {
             None => self.ready.extend(line),
-            Some(why) => {
+            Some(Unreadable { why, id }) => {
                 let start = &line[..line.len().min(END_BYTES)];
                 let end = &line[line.len().saturating_sub(END_BYTES)..];
-                if let Some(id) = first_id(start).or_else(|| last_id(end)) {
-                    self.refuse(id, &why);
+                if let Some(id) = id.or_else(|| first_id(start)).or_else(|| last_id(end)) {
+                    self.refuse(id, &format!("the answer cannot be read: {why}"));
                 }
                 let mut printed = lock(&self.printed);
                 if printed.garbage.is_none() {
@@ -129,12 +129,20 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
     }
 }
 
-/// Why a line cannot be read as a message; `None` when it can, or is empty.
-fn unreadable(line: &[u8]) -> Option<String> {
+/// A line that cannot be read as a message.
+struct Unreadable {
+    why: String,
+    /// The request that it answers, where it could be read that far.
+    id: Option<u64>,
+}
+
+/// What is wrong with a line; `None` when it is a message, or is empty.
+fn unreadable(line: &[u8]) -> Option<Unreadable> {
     let line = line.trim_ascii();
     if line.is_empty() {
         return None;
     }
+    let mut id = None;
     let why = match std::str::from_utf8(line) {
         Err(error) => error.to_string(),
         Ok(text) if !is_shallow_text(text, DEPTH) => {
@@ -143,16 +151,18 @@ fn unreadable(line: &[u8]) -> Option<String> {
         Ok(text) => match serde_json::from_str::<Whole>(text) {
             Err(error) => error.to_string(),
             Ok(_) if !text.starts_with(['{', '[']) => "it is not an object".to_owned(),
-            Ok(_) if is_wrong_response(text) => "it is not a response of JSON-RPC 2.0".to_owned(),
-            Ok(_) => return None,
+            Ok(_) => {
+                id = Some(wrong_response(text)?);
+                "it is not a response of JSON-RPC 2.0".to_owned()
+            }
         },
     };
-    Some(format!("the answer cannot be read: {why}"))
+    Some(Unreadable { why, id })
 }
 
-/// Whether a message has the number of a request, is none itself, and is no response either:
-/// `rmcp` would drop it, and its request would never be answered.
-fn is_wrong_response(text: &str) -> bool {
+/// The number of a message that is neither a request nor a response, if it has one: `rmcp`
+/// would drop it, and the request of this number would never be answered.
+fn wrong_response(text: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Message<'a> {
         #[serde(borrow)]
@@ -169,13 +179,12 @@ fn is_wrong_response(text: &str) -> bool {
         #[serde(rename = "message")]
         _message: String,
     }
-    let Ok(message) = serde_json::from_str::<Message<'_>>(text) else { return false };
-    let is_numbered = message.id.is_some_and(|id| number(id.get()).is_some());
+    let message: Message<'_> = serde_json::from_str(text).ok()?;
+    let id = number(message.id?.get())?;
     let is_error = |error: &RawValue| serde_json::from_str::<Refusal>(error.get()).is_ok();
-    is_numbered
-        && message.method.is_none()
-        && (message.jsonrpc.is_none_or(|version| version.get() != "\"2.0\"")
-            || message.result.is_none() && !message.error.is_some_and(is_error))
+    let is_answer = message.result.is_some() || message.error.is_some_and(is_error);
+    let is_versioned = message.jsonrpc.is_some_and(|version| version.get() == "\"2.0\"");
+    (message.method.is_none() && !(is_versioned && is_answer)).then_some(id)
 }
 
 /// Reads every string and number of a value, of which some cannot be had, and keeps nothing.

@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     calls: Arc<Calls>,
     /// The command, unless it was ended.
     server: Mutex<Option<Server>>,
+    /// There is no command: requests are answered one by one.
+    over_http: bool,
     /// What the command has printed; nothing of a server that is none.
     words: Words,
     /// Is cancelled when the server has asked for too much.
@@ -167,9 +169,10 @@ impl Connection {
             }
             drop(ended);
         });
+        let over_http = server.is_none();
         let words = server.as_ref().map(Server::words).unwrap_or_default();
         let (server, timeouts) = (Mutex::new(server), Mutex::new(0));
-        Ok(Self { peer, stop, closed, calls, server, words, flooded, timeouts })
+        Ok(Self { peer, stop, closed, calls, server, over_http, words, flooded, timeouts })
     }
 
     /// Whether the server has gone.
@@ -299,6 +302,9 @@ impl Connection {
                 format!(
                     "the server was ended: it sent more than {MAX_REQUESTS} requests in a minute"
                 )
+            }
+            ServiceError::TransportSend(error) if self.over_http => {
+                format!("its answer cannot be had: {}", causes(&*error.error))
             }
             ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                 format!("the server has gone{}", self.words.last().await)

@@ -2,6 +2,7 @@
 
 use super::super::bindings::cellblock::code_mode::types;
 use super::super::error_text::shorten;
+use super::super::recording::End as RecordedEnd;
 use super::super::sandbox::Finished;
 use super::{Cell, Guest};
 use crate::backend::{
@@ -75,13 +76,16 @@ impl Cell {
         let content = std::mem::take(&mut self.content);
         let observer = self.observer.take().map(|observer| observer.reply);
         let replies = self.terminator.take().into_iter().chain(observer).collect();
+        let mut recorded = RecordedEnd::Terminated;
         if let Some(entry) = self.entry.take() {
             entry.end(replies, || {
                 let conclusion = self.conclude(content, end);
+                recorded = RecordedEnd::of(&conclusion.response);
                 self.monitored.send(CellEvent::Ended(&conclusion.response));
                 conclusion
             });
         }
+        self.outbox.tape.end(&self.id, recorded);
         self.callbacks.cell_closed();
     }
 

@@ -3,6 +3,7 @@
 use super::super::bindings::cellblock::code_mode::types;
 use super::super::engine::Engine;
 use super::super::park::{Packed, ParkedEvent};
+use super::super::recording::guest_limits;
 use super::super::sandbox::{Finished, Sandbox, Step, Timer};
 use super::super::slots::Slot;
 use super::busy::slice;
@@ -123,12 +124,7 @@ impl Events {
 
     /// The events, for a cell that is parked.
     pub(super) fn parked(&self) -> Vec<ParkedEvent> {
-        let parked = |event: &types::Event| match event {
-            types::Event::CallSucceeded(end) => ParkedEvent::Succeeded(end.id, end.text.clone()),
-            types::Event::CallFailed(end) => ParkedEvent::Failed(end.id, end.text.clone()),
-            types::Event::TimerFired(id) => ParkedEvent::Timer(*id),
-        };
-        self.batch.iter().map(parked).collect()
+        self.batch.iter().map(ParkedEvent::from).collect()
     }
 
     /// Takes up an event of a cell that was parked.
@@ -150,20 +146,13 @@ impl Cell {
     pub(super) fn begin(&mut self, tool_names: Vec<String>, source_charge: Charge) {
         let imports = self.imports();
         let Self { request, session, limits, value_key, .. } = self;
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let language = request.language;
         let request = types::ExecuteRequest {
             source: std::mem::take(&mut request.source),
             shifts: Vec::new(),
             tools: tool_names,
             random_seed: session.random.seed(),
-            limits: types::GuestLimits {
-                memory_bytes: limits.memory_bytes as u64,
-                stack_bytes: count(limits.stack_bytes),
-                timers: count(limits.timers),
-                stored_bytes: limits.stored_bytes as u64,
-                stored_keys: count(limits.stored_keys),
-            },
+            limits: guest_limits(limits),
             locale: request.regional.locale.take().map(String::from),
             time_zone: request.regional.time_zone.take().map(String::from),
             value: request.wants_value.then(|| {

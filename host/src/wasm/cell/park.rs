@@ -1,13 +1,14 @@
 //! A cell on its way out of the session as bytes, and one that comes back.
 
 use super::super::park::{Head, Image, ParkedEvent, PendingCall, nanos};
+use super::super::recording::End as RecordedEnd;
 use super::super::sandbox::Timer;
 use super::Cell;
 use super::busy::BusyTime;
 use super::calls::CallEnd;
 use super::guest::{Body, Guest};
 use super::sleep::Kept;
-use crate::backend::{ContentItem, ParkError, Parked, ParkedCell, ToolInput};
+use crate::backend::{CellEvent, ContentItem, ParkError, Parked, ParkedCell, ToolInput};
 use crate::cells::{Account, Charge, Offer, ParkReply, PendingCalls};
 use crate::tools::{ToolDefinition, ToolName};
 use serde_json::value::RawValue;
@@ -143,6 +144,8 @@ impl Cell {
         if let Some(entry) = self.entry.take() {
             entry.park();
         }
+        self.outbox.tape.end(&self.id, RecordedEnd::Parked);
+        self.monitored.send(CellEvent::Parked);
         self.callbacks.cell_closed();
         true
     }

@@ -86,7 +86,9 @@ impl Cell {
             tool_kind: tool.kind,
             input,
         };
-        self.monitored.send(CellEvent::CallStarted(&call));
+        if resumed.is_none() {
+            self.monitored.send(CellEvent::CallStarted(&call));
+        }
         let (account, limit) = (Arc::clone(&self.outbox.account), self.limits.result_bytes);
         let token = self.callbacks.calls_token().clone();
         let finish = move |result| {

@@ -4,6 +4,7 @@
 //! the session's limits, every text against its bounds, and what is missing or unknown is
 //! refused.
 
+use super::super::bindings::cellblock::code_mode::types;
 use super::super::imports::Spent;
 use super::super::{MAX_NAME_BYTES, MAX_TOOLS};
 use crate::backend::{CallEnd, CellReport, ContentItem, ParkError, ParkedCall, ToolInput};
@@ -78,6 +79,26 @@ pub(in super::super) enum ParkedEvent {
     Failed(u64, String),
     /// A timer fired.
     Timer(u64),
+}
+
+impl From<&types::Event> for ParkedEvent {
+    fn from(event: &types::Event) -> Self {
+        match event {
+            types::Event::CallSucceeded(end) => Self::Succeeded(end.id, end.text.clone()),
+            types::Event::CallFailed(end) => Self::Failed(end.id, end.text.clone()),
+            types::Event::TimerFired(id) => Self::Timer(*id),
+        }
+    }
+}
+
+impl From<ParkedEvent> for types::Event {
+    fn from(event: ParkedEvent) -> Self {
+        match event {
+            ParkedEvent::Succeeded(id, text) => Self::CallSucceeded(types::CallEnd { id, text }),
+            ParkedEvent::Failed(id, text) => Self::CallFailed(types::CallEnd { id, text }),
+            ParkedEvent::Timer(id) => Self::TimerFired(id),
+        }
+    }
 }
 
 impl Head {
