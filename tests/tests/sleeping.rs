@@ -12,8 +12,11 @@ use cellblock_tests::memory;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio_util::sync::CancellationToken;
+
+/// Tests that look at the memory of the process write, and all others read.
+static MEMORY: RwLock<()> = RwLock::const_new(());
 
 /// `echo` returns its input at once, `gate` when the test opens it.
 struct Tools(watch::Sender<bool>);
@@ -109,6 +112,7 @@ const RICH: &str = "
 /// Sleeping changes neither what a program says nor what it costs.
 #[tokio::test(start_paused = true)]
 async fn a_cell_that_sleeps_has_the_same_output_for_the_same_fuel() {
+    let _memory = MEMORY.read().await;
     let mut all = Vec::new();
     for sleeps_after in [None, Some(Duration::ZERO), Some(Duration::from_millis(1))] {
         let backend = session(&engine(2, sleeps_after));
@@ -128,6 +132,7 @@ async fn a_cell_that_sleeps_has_the_same_output_for_the_same_fuel() {
 #[tokio::test(start_paused = true)]
 async fn cells_that_wait_do_not_count_among_those_that_run() {
     const CELLS: usize = 5_000;
+    let _memory = MEMORY.read().await;
     let backend = session(&engine(64, Some(Duration::from_secs(1))));
     let host = Tools::new();
     let _turn = backend.start_turn_worker(Arc::clone(&host) as _);
@@ -153,6 +158,7 @@ async fn cells_that_wait_do_not_count_among_those_that_run() {
 /// A program that sleeps ten thousand times is as large in the end as it was.
 #[tokio::test]
 async fn cycles_leak_nothing() {
+    let _memory = MEMORY.write().await;
     let backend = session(&engine(1, Some(Duration::ZERO)));
     let _turn = backend.start_turn_worker(Tools::new());
     let cycles = |count: usize| format!("for (let i = 0; i < {count}; i++) await tools.echo(i)");
@@ -173,6 +179,7 @@ async fn cycles_leak_nothing() {
 #[tokio::test(start_paused = true)]
 async fn cells_that_have_recursed_deeply_are_small_when_they_sleep() {
     const CELLS: usize = 100;
+    let _memory = MEMORY.write().await;
     let backend = session(&engine(8, Some(Duration::from_secs(1))));
     let host = Tools::new();
     let _turn = backend.start_turn_worker(Arc::clone(&host) as _);
@@ -199,6 +206,7 @@ async fn cells_that_have_recursed_deeply_are_small_when_they_sleep() {
 /// Where no cell sleeps, those that wait for a sandbox wait so long, and then end.
 #[tokio::test(start_paused = true)]
 async fn a_cell_waits_for_a_sandbox_so_long_and_among_so_many() {
+    let _memory = MEMORY.read().await;
     let mut config = EngineConfig::default();
     (config.max_cells, config.sleeps_after) = (1, None);
     (config.max_waiting, config.max_wait) = (2, Duration::from_secs(20));
@@ -235,6 +243,7 @@ async fn a_cell_waits_for_a_sandbox_so_long_and_among_so_many() {
 /// A sleeping cell that is to go on waits like a new one, and its own time limits it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sleeping_cell_waits_for_a_sandbox_while_others_run() {
+    let _memory = MEMORY.read().await;
     let mut config = EngineConfig::default();
     (config.max_cells, config.sleeps_after) = (1, Some(Duration::ZERO));
     config.max_wait = Duration::from_millis(200);
@@ -290,6 +299,7 @@ async fn a_sleeping_cell_that_gets_stuck_says_where() {
             Ok(())
         }
     }
+    let _memory = MEMORY.read().await;
     let backend = session(&engine(1, Some(Duration::from_secs(1))));
     let _turn = backend.start_turn_worker(Arc::new(Slow));
     let source = "notify('slow');\nawait new Promise(() => {})";
@@ -312,6 +322,7 @@ async fn a_sleeping_cell_that_gets_stuck_says_where() {
 #[expect(clippy::print_stdout, reason = "it prints figures")]
 async fn a_hundred_thousand_cells_wait_in_one_process() {
     const CELLS: usize = 100_000;
+    let _memory = MEMORY.write().await;
     for (kind, source) in [
         ("a call", "const n = await tools.gate(7); text(n)"),
         (
