@@ -296,7 +296,7 @@ impl Cell {
                     stage
                 }
                 Wake::Sleep => {
-                    self.fall_asleep().await;
+                    self.fall_asleep();
                     stage
                 }
                 Wake::Moved(moved) => self.moved(moved),
