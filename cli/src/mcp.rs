@@ -6,7 +6,7 @@ use crate::limits::LimitArguments;
 use crate::sandbox::{Sandbox, SandboxArguments};
 use crate::terminal::print;
 use anyhow::{Context, Result, bail, ensure};
-use cellblock::{CellLimits, CodeModeError, SessionLimits};
+use cellblock::{CellLimits, CodeModeError, EngineConfig, SessionLimits};
 use cellblock_inspect::{InspectError, Inspector, Token};
 use cellblock_mcp::config::{self, Config, Transport, add_server};
 use cellblock_mcp::{
@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Cells that may be active at one time, in all sessions.
-const MAX_CELLS: usize = 1_000;
+const MAX_CELLS: u32 = 1_000;
 /// The variable with the token of the page's URL.
 const INSPECT_TOKEN: &str = "CELLBLOCK_INSPECT_TOKEN";
 /// How long servers and programs have to end.
@@ -286,7 +286,11 @@ async fn over_http(gateway: &Gateway, address: SocketAddr, arguments: &Serve) ->
 fn backends(limits: CellLimits, arguments: SandboxArguments) -> MakeBackend {
     let sandbox: OnceLock<Result<Sandbox, String>> = OnceLock::new();
     Arc::new(move || {
-        let make = || arguments.open(MAX_CELLS).map_err(|error| format!("{error:#}"));
+        let make = || {
+            let mut config = EngineConfig::default();
+            config.max_cells = MAX_CELLS;
+            arguments.open(&config).map_err(|error| format!("{error:#}"))
+        };
         let sandbox = sandbox.get_or_init(make).as_ref();
         let sandbox = sandbox.map_err(|error| CodeModeError::Unavailable(error.clone()))?;
         let session = SessionLimits { cell: limits.clone(), ..SessionLimits::default() };

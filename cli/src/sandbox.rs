@@ -37,15 +37,13 @@ impl SandboxArguments {
         Ok(None)
     }
 
-    /// Sets it up: for so many cells at one time, if they run here.
-    pub fn open(&self, max_cells: usize) -> Result<Sandbox> {
+    /// Sets it up; the engine is for cells that run here.
+    pub fn open(&self, config: &EngineConfig) -> Result<Sandbox> {
         #[cfg(feature = "nats")]
         if let Some(fleet) = self.fleet.fleet()? {
             return Ok(Sandbox::Fleet(fleet));
         }
-        let mut config = EngineConfig::default();
-        config.max_cells = u32::try_from(max_cells).unwrap_or(u32::MAX);
-        Engine::new(&config).map(Sandbox::Here).context("no sandbox on this machine")
+        Engine::new(config).map(Sandbox::Here).context("no sandbox on this machine")
     }
 }
 

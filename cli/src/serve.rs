@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 use crate::sandbox::SandboxArguments;
 use anyhow::{Context, Result};
 use cellblock::model::PatientBackend;
-use cellblock::{CodeModeBackend, CodeModeError, ParkKey, Parking, SessionLimits};
+use cellblock::{CodeModeBackend, CodeModeError, EngineConfig, ParkKey, Parking, SessionLimits};
 use cellblock_remote::protocol::MAX_PARKED_BYTES;
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
 use clap::Args;
@@ -33,6 +33,13 @@ pub struct Arguments {
     /// Cells that may be active at one time in one session; half of all unless it is given.
     #[arg(long, value_name = "N")]
     max_cells_per_session: Option<usize>,
+    /// Cells that may run at one time; those that wait sleep meanwhile, and those that are to
+    /// run wait their turn. As `--max-cells`, but 1,024 at most, unless it is given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_running: Option<u32>,
+    /// How long a cell that waits keeps its sandbox, such as `1s`, or `never`.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = sleeps_after)]
+    sleeps_after: SleepsAfter,
     /// After SIGTERM, how long cells that run may take to end; no new ones are admitted.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     drain_timeout: Duration,
@@ -57,6 +64,21 @@ pub struct Arguments {
 /// The longest `--min-wait`: Codex closes a connection when an answer comes a minute later
 /// than it asked for.
 const LONGEST_MIN_WAIT: Duration = Duration::from_secs(55);
+
+/// Cells that run at one time, unless it is said.
+pub const MOST_RUNNING: u32 = 1_024;
+
+/// How long a cell that waits keeps its sandbox; `None` for ever.
+#[derive(Clone, Copy)]
+struct SleepsAfter(Option<Duration>);
+
+fn sleeps_after(text: &str) -> Result<SleepsAfter, String> {
+    if text == "never" {
+        return Ok(SleepsAfter(None));
+    }
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    Ok(SleepsAfter(Some(time)))
+}
 
 fn min_wait(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
@@ -85,7 +107,11 @@ fn run(arguments: Arguments) -> Result<Exit> {
         cell: arguments.limits.cell()?,
         ..SessionLimits::default()
     };
-    let sandbox = arguments.sandbox.open(arguments.max_cells)?;
+    let mut config = EngineConfig::default();
+    let most = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX).min(MOST_RUNNING);
+    config.max_cells = arguments.max_running.unwrap_or(most);
+    config.sleeps_after = arguments.sleeps_after.0;
+    let sandbox = arguments.sandbox.open(&config)?;
     let min_wait = arguments.min_wait;
     let parking = parking(arguments.park_key.as_deref(), arguments.forbid_forks)?;
     let open = move |asked| {

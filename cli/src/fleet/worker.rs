@@ -107,7 +107,8 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let policy = arguments.policy.as_deref().map(Policy::read).transpose()?.unwrap_or_default();
     let limits = arguments.limits.cell()?;
     let mut config = EngineConfig::default();
-    config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
+    let most = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
+    config.max_cells = most.min(crate::serve::MOST_RUNNING);
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
     let guest = engine.guest_digest();
     let mut classes = arguments.classes;
