@@ -213,7 +213,7 @@ async fn limits_are_met_again_where_they_were() {
             limits(),
             "total time",
         ),
-        ("for (const n of [1]) setTimeout(() => { for (;;); }, 5)", limits(), "running time"),
+        ("await new Promise(() => setTimeout(() => { for (;;); }, 5))", limits(), "running time"),
     ] {
         let (response, _) = both(request(source), cell).await;
         let RuntimeResponse::Result { error_text, .. } = response else { panic!("{response:?}") };
