@@ -60,7 +60,7 @@ impl CodeModeTurnHost for Tools {
 
 fn request(source: &str) -> ExecuteRequest {
     let tools = ["echo", "late", "fail", "large", "never", "giant", "nested", "forged"]
-        .map(|name| ToolDefinition::function(name, &format!("what {name} does")));
+        .map(|name| ToolDefinition::function(name, format!("what {name} does")));
     ExecuteRequest {
         enabled_tools: tools.into(),
         yield_time_ms: Some(600_000),
