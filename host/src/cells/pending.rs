@@ -5,7 +5,9 @@ use crate::support::CALL_CANCELLED;
 use crate::tools::ToolName;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +30,6 @@ pub(super) type CallResult = Result<ToolResult, String>;
 pub struct PendingCalls {
     /// By `runtime_tool_call_id`, in the order of the calls.
     calls: BTreeMap<Key, Pending>,
-    running: Option<Arc<Running>>,
 }
 
 /// `tool-1`, `tool-2`, ... `tool-10` in this order.
@@ -95,7 +96,7 @@ impl PendingCalls {
             let end = PendingEnd::Running(end, Arc::clone(running));
             (Key::new(id), Pending { tool: Some(tool), end })
         });
-        Self { calls: calls.collect(), running: Some(Arc::clone(running)) }
+        Self { calls: calls.collect() }
     }
 
     /// Whether there is none.
@@ -136,9 +137,34 @@ impl PendingCalls {
 
     /// Asks the calls that run to end.
     pub fn cancel(&self) {
-        if let Some(running) = &self.running {
-            running.cancellation.cancel();
+        for call in self.calls.values() {
+            if let PendingEnd::Running(_, running) = &call.end {
+                running.cancellation.cancel();
+            }
         }
+    }
+
+    /// Adds the calls of `other`, in place of those with the same ids.
+    pub fn append(&mut self, mut other: Self) {
+        self.calls.append(&mut other.calls);
+    }
+
+    /// Returns once the end of a call is known; never where none will be. Dropped, it loses
+    /// nothing.
+    pub async fn any_ended(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut is_known = false;
+            for Pending { end, .. } in self.calls.values_mut() {
+                if let PendingEnd::Running(running, _) = end
+                    && let Poll::Ready(received) = Pin::new(running).poll(context)
+                {
+                    *end = PendingEnd::Known(received.unwrap_or_else(|_| cancelled()));
+                }
+                is_known |= matches!(end, PendingEnd::Known(_));
+            }
+            if is_known { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Takes a call out.
@@ -153,7 +179,7 @@ impl PendingEnd {
     pub(super) async fn receive(self, cancellation: &CancellationToken) -> CallResult {
         let (mut end, running) = match self {
             Self::Known(end) => return end,
-            Self::Resumed => return Err(CALL_CANCELLED.to_owned()),
+            Self::Resumed => return cancelled(),
             Self::Running(end, running) => (end, running),
         };
         let received = tokio::select! {
@@ -164,8 +190,13 @@ impl PendingEnd {
                 end.await
             }
         };
-        received.unwrap_or_else(|_| Err(CALL_CANCELLED.to_owned()))
+        received.unwrap_or_else(|_| cancelled())
     }
+}
+
+/// The end of a call whose task was dropped.
+fn cancelled() -> CallResult {
+    Err(CALL_CANCELLED.to_owned())
 }
 
 impl fmt::Debug for PendingCalls {

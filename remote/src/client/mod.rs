@@ -267,10 +267,11 @@ impl CodeModeBackend for ProcessBackend {
         request: WakeRequest,
         stored_values: StoredValues,
     ) -> Result<RuntimeResponse, CodeModeError> {
-        let WakeRequest { cell, calls, enabled_tools, tool_call_id, yield_time_ms, is_fork } =
-            request;
+        let WakeRequest { cell, calls, enabled_tools, tool_call_id, .. } = request;
+        let WakeRequest { yield_time_ms, is_fork, elapsed, .. } = request;
         let wake = SeamWake {
             cell: Base64(cell.as_bytes().into()),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             is_fork,
             restricts_tools: enabled_tools.is_some(),
             renames_call: tool_call_id.is_some(),

@@ -3,8 +3,8 @@
 use super::ProcessLimits;
 use super::address::HostProcess;
 use super::cell::{CallLog, CellHandle, Event, Reply, TRANSPORT};
-use super::connection::{ConnectError, ConnectionError, Failure, HostConnection};
-use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS};
+use super::connection::{ConnectError, ConnectionError, Failure, HostConnection, Program};
+use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS, SeamKeep};
 use cellblock::cells::Registry;
 use cellblock::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED, TurnWorkers, lock};
 use cellblock::{
@@ -41,6 +41,18 @@ impl Host {
             Self::Process(host) => host.availability(),
             #[cfg(feature = "nats")]
             Self::Fleet(_) => Ok(()),
+        }
+    }
+
+    /// Where a new cell may be kept while it waits.
+    pub(super) fn keep(&self, cell_id: &CellId) -> Option<SeamKeep> {
+        match self {
+            Self::Process(_) => {
+                let _ = cell_id;
+                None
+            }
+            #[cfg(feature = "nats")]
+            Self::Fleet(fleet) => Some(fleet.keep(cell_id)),
         }
     }
 
@@ -156,13 +168,14 @@ impl Session {
 
     /// The session on a connection for a new cell: the newest one, opened when there is none,
     /// or one of its own.
-    pub(super) async fn connected(&self) -> Result<Connected, Failure> {
+    pub(super) async fn connected(&self, program: &Program) -> Result<Connected, Failure> {
         #[allow(clippy::infallible_destructuring_match, reason = "with a fleet there are two")]
         let host = match &self.host {
             Host::Process(host) => host,
             #[cfg(feature = "nats")]
-            Host::Fleet(fleet) => return fleet.connected(&self.limits).await,
+            Host::Fleet(fleet) => return fleet.connected(&self.limits, program).await,
         };
+        let _ = program;
         let (generation, connection) = host.connection().await?;
         let slot = {
             let mut newest = lock(&self.newest);
@@ -329,6 +342,13 @@ impl RemoteSession {
     pub(super) fn ended(&self, key: &str) {
         if let Some(cell) = self.cell(key) {
             cell.send(Event::Ended);
+        }
+    }
+
+    /// The host asks to have a cell kept.
+    pub(super) fn leave(&self, key: &str) {
+        if let Some(cell) = self.cell(key) {
+            cell.send(Event::Leave);
         }
     }
 

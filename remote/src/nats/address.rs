@@ -106,10 +106,12 @@ impl NatsAddress {
         self.urls().map(without_user).collect::<Vec<_>>().join(",")
     }
 
-    /// Connects; from then on a lost connection is opened again, without end.
-    pub(crate) async fn connect(&self, name: &str) -> Result<Client, NatsError> {
+    /// Connects; from then on a lost connection is opened again, without end. Answers come to
+    /// subjects that begin with `inbox`.
+    pub(crate) async fn connect(&self, name: &str, inbox: &str) -> Result<Client, NatsError> {
         let mut options = ConnectOptions::new()
             .name(name)
+            .custom_inbox_prefix(inbox)
             .connection_timeout(CONNECT)
             .subscription_capacity(SUBSCRIPTION)
             // A client of this project keeps the time of its requests itself.

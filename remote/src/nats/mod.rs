@@ -6,11 +6,13 @@
 //! it with the code that they have for sockets.
 
 mod address;
+pub(crate) mod buckets;
 mod link;
 mod queue;
 mod subjects;
 
 pub use address::{NatsAddress, NatsError};
+pub(crate) use buckets::REPLICAS;
 pub(crate) use link::{Link, LinkEnd, Opening};
 pub(crate) use queue::{Feed, Queue, queue};
 pub(crate) use subjects::{Subjects, is_token, random_id};
@@ -32,6 +34,12 @@ pub(crate) const MESSAGE_COST: usize = 1 << 10;
 
 /// Bytes of a link in one NATS message, unless the server takes less.
 pub(crate) const CHUNK: usize = 512 << 10;
+
+/// What the subjects begin with at which a client of NATS receives answers.
+pub(crate) const INBOX: &str = "_INBOX";
+
+/// Digits of the SHA-256 of a sandbox that are the name of a class: of the workers that have it.
+pub const CLASS_DIGITS: usize = 8;
 
 /// The class of workers that clients ask for when they name none.
 pub const DEFAULT_CLASS: &str = "main";

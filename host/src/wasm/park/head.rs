@@ -102,6 +102,13 @@ impl From<ParkedEvent> for types::Event {
 }
 
 impl Head {
+    /// Counts time since the cell was parked as if the cell had waited.
+    pub(in super::super) fn advance(&mut self, elapsed: Duration) {
+        let elapsed = nanos(elapsed);
+        self.monotonic = self.monotonic.saturating_add(elapsed);
+        self.time_left = self.time_left.saturating_sub(elapsed);
+    }
+
     /// Whether a call has not ended, by its `runtime_tool_call_id`.
     pub(in super::super) fn is_pending(&self, id: &str) -> bool {
         let number = id.strip_prefix("tool-").and_then(|number| number.parse::<u64>().ok());

@@ -3,6 +3,7 @@
 use super::super::connection::{Failure, HostResponse, Wait};
 use super::super::session::Connected;
 use super::end::Outcome;
+use super::park::Parking;
 use super::{OnItsWay, RemoteCell, TRANSPORT};
 use crate::protocol::Refusal;
 use cellblock::cells::{self, Content, Until};
@@ -118,13 +119,28 @@ impl RemoteCell {
     }
 
     pub(super) fn answered(&mut self, observed: Result<HostResponse, Failure>, cancelled: bool) {
+        let Some(observed) = self.woken(observed) else { return };
+        if let Ok(HostResponse { pending, .. }) = &observed {
+            self.frozen = pending.is_some();
+        }
         match observed {
             Ok(HostResponse {
                 response: RuntimeResponse::Yielded { content_items, report, .. },
                 pending,
                 ..
             }) => {
-                let asked = self.observer.as_ref().is_some_and(|observer| observer.asked);
+                let is_nothing = content_items.is_empty() && pending.is_none();
+                let asked = match &mut self.observer {
+                    // Its worker is about to end, and not its wait.
+                    Some(observer)
+                        if is_nothing
+                            && self.parking.as_ref().is_some_and(Parking::is_for_fleet) =>
+                    {
+                        observer.asked = false;
+                        false
+                    }
+                    observer => observer.as_ref().is_some_and(|observer| observer.asked),
+                };
                 self.content.append(Content { items: content_items, ..Content::default() });
                 self.report = report;
                 if let Some(calls) = pending {
@@ -150,6 +166,9 @@ impl RemoteCell {
                 self.refuse(error);
             }
             Err(failure) => self.failed(failure),
+        }
+        if std::mem::take(&mut self.closed_early) {
+            self.host_closed();
         }
         self.end_if_missing();
     }

@@ -25,6 +25,8 @@ pub(in super::super) enum Event {
     Notify { call_id: String, text: String, cancellation: CancellationToken, reply: Reply<()> },
     /// The cell has ended, and its last response waits on the host.
     Ended,
+    /// The host asks to have the cell kept.
+    Leave,
     /// The host has closed the cell.
     Closed,
     /// The connection is gone, and the cell with it.

@@ -7,8 +7,9 @@
 //! closed it, and nothing of it runs on this side any more.
 //!
 //! `handle` is what the connection knows of the task, `callers` what its callers ask for,
-//! `park` how it leaves as bytes, `end` how it ends.
+//! `park` how it leaves as bytes, `away` how it goes on after that, `end` how it ends.
 
+mod away;
 mod call_log;
 mod callers;
 mod end;
@@ -20,7 +21,8 @@ pub(super) use handle::{CellHandle, Event, Reply};
 
 use super::connection::{Answer, ConnectionError, Failure, HostResponse, Program, WaitId};
 use super::session::{Connected, Session};
-use crate::protocol::SeamWake;
+use crate::protocol::{SeamKeep, SeamWake};
+use away::{Away, time_to_wake};
 use callers::Observer;
 use cellblock::PendingCalls;
 use cellblock::cells::{self, Callbacks, CellStatus, Command, Content, LiveEntry, Next, Until};
@@ -89,8 +91,20 @@ struct RemoteCell {
     calls: CallLog,
     /// The caller that parks the cell, if one does, and how far that is.
     parking: Option<Parking>,
-    /// Nested calls of a woken cell that its caller has.
+    /// Nested calls of a woken cell that its caller has, and of one that is away.
     pending: PendingCalls,
+    /// Where the cell may be kept while it waits.
+    keep: Option<SeamKeep>,
+    /// The class of workers that can run it, once it was kept.
+    class: Option<String>,
+    /// Set while no worker runs the cell.
+    away: Option<Away>,
+    /// Why its worker was lost, until the cell is looked for.
+    lost: Option<ConnectionError>,
+    /// The host has closed the cell before its first response since it was woken was taken.
+    closed_early: bool,
+    /// The newest response says that the program is frozen.
+    frozen: bool,
 }
 
 /// What a new cell is made from.
@@ -117,7 +131,10 @@ pub(super) async fn run(start: Start) {
     let (handle, events) = CellHandle::new(id, &callbacks);
     let connected = Arc::new(OnceLock::<Connected>::new());
     let until_frontier = first.0 == Until::Frontier;
-    let program = Program { request, stored: stored.clone(), until_frontier, wake };
+    let keep = session.host.keep(&handle.id);
+    let (stored_here, kept) = (stored.clone(), keep.clone());
+    let program =
+        Program { request, stored: stored_here, until_frontier, wake, keep: kept, class: None };
     let executing = executing(&session, &connected, handle.clone(), program);
     let mut cell = RemoteCell {
         handle,
@@ -143,6 +160,12 @@ pub(super) async fn run(start: Start) {
         calls: CallLog::default(),
         parking: None,
         pending: pending.unwrap_or_default(),
+        keep,
+        class: None,
+        away: None,
+        lost: None,
+        closed_early: false,
+        frozen: false,
     };
     cell.observer = Some(Observer::first(first.0, first.1));
     if cell.run_to_close(&entry).await {
@@ -161,7 +184,7 @@ fn executing(
 ) -> Answer<HostResponse> {
     let (session, slot) = (Arc::clone(session), Arc::clone(connected));
     Box::pin(async move {
-        let connected = session.connected().await?;
+        let connected = session.connected(&program).await?;
         let Connected { connection, remote } = slot.get_or_init(|| connected);
         connection.execute(Arc::clone(remote), handle, program).await
     })
@@ -177,9 +200,11 @@ impl RemoteCell {
             if matches!(self.stage, Stage::Draining(_)) && !self.callbacks.is_notifying() {
                 self.begin_closing();
             }
+            self.look_for(entry).await;
             if self.leave(entry).await {
                 return false;
             }
+            let (is_wanted, is_frozen) = (self.is_wanted(), self.frozen);
             let yields_at = self.yields_at();
             let patience = self.patience().map(|(at, _)| at);
             let drained_at = match self.stage {
@@ -208,6 +233,8 @@ impl RemoteCell {
                     self.termination = None;
                     self.terminated(outcome);
                 }
+                () = time_to_wake(&mut self.away, &mut self.pending, is_wanted, is_frozen),
+                    if self.is_asleep() => self.wake_up(entry),
                 () = gone(&mut self.observer), if self.observer.is_some() => self.observer_left(),
                 () = at(yields_at), if yields_at.is_some() => self.answer_with_content(),
                 Some(event) = self.events.recv() => self.event(event),
@@ -256,8 +283,12 @@ impl RemoteCell {
             Event::Admitted => {}
             Event::Invoke { mut call, is_resumed, cancellation, reply } => {
                 call.cell_id = self.handle.id.clone();
+                // One that goes on here was counted when it was made.
+                if !(is_resumed && self.calls.is_running(&call.runtime_tool_call_id)) {
+                    self.calls.started(&call);
+                    self.status.call_started();
+                }
                 let reply = self.noted(&call, reply);
-                self.status.call_started();
                 self.publish_state();
                 if is_resumed {
                     self.callbacks.resume(call, &mut self.pending, cancellation, reply);
@@ -278,24 +309,29 @@ impl RemoteCell {
             }
             // The host has no cell any more that it has parked.
             Event::Closed if self.is_leaving() => self.closed_meanwhile(),
+            Event::Closed if self.away.is_some() => self.closed_while_waking(),
             Event::Closed => self.host_closed(),
+            Event::Leave => self.asked_to_leave(),
+            // The answer that is on its way says so too.
+            Event::Lost if self.away.is_some() => {}
             Event::Lost => {
-                self.callbacks.cancel_all();
-                self.begin_closing();
                 let failure = self
                     .connected
                     .get()
                     .map_or(Failure::Lost(ConnectionError::Dropped), |connected| {
                         connected.connection.lifeline().failure()
                     });
+                if !self.can_be_found(&failure) {
+                    self.callbacks.cancel_all();
+                    self.begin_closing();
+                }
                 self.failed(failure);
             }
         }
     }
 
-    /// Notes a nested call; the reply notes how it ended.
+    /// The reply notes how a nested call has ended.
     fn noted(&self, call: &CodeModeNestedToolCall, reply: Reply<ToolResult>) -> Reply<ToolResult> {
-        self.calls.started(call);
         let (calls, id) = (self.calls.clone(), call.runtime_tool_call_id.clone());
         Box::new(move |result| {
             calls.ended(&id, result.is_ok());

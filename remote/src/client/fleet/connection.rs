@@ -8,7 +8,7 @@ use crate::client::connection::{
 };
 use crate::client::framed::FramedConnection;
 use crate::client::session::RemoteSession;
-use crate::nats::{Feed, LinkEnd, NatsAddress, NatsError, random_id};
+use crate::nats::{Feed, INBOX, LinkEnd, NatsAddress, NatsError, random_id};
 use crate::protocol::ExecutionLimits;
 use async_nats::{Client, Subscriber};
 use cellblock::support::lock;
@@ -33,9 +33,9 @@ pub(super) struct FleetConnection {
 
 impl FleetConnection {
     pub(super) async fn open(address: &NatsAddress) -> Result<Self, NatsError> {
-        let client = address.connect("cellblock client").await?;
+        let client = address.connect("cellblock client", INBOX).await?;
         // Nobody can guess it, so nobody else can send there.
-        let inbox = format!("_INBOX.{}", random_id());
+        let inbox = format!("{INBOX}.{}", random_id());
         let messages = client
             .subscribe(format!("{inbox}.*"))
             .await

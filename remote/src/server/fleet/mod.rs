@@ -6,14 +6,17 @@
 
 mod places;
 mod report;
+mod store;
 
 pub use report::{WorkerReport, survey};
+pub use store::FleetParking;
 
 use super::admission::Arrival;
+use super::session::Keeper;
 use super::{AskedLimits, Server, ServerLimits, framed};
 use crate::nats::{
-    DEFAULT_CLASS, Feed, HEARTBEAT, Link, LinkEnd, NatsAddress, NatsError, ORPHAN_GRACE, Subjects,
-    header, is_token, queue, random_id,
+    CLASS_DIGITS, DEFAULT_CLASS, Feed, HEARTBEAT, Link, LinkEnd, NatsAddress, NatsError,
+    ORPHAN_GRACE, Subjects, header, is_token, queue, random_id,
 };
 use async_nats::service::{Service, endpoint::Endpoint};
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
@@ -23,16 +26,25 @@ use futures_util::future::join_all;
 use futures_util::stream::{SelectAll, StreamExt};
 use places::{NoPlace, Place, Places};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::time::timeout;
+use store::Store;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::bytes::Bytes;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 /// The queue group in which workers take cells: each goes to one of them.
 const GROUP: &str = "workers";
+
+/// What the subjects begin with at which a worker receives answers of `JetStream`: its name
+/// follows, so that its rights can be its own.
+const WORKER_INBOX: &str = "_INBOX_cb";
+
+/// The least time between two looks at a cell that may be idle.
+const MIN_TICK: Duration = Duration::from_millis(100);
 
 /// How long the last messages may take to leave.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -68,8 +80,12 @@ pub struct WorkerOptions {
     pub heartbeat: Duration,
     /// As [`ORPHAN_GRACE`].
     pub orphan_grace: Duration,
-    /// SHA-256 of its sandbox, in hexadecimal digits, for those who look at the fleet.
+    /// SHA-256 of its sandbox, in hexadecimal digits; the class of those that can wake its cells
+    /// is named by the first eight.
     pub guest: String,
+    /// How it keeps cells that wait; `None` where it keeps none. All workers of a class must
+    /// know each other's parked cells.
+    pub parking: Option<FleetParking>,
 }
 
 impl Default for WorkerOptions {
@@ -81,6 +97,7 @@ impl Default for WorkerOptions {
             heartbeat: HEARTBEAT,
             orphan_grace: ORPHAN_GRACE,
             guest: String::new(),
+            parking: None,
         }
     }
 }
@@ -92,6 +109,8 @@ pub struct Worker {
     options: WorkerOptions,
     tenants: Box<dyn Tenants>,
     places: Arc<Places>,
+    /// Keeps cells that wait.
+    store: Option<Arc<Store>>,
     /// The links that are open, by tenant and name.
     links: Mutex<HashMap<(String, String), OpenLink>>,
     tasks: TaskTracker,
@@ -133,7 +152,14 @@ impl Worker {
                 return Err(NatsError::Name(name.clone()));
             }
         }
-        let client = address.connect("cellblock worker").await?;
+        let client = address.connect("cellblock worker", &format!("{WORKER_INBOX}.{id}")).await?;
+        let store = match &options.parking {
+            Some(parking) => {
+                let class = options.guest.get(..CLASS_DIGITS).unwrap_or(DEFAULT_CLASS);
+                Some(Store::open(&client, &id, class, parking).await?)
+            }
+            None => None,
+        };
         let places = Places::new(options.cells);
         Ok(Arc::new(Self {
             client,
@@ -141,6 +167,7 @@ impl Worker {
             options,
             tenants: Box::new(tenants),
             places,
+            store,
             links: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
@@ -266,16 +293,25 @@ impl Worker {
             None => Err(CodeModeError::ShuttingDown),
         };
         let limits = ServerLimits { cells: 1, cells_per_session: 1 };
-        let server = Arc::new(Server::new(backend, limits));
+        let keeper =
+            self.store.as_ref().map(|store| Arc::new(store.of(&tenant)) as Arc<dyn Keeper>);
+        let server = Arc::new(Server::new(backend, limits).with_keeper(keeper));
         let key = (tenant, name);
         let open = OpenLink { feed, server: Arc::clone(&server) };
         lock(&self.links).insert(key.clone(), open);
         let worker = Arc::clone(self);
         let serving = async move {
             let (input, output) = tokio::io::split(pipe);
-            let serving = framed::serve_stream(server, Arrival::alone(), input, output);
+            let serving =
+                framed::serve_stream(Arc::clone(&server), Arrival::alone(), input, output);
             let carrying = async {
-                let end = link.run().await;
+                let end = tokio::select! {
+                    end = link.run() => end,
+                    never = worker.park_idle(&server) => match never {},
+                };
+                if matches!(end, LinkEnd::Lost(_)) {
+                    server.keep_left(true).await;
+                }
                 // The end of the pipe ends the connection.
                 link.finish().await;
                 end
@@ -293,14 +329,35 @@ impl Worker {
         self.tasks.spawn(serving.instrument(span));
     }
 
-    /// Takes no cell from now on, lets those that run end for at most `patience`, ends what is
-    /// left, and returns when all that was answered is sent. True if every cell had ended by
-    /// itself.
+    /// Asks the client of a cell to have it kept, whenever nothing has happened for so long.
+    async fn park_idle(&self, server: &Server) -> Infallible {
+        let Some(FleetParking { parks_after, .. }) = self.options.parking else {
+            return std::future::pending().await;
+        };
+        let mut ticks = interval((parks_after / 4).max(MIN_TICK));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            server.ask_to_leave(Some(parks_after));
+        }
+    }
+
+    /// Takes no cell from now on and keeps those that wait, where it can; lets the others end
+    /// for at most `patience`, ends what is left, and returns when all that was answered is
+    /// sent. True if every cell had ended by itself or is kept.
     pub async fn drain(&self, patience: Duration) -> bool {
         self.places.close();
         let servers: Vec<_> =
             lock(&self.links).values().map(|link| Arc::clone(&link.server)).collect();
-        let ended = join_all(servers.iter().map(|server| server.drain(patience))).await;
+        let draining = servers.iter().map(async |server| {
+            server.ask_to_leave(None);
+            let is_empty = server.is_empty(patience).await;
+            if !is_empty {
+                server.keep_left(false).await;
+            }
+            server.drain(Duration::ZERO).await
+        });
+        let ended = join_all(draining).await;
         self.tasks.close();
         if timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             tracing::warn!("links were still open at the end");

@@ -208,6 +208,9 @@ async fn send_closings(
                 outbox.send(HostMessage::CellEnded { session_id, cell_id }).await;
             }
             Closing::Ended(_) => {}
+            Closing::Leave(cell_id) => {
+                outbox.send(HostMessage::CellLeave { session_id, cell_id }).await;
+            }
             Closing::Closed(cell_id) => {
                 outbox.send(HostMessage::CellClosed { session_id, cell_id }).await;
             }
