@@ -14,4 +14,4 @@ pub use client::{ClientTls, HostAddress, HostCommand, HostProcess, ProcessBacken
 #[cfg(feature = "nats")]
 pub use client::{NatsBackend, NatsFleet};
 #[cfg(feature = "nats")]
-pub use nats::{CLASS_DIGITS, DEFAULT_CLASS, HEARTBEAT, NatsAddress, NatsError, ORPHAN_GRACE};
+pub use nats::{DEFAULT_CLASS, HEARTBEAT, NatsAddress, NatsError, ORPHAN_GRACE};

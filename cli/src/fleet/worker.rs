@@ -10,7 +10,6 @@ use cellblock::{
     CellLimits, CodeModeBackend, CodeModeError, Engine, EngineConfig, ParkKey, Parking,
     SessionLimits, WasmBackend,
 };
-use cellblock_remote::CLASS_DIGITS;
 use cellblock_remote::protocol::MAX_PARKED_BYTES;
 use cellblock_remote::server::{
     AskedLimits, FleetParking, ServerLimits, Tenants, Worker, WorkerOptions,
@@ -20,6 +19,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Digits of the guest's SHA-256 that are the name of a class.
+const CLASS_DIGITS: usize = 8;
 
 /// Arguments of `cellblock worker`.
 #[derive(Args)]
@@ -141,6 +143,16 @@ fn run(arguments: Arguments) -> Result<Exit> {
     classes.push(guest[..CLASS_DIGITS].to_owned());
     classes.sort();
     classes.dedup();
+    let key = match &arguments.park_key {
+        Some(path) => ParkKey::encrypting(crate::park_key::secret(path)?),
+        None => ParkKey::random().context("no randomness for a key")?,
+    };
+    let parking = arguments.park_key.is_some().then(|| FleetParking {
+        class: format!("{}-{}", &guest[..CLASS_DIGITS], key.name()),
+        replicas: arguments.park_replicas.into(),
+        keeps_for: limits.total_time,
+        parks_after: arguments.park_after,
+    });
     let options = WorkerOptions {
         id: arguments.id,
         classes,
@@ -148,17 +160,9 @@ fn run(arguments: Arguments) -> Result<Exit> {
         heartbeat: arguments.heartbeat,
         orphan_grace: arguments.orphan_grace,
         guest,
-        parking: arguments.park_key.is_some().then(|| FleetParking {
-            replicas: arguments.park_replicas.into(),
-            keeps_for: limits.total_time,
-            parks_after: arguments.park_after,
-        }),
+        parking,
     };
     let cells = arguments.max_cells_per_tenant.unwrap_or(arguments.max_cells.div_ceil(2));
-    let key = match &arguments.park_key {
-        Some(path) => ParkKey::encrypting(crate::park_key::secret(path)?),
-        None => ParkKey::random().context("no randomness for a key")?,
-    };
     let tenants = OverWasm { engine, limits, policy, key, parking: Mutex::default(), cells };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {

@@ -7,6 +7,8 @@ mod cluster;
 mod contract;
 mod faults;
 mod figures;
+mod kept;
+mod park;
 mod raw;
 mod schedule;
 mod tenants;

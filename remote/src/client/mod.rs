@@ -137,6 +137,16 @@ impl ProcessBackend {
         Until::Yield(yield_timeout(asked_ms, self.session.limits.max_yield_time_ms))
     }
 
+    /// A cell with this id was taken up: later ones have later ids.
+    #[cfg(feature = "nats")]
+    fn note_id(&self, id: &CellId) {
+        let mut ids = lock(&self.ids);
+        if let (1, Some(number)) = parse(id) {
+            ids.generation = ids.generation.max(1);
+            ids.last = ids.last.max(number);
+        }
+    }
+
     /// Whether this session has handed out an id, in the newest generation.
     fn was_allocated(&self, id: &CellId) -> bool {
         let ids = lock(&self.ids);
@@ -176,8 +186,9 @@ impl ProcessBackend {
             session: Arc::clone(&self.session),
             status: Arc::clone(&status),
             commands,
-            first: (until, reply),
+            first: Some((until, reply)),
             wake,
+            kept: None,
         }));
         self.session.registry.first_answer(cell_id, status, answer).await
     }

@@ -8,6 +8,7 @@
 mod address;
 pub(crate) mod buckets;
 mod link;
+pub(crate) mod listing;
 mod queue;
 mod subjects;
 
@@ -37,9 +38,6 @@ pub(crate) const CHUNK: usize = 512 << 10;
 
 /// What the subjects begin with at which a client of NATS receives answers.
 pub(crate) const INBOX: &str = "_INBOX";
-
-/// Digits of the SHA-256 of a sandbox that are the name of a class: of the workers that have it.
-pub const CLASS_DIGITS: usize = 8;
 
 /// The class of workers that clients ask for when they name none.
 pub const DEFAULT_CLASS: &str = "main";

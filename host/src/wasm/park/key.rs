@@ -45,6 +45,11 @@ impl ParkKey {
         Self { secret, encrypts: self.encrypts }
     }
 
+    /// Tells this key from others, and says nothing of the secret: sixteen hexadecimal digits.
+    pub fn name(&self) -> String {
+        Seal::new(self).name().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// A key at random.
     ///
     /// # Errors

@@ -117,25 +117,35 @@ pub(super) struct Start {
     pub(super) session: Arc<Session>,
     pub(super) status: Arc<CellStatus>,
     pub(super) commands: mpsc::Receiver<Command>,
-    /// What the first caller waits for, and where its answer goes.
-    pub(super) first: (Until, cells::Reply),
+    /// What the first caller waits for, and where its answer goes; nobody waits for a cell that
+    /// is taken up.
+    pub(super) first: Option<(Until, cells::Reply)>,
     /// The parked cell that it is, if it is one, and the calls that its caller has.
     pub(super) wake: Option<(SeamWake, PendingCalls)>,
+    /// Where its fleet keeps the cell, of one that is taken up, and the class of workers that can
+    /// wake it.
+    pub(super) kept: Option<(SeamKeep, String)>,
 }
 
 /// Runs a cell to its end.
 pub(super) async fn run(start: Start) {
-    let Start { entry, id, request, stored, session, status, commands, first, wake } = start;
+    let Start { entry, id, request, stored, session, status, commands, first, wake, kept } = start;
     let (wake, pending) = wake.unzip();
     let callbacks = Callbacks::new(&entry, session.turns.watch());
     let (handle, events) = CellHandle::new(id, &callbacks);
     let connected = Arc::new(OnceLock::<Connected>::new());
-    let until_frontier = first.0 == Until::Frontier;
-    let keep = session.host.keep(&handle.id);
-    let (stored_here, kept) = (stored.clone(), keep.clone());
-    let program =
-        Program { request, stored: stored_here, until_frontier, wake, keep: kept, class: None };
-    let executing = executing(&session, &connected, handle.clone(), program);
+    let until_frontier = first.as_ref().is_some_and(|(until, _)| *until == Until::Frontier);
+    let (keep, class) = kept.unzip();
+    let away = keep.is_some().then(Away::default);
+    let keep = keep.or_else(|| session.host.keep(&handle.id));
+    let answer = away.is_none().then(|| {
+        let (stored, keep) = (stored.clone(), keep.clone());
+        let program = Program { request, stored, until_frontier, wake, keep, class: None };
+        let answer = executing(&session, &connected, handle.clone(), program);
+        OnItsWay { answer, wait: None, cancelled: false }
+    });
+    let state = if away.is_some() { CellState::Waiting } else { CellState::Running };
+    status.set_state(state);
     let mut cell = RemoteCell {
         handle,
         session,
@@ -146,7 +156,7 @@ pub(super) async fn run(start: Start) {
         callbacks,
         observer: None,
         terminator: None,
-        answer: Some(OnItsWay { answer: executing, wait: None, cancelled: false }),
+        answer,
         termination: None,
         ends_when_admitted: false,
         missing: false,
@@ -161,13 +171,13 @@ pub(super) async fn run(start: Start) {
         parking: None,
         pending: pending.unwrap_or_default(),
         keep,
-        class: None,
-        away: None,
+        class,
+        away,
         lost: None,
         closed_early: false,
         frozen: false,
     };
-    cell.observer = Some(Observer::first(first.0, first.1));
+    cell.observer = first.map(|(until, reply)| Observer::first(until, reply));
     if cell.run_to_close(&entry).await {
         cell.close(entry);
     } else {

@@ -4,6 +4,7 @@
 //! it: all that this side does for a cell is what it does for one of a host process.
 
 mod connection;
+mod reopen;
 mod values;
 
 use super::connection::{ConnectError, ConnectionError, Failure, HostConnection, Program};
@@ -188,6 +189,8 @@ pub struct NatsBackend {
     values: Arc<OnceCell<Arc<SessionValues>>>,
     /// What workers know the session by.
     handle: Arc<OnceLock<String>>,
+    /// This client, by a random name.
+    client: String,
 }
 
 impl NatsBackend {
@@ -199,15 +202,15 @@ impl NatsBackend {
     /// A session on a fleet, with limits of its own.
     pub fn with_limits(fleet: &NatsFleet, limits: ProcessLimits) -> Self {
         let values = Arc::default();
-        let handle = Arc::default();
+        let (handle, client) = (Arc::default(), random_id());
         let place = Place {
             fleet: fleet.clone(),
             values: Arc::clone(&values),
             handle: Arc::clone(&handle),
-            client: random_id(),
+            client: client.clone(),
         };
         let cells = ProcessBackend::on(Host::Fleet(place), limits);
-        Self { cells, fleet: fleet.clone(), session: None, values, handle }
+        Self { cells, fleet: fleet.clone(), session: None, values, handle, client }
     }
 
     /// Keeps the session's stored values in NATS, in the account of this client, under a name

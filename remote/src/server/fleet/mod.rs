@@ -4,6 +4,7 @@
 //! that serves sockets. `places` counts cells and tenants, `report` is what others see of the
 //! worker.
 
+mod lists;
 mod places;
 mod report;
 mod store;
@@ -15,8 +16,8 @@ use super::admission::Arrival;
 use super::session::Keeper;
 use super::{AskedLimits, Server, ServerLimits, framed};
 use crate::nats::{
-    CLASS_DIGITS, DEFAULT_CLASS, Feed, HEARTBEAT, Link, LinkEnd, NatsAddress, NatsError,
-    ORPHAN_GRACE, Subjects, header, is_token, queue, random_id,
+    DEFAULT_CLASS, Feed, HEARTBEAT, Link, LinkEnd, NatsAddress, NatsError, ORPHAN_GRACE, Subjects,
+    header, is_token, queue, random_id,
 };
 use async_nats::service::{Service, endpoint::Endpoint};
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
@@ -31,6 +32,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::Store;
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::bytes::Bytes;
 use tokio_util::task::TaskTracker;
@@ -80,11 +82,9 @@ pub struct WorkerOptions {
     pub heartbeat: Duration,
     /// As [`ORPHAN_GRACE`].
     pub orphan_grace: Duration,
-    /// SHA-256 of its sandbox, in hexadecimal digits; the class of those that can wake its cells
-    /// is named by the first eight.
+    /// SHA-256 of its sandbox, in hexadecimal digits, for those who look at the fleet.
     pub guest: String,
-    /// How it keeps cells that wait; `None` where it keeps none. All workers of a class must
-    /// know each other's parked cells.
+    /// How it keeps cells that wait; `None` where it keeps none.
     pub parking: Option<FleetParking>,
 }
 
@@ -111,6 +111,8 @@ pub struct Worker {
     places: Arc<Places>,
     /// Keeps cells that wait.
     store: Option<Arc<Store>>,
+    /// Questions for kept cells that may be answered at one time.
+    lists: Arc<Semaphore>,
     /// The links that are open, by tenant and name.
     links: Mutex<HashMap<(String, String), OpenLink>>,
     tasks: TaskTracker,
@@ -128,6 +130,8 @@ struct Subscriptions {
     links: SelectAll<Subscriber>,
     /// New cells; none while there is no place.
     starts: Option<SelectAll<Subscriber>>,
+    /// Clients that ask which cells are kept.
+    lists: SelectAll<Subscriber>,
     /// Subscriptions that were ended, and may still bring new cells.
     ended: SelectAll<Subscriber>,
     /// Questions about the worker.
@@ -143,9 +147,10 @@ impl Worker {
     /// [`NatsError`].
     pub async fn connect(
         address: &NatsAddress,
-        options: WorkerOptions,
+        mut options: WorkerOptions,
         tenants: impl Tenants,
     ) -> Result<Arc<Self>, NatsError> {
+        options.classes.extend(options.parking.as_ref().map(|parking| parking.class.clone()));
         let id = options.id.clone().unwrap_or_else(random_id);
         for name in options.classes.iter().chain([&id]) {
             if !is_token(name) {
@@ -154,10 +159,7 @@ impl Worker {
         }
         let client = address.connect("cellblock worker", &format!("{WORKER_INBOX}.{id}")).await?;
         let store = match &options.parking {
-            Some(parking) => {
-                let class = options.guest.get(..CLASS_DIGITS).unwrap_or(DEFAULT_CLASS);
-                Some(Store::open(&client, &id, class, parking).await?)
-            }
+            Some(parking) => Some(Store::open(&client, &id, parking).await?),
             None => None,
         };
         let places = Places::new(options.cells);
@@ -168,6 +170,7 @@ impl Worker {
             tenants: Box::new(tenants),
             places,
             store,
+            lists: Arc::new(Semaphore::new(lists::AT_ONCE)),
             links: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
@@ -188,13 +191,20 @@ impl Worker {
         for subject in Subjects::links(&self.id) {
             links.push(self.client.subscribe(subject).await.map_err(|error| failed(&error))?);
         }
+        let mut lists = SelectAll::new();
+        if self.store.is_some() {
+            for subject in self.options.classes.iter().flat_map(|class| Subjects::lists(class)) {
+                let subscribed = self.client.queue_subscribe(subject, GROUP.to_owned()).await;
+                lists.push(subscribed.map_err(|error| failed(&error))?);
+            }
+        }
         let (service, questions) = report::announce(self).await?;
         let ended = SelectAll::new();
         let mut subscriptions =
-            Subscriptions { links, starts: None, ended, questions, _service: service };
+            Subscriptions { links, starts: None, lists, ended, questions, _service: service };
         loop {
             self.take_or_leave(&mut subscriptions).await?;
-            let Subscriptions { links, starts, ended, questions, .. } = &mut subscriptions;
+            let Subscriptions { links, starts, lists, ended, questions, .. } = &mut subscriptions;
             tokio::select! {
                 biased;
                 message = links.next() => match message {
@@ -205,6 +215,7 @@ impl Worker {
                 Some(message) = ended.next(), if !ended.is_empty() => {
                     self.refuse(message, NoPlace::Full);
                 }
+                Some(message) = lists.next(), if !lists.is_empty() => self.list(message),
                 Some(question) = questions.next() => report::answer(self, question).await,
                 () = self.places.changed() => {}
             }

@@ -6,15 +6,19 @@
 //! cell no more: what it would write names a record that is not the newest.
 
 use super::super::session::{Held, KeepError, Keeper};
+use crate::nats::listing::KeptCell;
 use crate::nats::{NatsError, buckets, is_token};
 use crate::protocol::{MAX_PARKED_BYTES, SeamKeep};
 use async_nats::Client;
 use async_nats::jetstream::kv::{self, CreateErrorKind, Operation, UpdateErrorKind};
 use async_nats::jetstream::object_store::{self, GetErrorKind, ObjectStore};
+use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use async_trait::async_trait;
 use cellblock::{CellId, ParkError, ParkedCell};
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -41,6 +45,9 @@ const NOBODY: &str = "=";
 /// How a fleet keeps cells.
 #[derive(Clone, Debug)]
 pub struct FleetParking {
+    /// The class of the workers that can wake each other's cells: they have the same sandbox and
+    /// the same key.
+    pub class: String,
     /// Copies of each cell, where there are so many NATS servers.
     pub replicas: usize,
     /// How long a cell is kept that nobody wakes: as long as a cell may live.
@@ -53,6 +60,8 @@ pub struct FleetParking {
 pub(super) struct Store {
     records: kv::Store,
     objects: ObjectStore,
+    /// The stream of the objects.
+    chunks: Stream,
     worker: String,
     class: String,
 }
@@ -107,7 +116,6 @@ impl Store {
     pub(super) async fn open(
         client: &Client,
         worker: &str,
-        class: &str,
         parking: &FleetParking,
     ) -> Result<Arc<Self>, NatsError> {
         let context = async_nats::jetstream::new(client.clone());
@@ -125,11 +133,17 @@ impl Store {
             max_age: parking.keeps_for,
             ..object_store::Config::default()
         };
+        let failed = |error: &dyn fmt::Display| NatsError::Failed(error.to_string());
+        let records = buckets::records(&context, records).await?;
+        let objects = buckets::objects(&context, objects).await?;
+        let chunks = context.get_stream(format!("OBJ_{PARKED}")).await;
+        let chunks = chunks.map_err(|error| failed(&error))?;
         Ok(Arc::new(Self {
-            records: buckets::records(&context, records).await?,
-            objects: buckets::objects(&context, objects).await?,
+            records,
+            objects,
+            chunks,
             worker: worker.to_owned(),
-            class: class.to_owned(),
+            class: parking.class.clone(),
         }))
     }
 
@@ -179,19 +193,35 @@ impl Store {
     }
 
     /// The bytes of an object; `None` where there is none.
-    async fn bytes(&self, object: &str) -> Result<Option<Vec<u8>>, String> {
+    async fn bytes(&self, object: &str) -> Result<Option<Vec<u8>>, KeepError> {
+        let failed = |error: &dyn fmt::Display| KeepError::Failed(error.to_string());
         let reading = async {
             let object = match self.objects.get(object).await {
                 Ok(object) => object,
                 Err(error) if error.kind() == GetErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(failed(&error)),
             };
+            let info = object.info();
+            if info.chunks <= 1 {
+                // Most have one, and are there at once without a consumer.
+                let chunk = format!("$O.{PARKED}.C.{}", info.nuid);
+                return match self.chunks.direct_get_last_for_subject(chunk).await {
+                    Ok(message) => Ok(Some(message.payload.into())),
+                    Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(failed(&error)),
+                };
+            }
             let mut bytes = Vec::new();
             let most = MAX_PARKED_BYTES as u64 + 1;
-            object.take(most).read_to_end(&mut bytes).await.map_err(|error| error.to_string())?;
-            Ok(Some(bytes))
+            match object.take(most).read_to_end(&mut bytes).await {
+                Ok(_) => Ok(Some(bytes)),
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    Err(ParkError::Damaged.into())
+                }
+                Err(error) => Err(failed(&error)),
+            }
         };
-        timeout(ATTEMPT, reading).await.unwrap_or_else(|late| Err(late.to_string()))
+        timeout(ATTEMPT, reading).await.unwrap_or_else(|late| Err(failed(&late)))
     }
 
     async fn delete(&self, object: &str) {
@@ -211,6 +241,30 @@ impl TenantStore {
             return Err(ParkError::NotKept.into());
         }
         Ok(format!("{}.{session}.{}", self.tenant, keep.cell))
+    }
+
+    /// The names of a session's cells that have records.
+    pub(super) async fn names(&self, session: &str) -> Result<Vec<String>, String> {
+        let prefix = format!("$KV.{CELLS}.{}.{session}.", self.tenant);
+        let stream = &self.store.records.stream;
+        let mut info = attempt(stream.info_with_subjects(format!("{prefix}*"))).await?;
+        let mut names = Vec::new();
+        while let Some((subject, _)) = attempt(info.try_next()).await? {
+            names.extend(subject.strip_prefix(&prefix).map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    /// A cell of a session, if it is kept.
+    pub(super) async fn kept(
+        &self,
+        session: &str,
+        cell: String,
+    ) -> Result<Option<KeptCell>, String> {
+        let key = format!("{}.{session}.{cell}", self.tenant);
+        let record = self.store.read(&key).await?.map(|(record, _)| record);
+        let record = record.filter(|record| record.state == State::Parked);
+        Ok(record.map(|Record { id, class, .. }| KeptCell { cell, id, class }))
     }
 
     /// A record that this worker writes.
@@ -233,7 +287,8 @@ impl TenantStore {
             match self.store.bytes(object).await {
                 Ok(Some(bytes)) => return Ok(ParkedCell::from_bytes(bytes)?),
                 Ok(None) if Instant::now() > until => return Err(ParkError::NotKept.into()),
-                Err(error) if Instant::now() > until => return Err(KeepError::Failed(error)),
+                Err(error @ KeepError::Park(_)) => return Err(error),
+                Err(error) if Instant::now() > until => return Err(error),
                 Ok(None) | Err(_) => sleep(PAUSE).await,
             }
         }
