@@ -12,10 +12,8 @@ pub struct Kept(Raw);
 #[derive(Clone, Debug)]
 pub struct Record {
     pub state: String,
-    pub class: String,
     /// The client's id of the cell.
     pub client_id: CellId,
-    pub session: Option<String>,
     pub object: Option<String>,
 }
 
@@ -38,8 +36,8 @@ impl Kept {
         self.ask(&format!("$JS.API.DIRECT.GET.{stream}.{subject}"), b"")
     }
 
-    /// The records of a tenant's cells.
-    pub fn records(&mut self, tenant: &str) -> Vec<Record> {
+    /// The records of a tenant's cells that workers of a class have written.
+    pub fn records(&mut self, tenant: &str, class: &str) -> Vec<Record> {
         let filter = format!("$KV.cb-cells.{tenant}.>");
         let info =
             self.ask_json("$JS.API.STREAM.INFO.KV_cb-cells", &json!({ "subjects_filter": filter }));
@@ -49,12 +47,10 @@ impl Kept {
             // One that was removed is empty.
             let record: Value = serde_json::from_slice(&payload).ok()?;
             let text = |field: &str| record[field].as_str().map(str::to_owned);
-            let session = subject.split('.').nth(3).filter(|session| *session != "=");
+            text("class").filter(|of| of == class)?;
             Some(Record {
                 state: text("state")?,
-                class: text("class")?,
                 client_id: CellId::new(text("id")?),
-                session: session.map(str::to_owned),
                 object: text("object"),
             })
         });
