@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 /// How often a cell is looked for whose worker was lost, while no worker can be asked.
-const SEARCHES: u32 = 5;
+const SEARCHES: u32 = 4;
 
 /// How often a cell is woken again that workers refuse.
 const REFUSALS: u32 = 20;
@@ -128,6 +128,9 @@ impl RemoteCell {
         self.callbacks = Callbacks::new(entry, self.session.turns.watch());
         let (handle, events) = CellHandle::new(self.handle.id.clone(), &self.callbacks);
         (self.handle, self.events) = (handle, events);
+        if let Some(observer) = &mut self.observer {
+            observer.asked = false;
+        }
     }
 
     /// Asks a worker to wake the cell.

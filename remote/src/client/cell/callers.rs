@@ -170,6 +170,9 @@ impl RemoteCell {
         if std::mem::take(&mut self.closed_early) {
             self.host_closed();
         }
+        if self.ends_when_admitted && self.handle.host_id().is_some() {
+            self.end();
+        }
         self.end_if_missing();
     }
 
@@ -225,12 +228,18 @@ impl RemoteCell {
         if self.termination.is_some() || self.outcome.is_some() {
             return;
         }
+        if self.away.is_some() {
+            // Its worker knows it once it is awake.
+            self.ends_when_admitted = true;
+            return;
+        }
         let (Some(Connected { connection, remote }), Some(host_id)) =
             (self.connected.get(), self.handle.host_id())
         else {
             self.ends_when_admitted = true;
             return;
         };
+        self.ends_when_admitted = false;
         let mut answer = connection.terminate(remote, host_id.clone());
         // Sends the request; and only then do notifications end, which the host may notice.
         let sent = (&mut answer).now_or_never();

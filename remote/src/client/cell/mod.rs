@@ -289,7 +289,7 @@ impl RemoteCell {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Admitted if self.ends_when_admitted => self.end(),
+            Event::Admitted if self.ends_when_admitted && self.away.is_none() => self.end(),
             Event::Admitted => {}
             Event::Invoke { mut call, is_resumed, cancellation, reply } => {
                 call.cell_id = self.handle.id.clone();

@@ -114,7 +114,10 @@ impl RemoteCell {
             let is_waiting = matches!(parking.stage, Stage::Waiting);
             is_waiting && (parking.is_for_fleet() || parking.has_caller())
         });
-        let can = self.outcome.is_none() && self.termination.is_none() && !self.missing;
+        let can = self.outcome.is_none()
+            && self.away.is_none()
+            && self.termination.is_none()
+            && !self.missing;
         if !is_waiting || !can {
             return;
         }
