@@ -23,8 +23,8 @@ REPOSITORY = HERE.parents[1]
 MOST_KIB = 1 << 20
 """Memory of all processes together beyond which a program is not contained."""
 
-PATIENCE = 60.0
-"""Seconds of a task with a hostile program."""
+PATIENCE = 12.0
+"""Seconds of a task with a hostile program, which may run for one."""
 
 # What the programs of the project's suite call that other sandboxes lack.
 OURS = (
