@@ -4,10 +4,15 @@
 
 mod cells;
 mod cluster;
+mod commands;
 mod contract;
 mod faults;
 mod figures;
+#[allow(dead_code, reason = "another test uses the rest of it")]
+#[path = "../mcp/raw.rs"]
+mod mcp_client;
 mod raw;
 mod schedule;
+mod servers;
 mod tenants;
 mod values;
