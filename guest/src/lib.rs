@@ -18,6 +18,8 @@ mod hint;
 mod intl;
 mod json;
 mod media;
+#[cfg(feature = "profile")]
+mod profile;
 mod state;
 mod stored;
 mod text;

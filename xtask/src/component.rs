@@ -4,7 +4,7 @@
 use crate::manifest::{Manifest, hash, sources};
 use crate::root;
 use crate::snapshot::snapshot;
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Engine, Toolchain};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -52,7 +52,7 @@ impl Part {
     }
 
     fn build(&self, toolchain: &Toolchain) -> Result<Vec<u8>> {
-        snapshot(&toolchain.build(self)?)
+        snapshot(&toolchain.build(self, Engine::Profiled)?)
     }
 
     /// Builds and stores the component.

@@ -4,6 +4,7 @@ mod component;
 mod intl;
 mod manifest;
 mod mcp_listing;
+mod profile;
 mod proto;
 mod quickjs;
 mod snapshot;
@@ -50,6 +51,9 @@ enum Chore {
     McpListing,
     /// Measure how cost grows, and draw the pictures of docs/plots.
     Plots,
+    /// Count what the engine does in the programs of tests/training, and keep the counts in
+    /// guest/quickjs/engine.proftext, by which the guest is compiled.
+    Profile,
     /// Generate the Rust of the gRPC protocol from its definition.
     Proto {
         /// Change nothing; fail when the committed code is not what the definition makes.
@@ -96,6 +100,7 @@ fn main() -> Result<()> {
         Chore::Guest { check } => component(&component::GUEST, check),
         Chore::Typescript { check } => component(&component::TYPESCRIPT, check),
         Chore::Intl { check } => intl::intl(check),
+        Chore::Profile => profile::profile(),
         Chore::Proto { check } => proto::proto(check),
         Chore::McpListing => mcp_listing::record(),
         Chore::Plots => bench("curves", &[]),
@@ -149,7 +154,7 @@ fn tests(program: &str, arguments: &[String]) -> Result<()> {
         .current_dir(root())
         .status()
         .context("cannot run cargo")?;
-    if status.success() { Ok(()) } else { bail!("{program} found differences") }
+    if status.success() { Ok(()) } else { bail!("{program} failed; its output is above") }
 }
 
 /// The root of the workspace.
