@@ -2,7 +2,7 @@
 
 use crate::Exit;
 use crate::run::{input, language_of, parse_language};
-use crate::terminal::escape_controls;
+use crate::terminal;
 use crate::tools::ToolsFile;
 use anyhow::{Context, Result, anyhow};
 use cellblock::Language;
@@ -10,7 +10,6 @@ use cellblock::model::ToolCatalog;
 use cellblock::type_check::{TypeChecker, TypeReport, find_tsc};
 use clap::Args;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 
 /// Arguments of `cellblock check`.
@@ -101,9 +100,5 @@ fn print(arguments: &Arguments, report: &TypeReport) -> Result<()> {
             writeln!(text, "note: {script}:{problem}")?;
         }
     }
-    let mut out = std::io::stdout().lock();
-    let shown = if out.is_terminal() { escape_controls(&text) } else { text.into() };
-    out.write_all(shown.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
+    terminal::print(&text)
 }

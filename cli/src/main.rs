@@ -5,6 +5,8 @@ mod check;
 mod limits;
 mod mcp;
 mod metrics;
+mod park_key;
+mod replay;
 mod run;
 mod serve;
 mod telemetry;
@@ -35,6 +37,10 @@ struct Arguments {
 enum Command {
     /// Run one program.
     Run(run::Arguments),
+    /// Go on with a program that was parked.
+    Wake(run::WakeArguments),
+    /// Run a recorded program again, and compare.
+    Replay(replay::Arguments),
     /// Check the types of a program against its tools, with the TypeScript compiler.
     Check(check::Arguments),
     /// Serve code-mode sessions to another process, such as Codex.
@@ -94,6 +100,8 @@ fn main() -> ExitCode {
     let _telemetry = telemetry::start();
     match Arguments::parse_from(arguments()).command {
         Command::Run(arguments) => run::main(&arguments).into(),
+        Command::Wake(arguments) => run::wake(&arguments).into(),
+        Command::Replay(arguments) => replay::main(&arguments).into(),
         Command::Check(arguments) => check::main(&arguments).into(),
         Command::Host(arguments) => serve::main(arguments).into(),
         Command::Tools(arguments) => tools::main(&arguments).into(),

@@ -3,18 +3,18 @@
 use crate::Exit;
 use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
-use crate::terminal::escape_controls;
-use anyhow::{Context, Result, bail};
+use crate::terminal::print;
+use anyhow::{Context, Result, bail, ensure};
 use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
+use cellblock_inspect::{InspectError, Inspector, Token};
 use cellblock_mcp::config::{self, Config, Transport, add_server};
 use cellblock_mcp::{
     Disclosure, Gateway, HTTP_PATH, HttpAccess, MakeBackend, Options, SERVER_MARK, serve_http,
-    serve_stdio, waits,
+    serve_inspector, serve_stdio, waits,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// Cells that may be active at one time, in all sessions.
 const MAX_CELLS: u32 = 1_000;
+/// The variable with the token of the page's URL.
+const INSPECT_TOKEN: &str = "CELLBLOCK_INSPECT_TOKEN";
 /// How long servers and programs have to end.
 const CLOSE: Duration = Duration::from_secs(15);
 
@@ -74,6 +76,11 @@ struct Serve {
     /// takes a free one.
     #[arg(long, value_name = "IP:PORT")]
     http: Option<SocketAddr>,
+    /// Show what programs do on a page at this address of this machine, where calls can be
+    /// approved, too; port 0 takes a free one. The URL is printed to standard error. Its token
+    /// is random, or else what `CELLBLOCK_INSPECT_TOKEN` says.
+    #[arg(long, value_name = "IP:PORT")]
+    inspect: Option<SocketAddr>,
     /// A name by which clients may address the server over HTTP; those of this machine itself
     /// always may. May be given more than once.
     #[arg(long = "allow-host", value_name = "NAME", requires = "http")]
@@ -162,8 +169,10 @@ fn serve(arguments: &Serve) -> Result<Exit> {
     }
     let config = arguments.config.read()?;
     let limits = arguments.limits.cell()?;
+    let inspector = arguments.inspect.map(|_| Inspector::new());
     let options = Options {
         limits: limits.clone(),
+        inspector: inspector.clone(),
         disclosure: match arguments.disclosure {
             How::Catalog => Disclosure::Catalog,
             How::Search => Disclosure::Search,
@@ -181,12 +190,28 @@ fn serve(arguments: &Serve) -> Result<Exit> {
             let make = Arc::clone(&options.backend);
             move || make().map(|_| ())
         });
+        let page = match arguments.inspect.zip(inspector) {
+            Some((address, inspector)) => Some(inspect(address, &inspector).await?),
+            None => None,
+        };
         let gateway = Gateway::new(&config, options).context("cannot use the folder of --state")?;
         let mut signals = crate::run::Signals::listen()?;
         let serving = async {
             match arguments.http {
                 Some(address) => over_http(&gateway, address, arguments).await,
                 None => serve_stdio(&gateway).await.map_err(anyhow::Error::msg),
+            }
+        };
+        let showing = async {
+            match page {
+                Some((listener, router)) => serve_inspector(listener, router).await,
+                None => std::future::pending().await,
+            }
+        };
+        let serving = async {
+            tokio::select! {
+                served = serving => served,
+                shown = showing => shown.context("the page of --inspect is not served"),
             }
         };
         let exit = tokio::select! {
@@ -206,6 +231,24 @@ fn serve(arguments: &Serve) -> Result<Exit> {
     // Standard input may still be read, which nothing can interrupt.
     runtime.shutdown_background();
     exit
+}
+
+/// Listens for the page of `--inspect`, and says where it is.
+async fn inspect(
+    address: SocketAddr,
+    inspector: &Inspector,
+) -> Result<(tokio::net::TcpListener, axum::Router)> {
+    ensure!(address.ip().is_loopback(), InspectError::NotLoopback(address));
+    let token = match std::env::var_os(INSPECT_TOKEN) {
+        Some(token) => Token::given(&token.to_string_lossy()).context(INSPECT_TOKEN)?,
+        None => Token::random()?,
+    };
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} for --inspect"))?;
+    let (router, url) = inspector.router(listener.local_addr()?, &token)?;
+    crate::complain(&format!("programs are shown at {url}"));
+    Ok((listener, router))
 }
 
 /// Serves over HTTP. Returns only when that is not possible.
@@ -349,13 +392,4 @@ fn check(arguments: &ConfigArguments) -> Result<Exit> {
     lines.extend(checked.idle_rules);
     print(&(lines.join("\n") + "\n"))?;
     Ok(if failed { Exit::Failed } else { Exit::Completed })
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    // Names and texts come from servers.
-    let shown = if out.is_terminal() { escape_controls(text) } else { text.into() };
-    out.write_all(shown.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
 }

@@ -6,10 +6,15 @@ use crate::limits::LimitArguments;
 use crate::metrics::Metrics;
 use anyhow::{Context, Result};
 use cellblock::model::PatientBackend;
-use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
+use cellblock::{
+    CodeModeBackend, CodeModeError, Engine, EngineConfig, ParkKey, Parking, SessionLimits,
+    WasmBackend,
+};
+use cellblock_remote::protocol::MAX_PARKED_BYTES;
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
 use clap::Args;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +41,13 @@ pub struct Arguments {
     /// Serve figures for Prometheus at /metrics, and /healthz and /readyz, on this port.
     #[arg(long, value_name = "IP:PORT")]
     metrics: Option<SocketAddr>,
+    /// The key that parked cells are authenticated and encrypted with; see docs/parking.md.
+    /// Made when missing. Without it they are woken by this process alone.
+    #[arg(long, value_name = "FILE")]
+    park_key: Option<PathBuf>,
+    /// Refuse to wake a parked cell twice.
+    #[arg(long)]
+    forbid_forks: bool,
     #[command(flatten)]
     access: AccessArguments,
     #[command(flatten)]
@@ -77,9 +89,12 @@ fn run(arguments: Arguments) -> Result<Exit> {
     config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
     let min_wait = arguments.min_wait;
+    let parking = parking(arguments.park_key.as_deref(), arguments.forbid_forks)?;
     let open = move |asked| {
         let limits = narrowed(&limits, asked)?;
-        let backend: Arc<dyn CodeModeBackend> = Arc::new(WasmBackend::with_limits(&engine, limits));
+        let backend = WasmBackend::with_limits(&engine, limits);
+        backend.set_parking(parking.clone());
+        let backend: Arc<dyn CodeModeBackend> = Arc::new(backend);
         Ok(match min_wait {
             Some(floor) => Arc::new(PatientBackend::new(backend, floor)),
             None => backend,
@@ -107,6 +122,16 @@ fn run(arguments: Arguments) -> Result<Exit> {
     // A read of standard input cannot be called off; it must not keep the process.
     runtime.shutdown_background();
     exit
+}
+
+/// How the cells of all sessions are parked: with this key, or the process's own.
+fn parking(key: Option<&Path>, forbids_forks: bool) -> Result<Parking> {
+    let parking = match key {
+        Some(key) => Parking::new(&ParkKey::encrypting(crate::park_key::secret(key)?)),
+        None => Parking::default(),
+    };
+    let parking = if forbids_forks { parking.forbidding_forks() } else { parking };
+    Ok(parking.limited_to(MAX_PARKED_BYTES))
 }
 
 /// Serves figures, if they are wanted. Returns only when they cannot be served.

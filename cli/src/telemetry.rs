@@ -16,7 +16,10 @@ pub struct Telemetry {
 
 /// Starts the log, and the export where the environment names a collector.
 pub fn start() -> Telemetry {
-    let wanted = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| "error".into());
+    // What the library of MCP calls an error is one of a server or a client, and they or the model
+    // are told of it.
+    let usual = || "error,rmcp=off".into();
+    let wanted = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| usual());
     let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(wanted);
     let subscriber = tracing_subscriber::registry().with(log);
     #[cfg(not(feature = "otlp"))]

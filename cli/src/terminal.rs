@@ -3,6 +3,7 @@
 //! What a program prints could otherwise set the window's title, write to the
 //! clipboard, clear the screen, or look like something that it is not.
 
+use anyhow::{Context, Result};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -36,6 +37,16 @@ fn is_control(c: char) -> bool {
         // C0, DEL and C1.
         _ => c.is_control(),
     }
+}
+
+/// Prints the result of a command to standard output. Names and descriptions in it come from
+/// servers and the makers of tools.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let shown = if out.is_terminal() { escape_controls(text) } else { Cow::Borrowed(text) };
+    out.write_all(shown.as_bytes())
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
 }
 
 /// Says why the command itself could not do what it was asked. A standard error that

@@ -1,7 +1,7 @@
 //! `cellblock tools`: what a model sees of a set of tools.
 
 use crate::Exit;
-use crate::terminal::escape_controls;
+use crate::terminal;
 use anyhow::{Context, Result, anyhow};
 use cellblock::model::{
     ExecOptions, ExecToolSpec, InputForm, ToolCatalog, ToolNamespaceDescription, WaitToolSpec,
@@ -11,13 +11,13 @@ use cellblock::{ToolDefinition, ToolKind, ToolName};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `cellblock tools`.
 #[derive(Args)]
 pub struct Arguments {
-    /// The tools: a tools file as for `run`, or the listings of MCP servers; see docs/cli.md.
+    /// The tools: a tools file as for `run`, or the listings of MCP servers; `-` is standard
+    /// input. See docs/cli.md.
     #[arg(long, value_name = "FILE")]
     tools: PathBuf,
     /// How to print them.
@@ -59,7 +59,13 @@ pub fn main(arguments: &Arguments) -> Exit {
 }
 
 fn print(arguments: &Arguments) -> Result<()> {
-    let mut catalog = ToolsFile::read(&arguments.tools)?.catalog();
+    let file = if arguments.tools == Path::new("-") {
+        let text = std::io::read_to_string(std::io::stdin());
+        ToolsFile::parse(&text.context("cannot read standard input")?, "standard input")?
+    } else {
+        ToolsFile::read(&arguments.tools)?
+    };
+    let mut catalog = file.catalog();
     if let Some(tokens) = arguments.defer_over {
         catalog = catalog.defer_over(tokens);
     }
@@ -70,12 +76,7 @@ fn print(arguments: &Arguments) -> Result<()> {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    let mut out = std::io::stdout().lock();
-    // Descriptions come from the makers of the tools.
-    let shown = if out.is_terminal() { escape_controls(&text) } else { text.into() };
-    out.write_all(shown.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
+    terminal::print(&text)
 }
 
 fn render(catalog: &ToolCatalog, format: Format) -> Result<String> {
@@ -160,10 +161,15 @@ impl ToolsFile {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the tools file {}", path.display()))?;
-        let json = &mut serde_json::Deserializer::from_str(&text);
+        Self::parse(&text, &format!("the tools file {}", path.display()))
+    }
+
+    /// Reads the text of a tools file; `place` says in errors where it is from.
+    fn parse(text: &str, place: &str) -> Result<Self> {
+        let json = &mut serde_json::Deserializer::from_str(text);
         serde_path_to_error::deserialize(json).map_err(|error| {
             let (key, why) = (error.path().to_string(), error.inner());
-            anyhow!("the tools file {}, at {key}: {why}", path.display())
+            anyhow!("{place}, at {key}: {why}")
         })
     }
 

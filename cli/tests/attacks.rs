@@ -72,6 +72,7 @@ impl Session {
             wait_id: wait_id.to_owned(),
             yield_time_ms,
             cellblock_until_frontier: None,
+            cellblock_park: None,
         }
     }
 

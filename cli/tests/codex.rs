@@ -4,14 +4,13 @@
 //! Codex comes from npm, at the version that is pinned here. Where npm cannot be had,
 //! the test says so and does nothing.
 
-#![allow(clippy::print_stdout, reason = "a test that cannot be run says so")]
-
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use cellblock_tests::npm::npm_install;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -22,7 +21,7 @@ use tokio::process::Command;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cellblock");
 const PACKAGE: &str = "@openai/codex@0.169.0";
 const SERVER: &str = "@modelcontextprotocol/server-filesystem@2026.8.31";
-/// Longer than a download or a conversation takes.
+/// Longer than a conversation takes.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What the model says to a host, call by call.
@@ -111,18 +110,8 @@ async fn run(command: &mut Command) -> Output {
 }
 
 /// Codex in a folder, and what else is named; `None` where npm cannot be had.
-async fn install(dir: &Path, more: &[&str]) -> Option<PathBuf> {
-    if Command::new("npm").arg("--version").output().await.is_err() {
-        println!("NOTICE: npm is not installed, so Codex was not tried");
-        return None;
-    }
-    let arguments = ["install", "--prefer-offline", "--no-audit", "--no-fund", PACKAGE, "--prefix"];
-    let installed = run(Command::new("npm").args(arguments).arg(dir).args(more)).await;
-    if !installed.status.success() {
-        let why = String::from_utf8_lossy(&installed.stderr);
-        println!("NOTICE: npm cannot install {PACKAGE}, so Codex was not tried: {why}");
-        return None;
-    }
+fn install(dir: &Path, more: &[&str]) -> Option<PathBuf> {
+    npm_install(dir, &[&[PACKAGE], more].concat()).then_some(())?;
     let vendor =
         dir.join("node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin");
     Some(vendor.join("codex"))
@@ -196,7 +185,7 @@ fn output(requests: &[Value], turn: usize) -> String {
 async fn codex_runs_its_programs_here() {
     // Codex refuses a home in the folder for temporary files.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let Some(codex) = install(&dir.path().join("codex"), &[]).await else { return };
+    let Some(codex) = install(&dir.path().join("codex"), &[]) else { return };
     let host = codex.with_file_name("codex-code-mode-host");
     std::fs::remove_file(&host).expect("Codex brings a host");
     std::os::unix::fs::symlink(PROGRAM, host).expect("ours takes its place");
@@ -224,7 +213,7 @@ async fn codex_runs_its_programs_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn codex_calls_tools_of_other_servers_in_programs() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let Some(codex) = install(&dir.path().join("codex"), &[SERVER]).await else { return };
+    let Some(codex) = install(&dir.path().join("codex"), &[SERVER]) else { return };
     let files = dir.path().join("work");
     std::fs::create_dir(&files).expect("a folder");
     std::fs::write(files.join("notes.txt"), "a note").expect("a file");

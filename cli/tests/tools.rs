@@ -8,8 +8,9 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use support::typescript;
 use tempfile::TempDir;
 
@@ -151,6 +152,26 @@ fn a_bad_file_is_bad_usage_and_named() {
         assert_eq!(output.status.code(), Some(2));
         assert!(error.contains(why) && error.contains("tools.json"), "{error}");
     }
+}
+
+#[test]
+fn the_tools_may_come_from_standard_input() {
+    let print = |text: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cellblock"))
+            .args(["tools", "--tools", "-", "--format", "ts"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let printed = print(r#"{"tools": [{"name": "show", "description": ""}]}"#);
+    assert!(String::from_utf8_lossy(&printed.stdout).contains("  show(args: unknown)"));
+    let wrong = print("{");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("standard input, at ?: EOF"));
 }
 
 /// The `ts` blocks of a description, each as a file of its own beside the shared types.

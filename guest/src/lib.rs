@@ -6,8 +6,8 @@
 //!
 //! The file list is the map: [`cell`] is the life of the program, [`engine`] the
 //! one place that calls `QuickJS` in C, [`globals`] what a program finds,
-//! with one file for each kind of helper, [`intl`] the global `Intl`, and [`wasi`]
-//! what libc asks for.
+//! with one file for each kind of helper, [`intl`] the global `Intl`, [`park`] how the
+//! memory leaves and comes back, and [`wasi`] what libc asks for.
 
 mod calls;
 mod cell;
@@ -18,6 +18,7 @@ mod hint;
 mod intl;
 mod json;
 mod media;
+mod park;
 #[cfg(feature = "profile")]
 mod profile;
 mod state;
@@ -67,6 +68,14 @@ impl bindings::Guest for Component {
 
     fn awaiting() -> Option<String> {
         cell::awaiting()
+    }
+
+    fn park() {
+        park::park();
+    }
+
+    fn wake(pages: u32, random_seed: Option<u64>) {
+        park::wake(pages, random_seed);
     }
 
     fn initialize() {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::sync::Arc;
 
 /// Nesting that a value may have: what serde_json reads back.
 pub const MAX_DEPTH: usize = 127;
@@ -30,7 +31,8 @@ pub enum JsonError {
 /// A JSON value: as text that was checked, or parsed.
 #[derive(Clone, Debug)]
 pub(crate) enum Json {
-    Text(Box<RawValue>),
+    /// Shared, because the cell keeps the input of a call that is pending.
+    Text(Arc<Box<RawValue>>),
     Value(Value),
 }
 
@@ -40,7 +42,7 @@ impl Json {
         if !is_shallow_text(&text, MAX_DEPTH) {
             return Err(JsonError::TooDeep);
         }
-        Ok(Self::Text(RawValue::from_string(text)?))
+        Ok(Self::Text(Arc::new(RawValue::from_string(text)?)))
     }
 
     /// The parsed value.
@@ -55,7 +57,7 @@ impl Json {
     /// The text, of at most `limit` bytes.
     pub(crate) fn into_text(self, limit: usize) -> Result<String, JsonError> {
         let text = match self {
-            Self::Text(text) => Box::<str>::from(text).into_string(),
+            Self::Text(text) => Box::<str>::from(Arc::unwrap_or_clone(text)).into_string(),
             Self::Value(value) if is_shallow(&value, MAX_DEPTH) => value.to_string(),
             Self::Value(value) => {
                 dismantle(value);

@@ -104,6 +104,7 @@ pub mod type_check;
 mod wasm;
 
 pub use backend::*;
+pub use cells::PendingCalls;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use json::JsonError;
 pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, LimitsError, SessionLimits};
@@ -112,7 +113,7 @@ pub use service::CodeModeService;
 pub use stored::StoredValues;
 pub use tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
 #[cfg(feature = "wasm")]
-pub use wasm::{Engine, EngineConfig, EngineError, WasmBackend};
+pub use wasm::{Engine, EngineConfig, EngineError, ParkKey, Parking, WasmBackend, recording};
 
 #[cfg(all(doctest, feature = "wasm"))]
 #[doc = include_str!("../../README.md")]

@@ -170,12 +170,38 @@ impl CellLimits {
         }
     }
 
+    /// The first of these limits, by its name, that the others do not allow a running cell.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn first_above(&self, allowed: &Self) -> Option<String> {
+        // These have been kept by the time that a cell runs.
+        let allowed = Self {
+            source_bytes: self.source_bytes,
+            typescript_bytes: self.typescript_bytes,
+            ..allowed.clone()
+        };
+        let narrowed = allowed.narrowed_by(self);
+        if narrowed == *self {
+            return None;
+        }
+        let fields = |limits: &Self| serde_json::to_value(limits).unwrap_or_default();
+        let (own, narrowed) = (fields(self), fields(&narrowed));
+        let differs = |name: &&String| own[name.as_str()] != narrowed[name.as_str()];
+        let name = own.as_object().and_then(|fields| fields.keys().find(differs));
+        Some(name.cloned().unwrap_or_default())
+    }
+
     /// Size at which the sandbox's memory stops growing: room above what
     /// JavaScript may hold for the guest itself and for strings on their way. The guest's
     /// stack, which is the first part of its memory, is not counted.
     #[cfg(feature = "wasm")]
     pub(crate) fn sandbox_bytes(&self) -> usize {
         self.memory_bytes + (self.memory_bytes / 10).max(4 * MIB)
+    }
+
+    /// These limits, with what the host may hold for the cell as a figure.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn with_held_bytes(&self) -> Self {
+        Self { host_bytes: Some(self.held_bytes()), ..self.clone() }
     }
 
     /// Bytes that the host may hold for the cell.
@@ -288,13 +314,14 @@ impl Default for SessionLimits {
 
 #[cfg(feature = "wasm")]
 impl SessionLimits {
-    /// A limit's value and what to do about it, for the error text.
-    pub(crate) fn describe(&self, limit: LimitKind) -> (String, String) {
+    /// A limit's value and what to do about it, for the error text of a cell with these
+    /// limits.
+    pub(crate) fn describe(&self, cell: &CellLimits, limit: LimitKind) -> (String, String) {
         let remedy = "write keys that exist again, or store less";
         match limit {
             LimitKind::SessionStoredBytes => (self.stored_bytes.to_string(), remedy.to_owned()),
             LimitKind::SessionStoredKeys => (self.stored_keys.to_string(), remedy.to_owned()),
-            limit => self.cell.describe(limit),
+            limit => cell.describe(limit),
         }
     }
 }

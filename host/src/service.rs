@@ -1,15 +1,16 @@
 //! The service: one backend, its stored values, and the numbering of cells.
 
 use crate::backend::{
-    CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome, WaitRequest,
-    WaitToPendingOutcome,
+    CellId, CellInfo, CellState, CodeModeBackend, CodeModeError, CodeModeTurnHost,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, Parked, RuntimeResponse,
+    WaitOutcome, WaitRequest, WaitToPendingOutcome, WakeRequest,
 };
 use crate::stored::StoredValues;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a host of agents holds for each conversation: it owns the backend and
 /// the values that cells leave behind.
@@ -119,9 +120,74 @@ impl CodeModeService {
         self.backend.wait_to_pending(cell_id).await
     }
 
+    /// Takes a cell out of the session as bytes, once its program waits.
+    ///
+    /// # Errors
+    /// See [`CodeModeBackend::park`].
+    pub async fn park(&self, cell_id: CellId) -> Result<Parked, CodeModeError> {
+        self.backend.park(cell_id).await
+    }
+
+    /// Lets a parked cell go on, and answers with its next response.
+    ///
+    /// # Errors
+    /// See [`CodeModeBackend::wake`].
+    pub async fn wake(&self, request: WakeRequest) -> Result<RuntimeResponse, CodeModeError> {
+        self.wake_as(self.allocate_cell_id()?, request).await
+    }
+
+    /// Lets a parked cell go on under an id that was allocated before.
+    ///
+    /// # Errors
+    /// See [`CodeModeBackend::wake`].
+    pub async fn wake_as(
+        &self,
+        cell_id: CellId,
+        request: WakeRequest,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        self.backend.wake(cell_id, request, self.stored_values.clone()).await
+    }
+
     /// The cells that are alive or unread.
     pub fn cells(&self) -> Vec<CellInfo> {
         self.backend.cells()
+    }
+
+    /// Returns when a program waits for what cannot come ([`CellState::Stuck`]), with the place
+    /// where it waits if that is known; looks every `poll`. It does not return for another
+    /// cell, nor for one that ends.
+    ///
+    /// ```
+    /// use cellblock::*;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let service = CodeModeService::new(Arc::new(WasmBackend::new()?));
+    /// let cell_id = service.allocate_cell_id()?;
+    /// let request = ExecuteRequest::new("text('one')\nawait new Promise(() => {})");
+    /// let response = tokio::select! {
+    ///     response = service.execute_as(cell_id.clone(), request) => response?,
+    ///     place = service.until_stuck(&cell_id, Duration::from_millis(10)) => {
+    ///         RuntimeResponse::from(service.terminate(cell_id.clone()).await?).unsettled(place)
+    ///     }
+    /// };
+    /// let RuntimeResponse::Result { error_text: Some(error), .. } = response else { panic!() };
+    /// assert!(error.ends_with("at exec_main.mjs:2:1"), "{error}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn until_stuck(&self, cell_id: &CellId, poll: Duration) -> Option<String> {
+        loop {
+            tokio::time::sleep(poll).await;
+            let mut cells = self.cells().into_iter();
+            let is_stuck =
+                |cell: &CellInfo| cell.cell_id == *cell_id && cell.state == CellState::Stuck;
+            if let Some(cell) = cells.find(is_stuck) {
+                return cell.stuck_at;
+            }
+        }
     }
 
     /// Serves nested calls through `host` until the guard is dropped.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// How long a person has to answer; then the call is refused.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(15);
@@ -19,7 +19,11 @@ const MAX_PENDING: usize = 50;
 
 /// The questions of one cell.
 #[derive(Default)]
-pub(crate) struct Approvals(Mutex<Pending>);
+pub(crate) struct Approvals {
+    pending: Mutex<Pending>,
+    /// A question does not wait any more.
+    settled: Notify,
+}
 
 #[derive(Default)]
 struct Pending {
@@ -44,7 +48,7 @@ pub(crate) struct Question {
 impl Approvals {
     /// Puts a question, which is answered by what is returned. `None` when too many wait.
     pub(crate) fn put(&self, question: &str) -> Option<Answered<'_>> {
-        let mut pending = lock(&self.0);
+        let mut pending = lock(&self.pending);
         if pending.waiting.len() >= MAX_PENDING {
             return None;
         }
@@ -58,12 +62,12 @@ impl Approvals {
 
     /// Whether there is a question that nobody has been asked.
     pub(crate) fn has_unasked(&self) -> bool {
-        lock(&self.0).waiting.values().any(|waiting| !waiting.asked)
+        lock(&self.pending).waiting.values().any(|waiting| !waiting.asked)
     }
 
     /// All questions that wait, to be asked together.
     pub(crate) fn ask(&self) -> Vec<Question> {
-        let mut pending = lock(&self.0);
+        let mut pending = lock(&self.pending);
         let asked = pending.waiting.iter_mut().map(|(name, waiting)| {
             waiting.asked = true;
             Question { name: name.clone(), text: waiting.question.clone() }
@@ -71,9 +75,26 @@ impl Approvals {
         asked.collect()
     }
 
+    /// Returns when none of these questions waits any more.
+    pub(crate) async fn settled(&self, questions: &[Question]) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            // From here on no answer is missed.
+            settled.as_mut().enable();
+            let waits =
+                |question: &Question| lock(&self.pending).waiting.contains_key(&question.name);
+            if !questions.iter().any(waits) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
     /// Answers a question. False when it does not wait, or no longer.
     pub(crate) fn answer(&self, name: &str, approved: bool) -> bool {
-        let waiting = lock(&self.0).waiting.remove(name);
+        let waiting = lock(&self.pending).waiting.remove(name);
+        self.settled.notify_waiters();
         waiting.is_some_and(|waiting| waiting.answer.send(approved).is_ok())
     }
 }
@@ -86,6 +107,11 @@ pub(crate) struct Answered<'a> {
 }
 
 impl Answered<'_> {
+    /// The name by which the question is answered.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The answer; `None` when it does not come in time.
     pub(crate) async fn answer(mut self) -> Option<bool> {
         tokio::time::timeout(PATIENCE, &mut self.reply).await.ok()?.ok()
@@ -94,7 +120,8 @@ impl Answered<'_> {
 
 impl Drop for Answered<'_> {
     fn drop(&mut self) {
-        lock(&self.of.0).waiting.remove(&self.name);
+        lock(&self.of.pending).waiting.remove(&self.name);
+        self.of.settled.notify_waiters();
     }
 }
 
@@ -152,9 +179,11 @@ mod tests {
         assert!(!approvals.has_unasked());
         assert!(approvals.answer(&asked[0].name, true));
         assert!(!approvals.answer(&asked[0].name, true), "a second answer");
+        approvals.settled(&asked[..1]).await;
         assert_eq!(one.answer().await, Some(true));
         assert_eq!(two.answer().await, None, "nobody answers");
         assert!(!approvals.answer(&asked[1].name, true), "too late");
+        approvals.settled(&asked).await;
         let held: Vec<_> = (0..MAX_PENDING).map(|_| approvals.put("more").expect("room")).collect();
         assert!(approvals.put("one too many").is_none());
         drop(held);

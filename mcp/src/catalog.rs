@@ -14,7 +14,7 @@ use cellblock::model::{
 use cellblock::{ToolDefinition, ToolKind, ToolName};
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Tokens of declarations above which tools are left to be searched for: five hundredths of
 /// the 200,000 that models commonly have.
@@ -41,6 +41,10 @@ pub(crate) struct Catalog {
     exec: ExecToolSpec,
     /// What the model reads of servers that are not there.
     pub(crate) notes: Vec<String>,
+    /// The servers, by their names in programs.
+    servers: Vec<String>,
+    /// A number that is another when tools are listed differently.
+    pub(crate) digest: OnceLock<u64>,
     /// What clients read of `exec` as a whole.
     pub(crate) hints: Hints,
 }
@@ -149,6 +153,8 @@ impl Catalog {
             tools,
             by_name,
             scripts,
+            servers: aliases,
+            digest: OnceLock::new(),
             notes,
             hints,
         }
@@ -169,6 +175,33 @@ impl Catalog {
     pub(crate) fn script_names(&self) -> Vec<String> {
         let definitions = self.scripts.iter().flat_map(ScriptLibrary::definitions);
         definitions.map(|definition| definition.tool_name.name).collect()
+    }
+
+    /// What a program asks `tools` for by a name that is neither that of a server nor that of
+    /// a tool, for the model; `None` when there is no such name.
+    pub(crate) fn unknown_names(&self, code: &str) -> Option<String> {
+        let is_part = |c: char| c == '_' || c == '$' || c.is_ascii_alphanumeric();
+        let is_known = |name: &str| {
+            matches!(name, "" | "search" | SCRIPTS)
+                || self.servers.iter().any(|server| server == name)
+                || self.tools().iter().any(|tool| tool.global_name == name)
+        };
+        let mut unknown = Vec::new();
+        for (at, word) in code.match_indices("tools.") {
+            let is_whole = !code[..at].ends_with(|c| is_part(c) || c == '.');
+            let rest = &code[at + word.len()..];
+            let name = &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())];
+            if is_whole && !is_known(name) && !unknown.contains(&name) {
+                unknown.push(name);
+            }
+        }
+        let first = unknown.first()?;
+        let servers =
+            if self.servers.is_empty() { "none".to_owned() } else { self.servers.join(", ") };
+        Some(format!(
+            "There is no server or tool `tools.{}`. The servers are: {servers}.",
+            cut(first, 100)
+        ))
     }
 
     /// The tools that programs can call.
@@ -319,8 +352,8 @@ fn namespace(alias: &str) -> String {
 
 fn definition(alias: &str, listed: &ListedTool) -> ToolDefinition {
     ToolDefinition {
-        // A model reads it where it is not the name in programs.
-        name: format!("{}{}", namespace(alias), visible_name(&listed.name)),
+        // The name in programs: what else a server's name for it holds is not for models.
+        name: format!("{}{}", namespace(alias), tool_identifier(&listed.name)),
         tool_name: ToolName::namespaced(namespace(alias), listed.name.clone()),
         description: listed.description.clone(),
         kind: ToolKind::Function,

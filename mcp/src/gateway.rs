@@ -17,7 +17,7 @@ use crate::upstream::{ProgressSink, Upstreams};
 use crate::visit::Visit;
 use cellblock::model::{SavedScript, Waited};
 use cellblock::support::lock;
-use cellblock::{BoxFuture, CellId, ExecuteRequest, RegionalSettings};
+use cellblock::{BoxFuture, CellId, ExecuteRequest};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -156,7 +156,8 @@ impl Gateway {
             Ok(id) => id,
             Err(error) => return Answer::Done(Output::error(error.to_string())),
         };
-        let cell = session.begin(&id, &catalog, audience(caller));
+        let cell = session.begin(&id, &catalog, &call.code, audience(caller));
+        let monitor = self.record(&session, &id, &cell, &call.code);
         let _followed = cell.until_answered();
         let first = self.0.options.waits.first;
         let first = if caller.tasks { first.min(TASK_GRACE) } else { first };
@@ -169,7 +170,8 @@ impl Gateway {
             max_output_tokens: Some(call.max_output_tokens),
             wants_value: true,
             language: call.language,
-            regional: RegionalSettings::default(),
+            monitor,
+            ..ExecuteRequest::default()
         };
         let visit = Visit {
             gateway: self,
@@ -185,6 +187,9 @@ impl Gateway {
             match visit.unless_stuck(session.waiter.execute(id.clone(), request)).await {
                 Ok(waited) => visit.answer(waited).await,
                 Err(error) => {
+                    if let Some(recording) = cell.recording() {
+                        recording.refuse(&error.to_string());
+                    }
                     session.ended(&id).await;
                     Answer::Done(Output::error(error.to_string()))
                 }
@@ -248,7 +253,7 @@ impl Gateway {
         let cell = session
             .host
             .cell(id)
-            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), Audience::default())));
+            .unwrap_or_else(|| Arc::new(Cell::new(self.catalog(), "", Audience::default())));
         cell.set_audience(audience(caller));
         let _followed = cell.until_answered();
         let waits = &self.0.options.waits;

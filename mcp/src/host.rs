@@ -12,9 +12,10 @@ use cellblock::support::{CALL_CANCELLED, lock};
 use cellblock::{
     CellId, CodeModeNestedToolCall, CodeModeTurnHost, ContentItem, ToolInput, ToolResult,
 };
+use cellblock_inspect::Recording;
 use serde_json::{Map, Value};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 /// Levels to which the arguments of a call nest.
@@ -38,7 +39,11 @@ pub(crate) struct TurnHost(pub(crate) Arc<SessionHost>);
 /// What is kept of a cell beside its backend.
 pub(crate) struct Cell {
     pub(crate) catalog: Arc<Catalog>,
+    /// What the program asks for that is not there, for the model if it fails.
+    pub(crate) unknown: Option<String>,
     pub(crate) approvals: Approvals,
+    /// What people look at, where anybody may.
+    recording: OnceLock<Recording>,
     audience: Mutex<Audience>,
     /// Output that was fetched and is part of the next answer.
     carried: Mutex<Vec<ContentItem>>,
@@ -65,14 +70,27 @@ pub(crate) struct Audience {
 }
 
 impl Cell {
-    pub(crate) fn new(catalog: Arc<Catalog>, audience: Audience) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, code: &str, audience: Audience) -> Self {
         Self {
+            unknown: catalog.unknown_names(code),
             catalog,
             approvals: Approvals::default(),
+            recording: OnceLock::new(),
             audience: Mutex::new(audience),
             carried: Mutex::default(),
             notifications: Mutex::default(),
         }
+    }
+
+    /// Shows people what the cell does; before it starts.
+    pub(crate) fn set_recording(&self, recording: Recording) {
+        // It is set once.
+        let _ = self.recording.set(recording);
+    }
+
+    /// What people look at.
+    pub(crate) fn recording(&self) -> Option<&Recording> {
+        self.recording.get()
     }
 
     /// Somebody else waits for the cell from here on.
@@ -170,7 +188,7 @@ impl SessionHost {
     async fn authorise(
         &self,
         id: &CellId,
-        cell: &Cell,
+        cell: &Arc<Cell>,
         target: &Target,
         arguments: Option<&Map<String, Value>>,
         cancellation: &CancellationToken,
@@ -183,7 +201,8 @@ impl SessionHost {
             _ if flows => " (the program has read text of an untrusted source)",
             _ => "",
         };
-        if !cell.audience().can_ask {
+        // Who looks at the page can be asked there.
+        if !cell.audience().can_ask && cell.recording().is_none() {
             return Err(format!(
                 "{tool} needs the approval of a person{why}, and this client cannot be asked for \
                  it. The call was not made. The user can allow it with a rule in the configuration"
@@ -194,10 +213,19 @@ impl SessionHost {
             return Err(format!("{tool} was not called: too many calls wait for approval"));
         };
         let _asked = self.activity.ask_approval(id, tool.clone());
+        let shown = cell.recording().map(|recording| {
+            let (cell, name) = (Arc::downgrade(cell), answered.name().to_owned());
+            recording.ask(&text, move |approved| {
+                cell.upgrade().is_some_and(|cell| cell.approvals.answer(&name, approved))
+            })
+        });
         let answer = tokio::select! {
             answer = answered.answer() => answer,
             () = cancellation.cancelled() => return Err(CALL_CANCELLED.to_owned()),
         };
+        if let (Some(shown), Some(approved)) = (shown, answer) {
+            shown.answered(approved);
+        }
         match answer {
             Some(true) => Ok(()),
             Some(false) => Err(format!("the user refused {tool}; it was not called")),

@@ -20,10 +20,12 @@ pub mod config;
 mod flow;
 mod gateway;
 mod host;
+mod inspect;
 mod options;
 pub mod policy;
 mod prelude;
 mod protocol;
+mod replace;
 mod resume;
 mod session;
 mod state;
@@ -36,7 +38,7 @@ mod visit;
 pub use check::{Checked, CheckedServer};
 pub use gateway::Gateway;
 pub use options::{Disclosure, MakeBackend, Options, waits};
-pub use protocol::{Authenticate, HTTP_PATH, HttpAccess, serve_http, serve_stdio};
+pub use protocol::{Authenticate, HTTP_PATH, HttpAccess, serve_http, serve_inspector, serve_stdio};
 
 /// The variable that is set for every server, with which a gateway sees that it was started
 /// by another one.

@@ -2,6 +2,7 @@
 
 use cellblock::model::{NewOutput, WaitPolicy};
 use cellblock::{CellLimits, CodeModeBackend, CodeModeError};
+use cellblock_inspect::Inspector;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,9 @@ pub struct Options {
     pub waits: WaitPolicy,
     /// How long the first answers wait for servers that are still starting.
     pub start_wait: Duration,
+    /// Where people look at what programs do, and answer for calls; nowhere when this is
+    /// `None`.
+    pub inspector: Option<Inspector>,
     /// Where sessions are kept over restarts; they are not when this is `None`.
     pub state: Option<PathBuf>,
 }
@@ -36,6 +40,7 @@ impl Options {
             disclosure: Disclosure::default(),
             waits: waits(Duration::from_secs(50)),
             start_wait: Duration::from_secs(10),
+            inspector: None,
             state: None,
         }
     }

@@ -7,6 +7,7 @@
 //! keep their numbers; columns of the first line are set right in errors.
 
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 const SOURCE: &str = include_str!("prelude.js");
 
@@ -30,6 +31,17 @@ pub(crate) fn failure(message: &str, result: Option<Value>) -> String {
     failure.to_string()
 }
 
+/// What a failure says, without what only the prelude needs.
+pub(crate) fn message_of(failure: &str) -> Cow<'_, str> {
+    match serde_json::from_str::<Value>(failure) {
+        Ok(Value::Object(mut told)) => match told.remove("message") {
+            Some(Value::String(message)) => message.into(),
+            _ => failure.into(),
+        },
+        _ => failure.into(),
+    }
+}
+
 /// Sets the columns of the first line right: `prelude` bytes stand in front of it.
 pub(crate) fn without_prelude(text: &str, prelude: usize) -> String {
     let mut rest = text;
@@ -51,6 +63,14 @@ pub(crate) fn without_prelude(text: &str, prelude: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_shown_by_its_message() {
+        assert_eq!(message_of(&failure("no \"x\"", Some(json!({ "a": 1 })))), "no \"x\"");
+        for plain in ["no such thing", "{}", "{\"message\":1}", "5"] {
+            assert_eq!(message_of(plain), plain);
+        }
+    }
 
     #[test]
     fn columns_of_the_first_line_are_those_of_the_program() {

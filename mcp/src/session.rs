@@ -88,9 +88,10 @@ impl Session {
         &self,
         id: &CellId,
         catalog: &Arc<Catalog>,
+        code: &str,
         audience: Audience,
     ) -> Arc<Cell> {
-        let cell = Arc::new(Cell::new(Arc::clone(catalog), audience));
+        let cell = Arc::new(Cell::new(Arc::clone(catalog), code, audience));
         if self.host.len() >= FORGOTTEN {
             let known = self.service.cells();
             self.host.retain(|id| known.iter().any(|info| info.cell_id == *id));

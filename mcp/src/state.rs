@@ -1,11 +1,12 @@
 //! Sessions on disk: a file for each, replaced in one go.
 
+use crate::replace::replace_file;
 use cellblock::support::lock;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -88,14 +89,8 @@ impl StateFolder {
             values: values?,
         };
         let text = serde_json::to_string_pretty(&file)?;
-        let mut draft = tempfile::Builder::new().prefix(".draft-").make_in(&self.path, |path| {
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-        })?;
-        draft.write_all(text.as_bytes())?;
-        draft.as_file().sync_all()?;
         let is_new = !path.exists();
-        draft.persist(&path).map_err(|error| error.error)?;
-        std::fs::File::open(&self.path)?.sync_all()?;
+        replace_file(&path, &text, None)?;
         if is_new {
             self.make_room(MAX_FILES)?;
         }

@@ -2,11 +2,11 @@
 
 use crate::answer::{Answer, Output, Shown, output};
 use crate::catalog::millis;
-use crate::gateway::{Asking, Caller, Gateway};
+use crate::gateway::{Answers, Asking, Caller, Gateway};
 use crate::host::Cell;
 use crate::session::Session;
 use cellblock::model::Waited;
-use cellblock::{CellId, CellState, CodeModeError, ContentItem, RuntimeResponse, WaitOutcome};
+use cellblock::{CellId, CodeModeError, ContentItem, RuntimeResponse, WaitOutcome};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -40,7 +40,11 @@ impl Visit<'_> {
                     tokio::time::sleep(GATHER).await;
                     let questions = self.cell.approvals.ask();
                     let asked = Instant::now();
-                    let answers = ask(questions.clone()).await;
+                    let answers = tokio::select! {
+                        answers = ask(questions.clone()) => answers,
+                        // Somebody has answered elsewhere.
+                        () = self.cell.approvals.settled(&questions) => Answers::new(),
+                    };
                     for question in &questions {
                         let approved = answers.get(&question.name).copied().unwrap_or(false);
                         self.cell.approvals.answer(&question.name, approved);
@@ -112,7 +116,11 @@ impl Visit<'_> {
         let implicit = self.gateway.is_implicit(self.session);
         let cell =
             if implicit { self.id.to_string() } else { format!("{}.{}", self.session.id, self.id) };
-        let notes: &[String] = if failed(&waited) { &self.cell.catalog.notes } else { &[] };
+        let mut notes = Vec::new();
+        if failed(&waited) {
+            notes.extend(self.cell.unknown.clone());
+            notes.extend_from_slice(&self.cell.catalog.notes);
+        }
         let shown = Shown {
             session: &self.session.id,
             cell: &cell,
@@ -120,7 +128,7 @@ impl Visit<'_> {
             wall_time: self.started.elapsed(),
             max_tokens: self.max_tokens,
             prelude: self.cell.catalog.prelude.len(),
-            notes,
+            notes: &notes,
         };
         let output = output(waited, &shown);
         if !running {
@@ -135,39 +143,16 @@ impl Visit<'_> {
         &self,
         work: impl Future<Output = Result<Waited, CodeModeError>>,
     ) -> Result<Waited, CodeModeError> {
-        let stuck = async {
-            loop {
-                tokio::time::sleep(STUCK_POLL).await;
-                let mut cells = self.session.service.cells().into_iter();
-                let stuck = |info: &cellblock::CellInfo| {
-                    info.cell_id == *self.id && info.state == CellState::Stuck
-                };
-                if let Some(info) = cells.find(stuck) {
-                    return info.stuck_at;
-                }
-            }
-        };
         tokio::select! {
             waited = work => waited,
-            place = stuck => {
+            place = self.session.service.until_stuck(self.id, STUCK_POLL) => {
                 let outcome = self.session.waiter.terminate(self.id.clone()).await?;
-                let response = unsettled(outcome.into(), place);
+                let response = RuntimeResponse::from(outcome).unsettled(place);
+                self.cell.record_end(&response);
                 Ok(Waited { outcome: WaitOutcome::LiveCell(response), activity: None })
             }
         }
     }
-}
-
-/// The end of a program that waited for what cannot come.
-fn unsettled(response: RuntimeResponse, place: Option<String>) -> RuntimeResponse {
-    let RuntimeResponse::Terminated { cell_id, content_items, report } = response else {
-        return response;
-    };
-    let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
-    let error_text = Some(format!(
-        "Unsettled top-level await: no nested call and no timer is left that could settle it{place}"
-    ));
-    RuntimeResponse::Result { cell_id, content_items, error_text, report }
 }
 
 pub(crate) fn is_running(waited: &Waited) -> bool {

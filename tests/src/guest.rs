@@ -2,7 +2,7 @@
 //! do, whatever host it meets.
 
 use crate::repository;
-use cellblock::code_mode::{clock, output, stored_values, tools, types, watch};
+use cellblock::code_mode::{clock, output, park, stored_values, tools, types, watch};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -122,6 +122,19 @@ impl clock::Host for Script {
 impl watch::Host for Script {
     fn poll(&mut self) -> Option<Limit> {
         self.limit
+    }
+}
+
+/// It parks nothing: what the guest shows is not kept.
+impl park::Host for Script {
+    fn image(&mut self, _address: u32, _memory: Vec<u8>) {}
+
+    fn next(&mut self) -> u64 {
+        0
+    }
+
+    fn fill(&mut self) -> Vec<u8> {
+        Vec::new()
     }
 }
 

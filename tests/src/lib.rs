@@ -11,6 +11,7 @@ pub mod contract;
 pub mod differing;
 pub mod guest;
 pub mod memory;
+pub mod npm;
 pub mod test262;
 pub mod vectors;
 

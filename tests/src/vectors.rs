@@ -71,6 +71,7 @@ impl Vector {
                 wants_value: false,
                 regional: RegionalSettings::default(),
                 language: Language::Js,
+                ..ExecuteRequest::default()
             };
             let mut response = service.execute(request).await.map_err(|e| e.to_string())?;
             steps.push(json!({ "execute": { "value": response } }));

@@ -4,8 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use cellblock::{
-    CodeModeService, ContentItem, ExecuteRequest, Language, RegionalSettings, RuntimeResponse,
-    SessionLimits,
+    CodeModeService, ContentItem, ExecuteRequest, Language, RuntimeResponse, SessionLimits,
 };
 use cellblock_tests::backends::Backends;
 use cellblock_tests::repository;
@@ -15,14 +14,9 @@ use serde::Deserialize;
 async fn run(source: &str) -> (Vec<String>, Option<String>) {
     let service = CodeModeService::new(Backends::Wasm.session(SessionLimits::default()));
     let request = ExecuteRequest {
-        tool_call_id: "call".to_owned(),
-        enabled_tools: Vec::new().into(),
-        source: source.to_owned(),
         yield_time_ms: Some(60_000),
-        max_output_tokens: None,
-        wants_value: false,
-        regional: RegionalSettings::default(),
         language: Language::Js,
+        ..ExecuteRequest::new(source)
     };
     let response = service.execute(request).await.unwrap();
     let error = match &response {

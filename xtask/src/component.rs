@@ -30,6 +30,7 @@ pub const GUEST: Part = Part {
         "guest/intl/data",
         "guest/quickjs",
         "wit/code-mode.wit",
+        "xtask/src/profile.rs",
         "xtask/src/quickjs.rs",
     ],
     stack_bytes: (8 + 2) << 20,

@@ -50,7 +50,7 @@ pub fn check(target: &Path, sources: &str) -> Result<()> {
     let warnings = std::fs::read_to_string(log(target, sources)).unwrap_or_default();
     let lost: u64 = warnings.lines().filter_map(discarded).sum();
     let output = Command::new("llvm-profdata-19")
-        .arg("show")
+        .args(["show", "--detailed-summary"])
         .arg(indexed(target))
         .output()
         .context("cannot run llvm-profdata-19")?;

@@ -110,7 +110,8 @@ impl Toolchain {
     ) -> Result<()> {
         let folder = quickjs::edited(self.cargo, guest)?;
         let sources = c_sources()?;
-        // Functions are found in a profile by their file's name, and not by its path.
+        // Functions are found in a profile by their file's name, and not by its path; values
+        // such as the targets of calls are not counted.
         let profile_flags = match engine {
             Engine::Profiled => {
                 profile::log_diagnostics(command, target, &sources);
@@ -118,7 +119,7 @@ impl Toolchain {
             }
             Engine::Counting => {
                 command.args(["--features", "profile"]);
-                "-fprofile-generate -mllvm -disable-vp".to_owned()
+                "-fprofile-generate".to_owned()
             }
         };
         // cargo does not watch the C sources; their hash among the flags reports changes.
@@ -126,7 +127,7 @@ impl Toolchain {
             "-DCELLBLOCK_SOURCES={sources} --target=wasm32-wasi -isystem /usr/include/wasm32-wasi \
              -I{}/quickjs -include {}/quickjs/wasm.h \
              -O3 -DNDEBUG -msimd128 -mbulk-memory -mnontrapping-fptoint -msign-ext \
-             {profile_flags} -mllvm -static-func-full-module-prefix=false \
+             {profile_flags} -mllvm -static-func-full-module-prefix=false -mllvm -disable-vp \
              -ffile-prefix-map={}=/target -ffile-prefix-map={cargo_home}=/cargo",
             guest.display(),
             guest.display(),

@@ -11,6 +11,7 @@ use cellblock::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -26,11 +27,32 @@ pub struct Host {
     /// Calls in flight by the name that the program uses.
     in_flight: Mutex<BTreeMap<String, usize>>,
     notifications: Mutex<Vec<String>>,
+    /// Whether calls of deferred tools wait until their script is parked.
+    parks: bool,
+    /// Such calls that wait.
+    deferred: AtomicUsize,
+}
+
+/// A call of a deferred tool, while it waits.
+struct Deferred<'a>(&'a AtomicUsize);
+
+impl<'a> Deferred<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Deferred<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Host {
-    /// A host that runs at most `commands` commands at one time.
-    pub fn new(tools: &ToolsFile, commands: usize, printer: Printer) -> Self {
+    /// A host that runs at most `commands` commands at one time. Where the script can be
+    /// parked, calls of deferred tools wait for that.
+    pub fn new(tools: &ToolsFile, commands: usize, parks: bool, printer: Printer) -> Self {
         Self {
             tools: tools.by_name(),
             printer,
@@ -39,12 +61,24 @@ impl Host {
             large_outputs: Semaphore::new(1),
             in_flight: Mutex::default(),
             notifications: Mutex::default(),
+            parks,
+            deferred: AtomicUsize::new(0),
         }
     }
 
     /// Ends what the tools left behind.
     pub fn finish(&self) {
         self.guard.finish();
+    }
+
+    /// Calls of deferred tools that wait.
+    pub fn deferred(&self) -> usize {
+        self.deferred.load(Ordering::Relaxed)
+    }
+
+    /// Whether calls of a tool are answered later.
+    pub fn is_deferred(&self, tool: &str) -> bool {
+        self.tools.get(tool).is_some_and(|tool| tool.deferred)
     }
 
     /// What the script sent with `notify`.
@@ -88,10 +122,29 @@ impl CodeModeTurnHost for Host {
     ) -> Result<ToolResult, String> {
         let name = call.tool_name.name.clone();
         let tool = self.tools.get(&name).ok_or_else(|| format!("there is no tool {name:?}"))?;
+        if tool.deferred && self.parks {
+            let _waiting = Deferred::new(&self.deferred);
+            cancellation.cancelled().await;
+            return Err(CALL_CANCELLED.to_owned());
+        }
+        if tool.command.is_empty() {
+            return Err(format!(
+                "{name}: its calls are answered later, by cellblock wake; use --park FILE"
+            ));
+        }
         self.count(&name, 1);
         let result = self.run(tool, call, &cancellation).await;
         self.count(&name, -1);
         result
+    }
+
+    /// A call of a deferred tool has never run: it waits on, or is run now.
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        self.invoke_tool(call, cancellation).await
     }
 
     async fn notify(

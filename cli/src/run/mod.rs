@@ -1,55 +1,99 @@
 //! `cellblock run`: one script, its tools, its output.
 
 mod command_tool;
+mod conversation;
 mod guard;
 mod host;
 pub mod input;
 mod media;
+mod parking;
 mod printer;
+mod record;
 mod report;
 mod signals;
 mod stored;
 mod tools_file;
+mod trace;
+mod wake;
 
 pub use guard::{Arguments as GuardArguments, GUARD, main as guard};
 pub use signals::Signals;
+pub use wake::{Arguments as WakeArguments, main as wake};
 
 use crate::Exit;
 use crate::check::CompilerArguments;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result};
 use cellblock::model::{ArgumentChecks, ToolCatalog};
-use cellblock::type_check::{TypeChecker, TypeReport};
+use cellblock::type_check::TypeChecker;
 use cellblock::{
-    CellLimits, CellReport, CellState, CodeModeService, CodeModeTurnHost, Engine, EngineConfig,
-    ExecuteRequest, Language, Locale, RegionalSettings, RuntimeResponse, SessionLimits,
-    StoredValues, TimeZone, WaitRequest, WasmBackend,
+    CellLimits, CodeModeService, CodeModeTurnHost, Engine, EngineConfig, ExecuteRequest, Language,
+    Locale, ParkedCall, ParkedCell, RegionalSettings, RuntimeResponse, SessionLimits, StoredValues,
+    TimeZone, WakeRequest, WasmBackend,
 };
 use clap::Args;
+use conversation::Conversation;
 use host::Host;
 use media::Folder;
+use parking::ParkFile;
 use printer::{Printed, Printer, Style};
+use record::RecordFile;
 use report::Report;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use stored::StoreFile;
 use tools_file::ToolsFile;
+use trace::{Trace, TraceEnd};
 
 /// How often new output is printed while the script runs.
 const POLL_MS: u64 = 200;
 /// Commands that run at one time when `--max-commands` does not say.
 const COMMANDS: usize = 64;
 
-/// How often the run looks whether the script waits for what cannot come.
-const STUCK_POLL: Duration = Duration::from_millis(10);
-
 /// Arguments of `cellblock run`.
 #[derive(Args)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Arguments {
     /// The script; `-` reads it from standard input.
     script: PathBuf,
+    /// Where the script is parked when it waits for nothing but calls of deferred tools.
+    #[arg(long, value_name = "FILE")]
+    park: Option<PathBuf>,
+    /// Write a page of what the script did: its calls, where it waited, what it cost. One HTML
+    /// file.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Write what came to the script from outside, for `cellblock replay`.
+    #[arg(long, value_name = "FILE", conflicts_with = "park")]
+    record: Option<PathBuf>,
+    /// Print the value of the script as JSON: that of its last expression statement, or of
+    /// a `return` at its top.
+    #[arg(long)]
+    result: bool,
+    /// The locale where the script names none, such as `de-CH`; en-US when absent.
+    #[arg(long, value_name = "TAG")]
+    locale: Option<Locale>,
+    /// The time zone of the script's clock, such as `Europe/Zurich`; UTC when absent.
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<TimeZone>,
+    /// What the script is written in: `js`, `ts`, or `auto`, TypeScript where it is not
+    /// valid JavaScript. Without it, the ending of the file's name says.
+    #[arg(long, value_name = "LANGUAGE", value_parser = parse_language)]
+    language: Option<Language>,
+    /// Check types before the script runs, with the TypeScript compiler: a script that is
+    /// proved wrong does not run, and one that fails is told what else was noted.
+    #[arg(long = "check-types")]
+    checks_types: bool,
+    #[command(flatten)]
+    compiler: CompilerArguments,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What `cellblock run` and `cellblock wake` have in common.
+#[derive(Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
+struct Common {
     /// Tools that the script may call: a JSON file, see docs/cli.md.
     #[arg(long, value_name = "FILE")]
     tools: Option<PathBuf>,
@@ -67,35 +111,18 @@ pub struct Arguments {
     /// Print one JSON object instead of the output; see docs/cli.md.
     #[arg(long)]
     json: bool,
-    /// Print the value of the script as JSON: that of its last expression statement, or of
-    /// a `return` at its top.
-    #[arg(long)]
-    result: bool,
-    /// The locale where the script names none, such as `de-CH`; en-US when absent.
-    #[arg(long, value_name = "TAG")]
-    locale: Option<Locale>,
-    /// The time zone of the script's clock, such as `Europe/Zurich`; UTC when absent.
-    #[arg(long, value_name = "ZONE")]
-    time_zone: Option<TimeZone>,
-    /// What the script is written in: `js`, `ts`, or `auto`, TypeScript where it is not
-    /// valid JavaScript. Without it, the ending of the file's name says.
-    #[arg(long, value_name = "LANGUAGE", value_parser = parse_language)]
-    language: Option<Language>,
     /// Check the arguments of nested calls against the tools' input schemas.
     #[arg(long = "check-arguments")]
     checks_inputs: bool,
-    /// Check types before the script runs, with the TypeScript compiler: a script that is
-    /// proved wrong does not run, and one that fails is told what else was noted.
-    #[arg(long = "check-types")]
-    checks_types: bool,
-    #[command(flatten)]
-    compiler: CompilerArguments,
     /// Print control characters to a terminal as they are.
     #[arg(long)]
     raw: bool,
     /// Print fuel, memory, calls and time to standard error.
     #[arg(long)]
     stats: bool,
+    /// The key that parked scripts are encrypted with; see docs/parking.md. Made when missing.
+    #[arg(long, value_name = "FILE")]
+    park_key: Option<PathBuf>,
 }
 
 /// Reads the name of a language.
@@ -139,48 +166,92 @@ pub fn main(arguments: &Arguments) -> Exit {
 }
 
 fn run(arguments: &Arguments) -> Result<Exit> {
-    let limits = arguments.limits.cell();
+    let common = &arguments.common;
+    let limits = common.limits.cell();
     // The script first, whatever else is wrong: its writer may not expect a closed pipe.
     let most =
         limits.as_ref().map_or(CellLimits::default().source_bytes, |limits| limits.source_bytes);
     let source = input::script(&arguments.script, most)?;
     let limits = limits?;
-    let tools = arguments.tools.as_deref().map(ToolsFile::read).transpose()?.unwrap_or_default();
+    let park = match &arguments.park {
+        Some(file) => Some(ParkFile::new(file, common.park_key.as_deref())?),
+        None => None,
+    };
     let tsc = arguments.checks_types.then(|| arguments.compiler.find()).transpose()?;
+    let trace = arguments.trace.as_deref();
+    let trace =
+        trace.map(|path| Trace::create(path, &arguments.script, &source, &limits)).transpose()?;
+    let record = arguments.record.as_deref().map(RecordFile::create).transpose()?;
+    let monitor = trace.as_ref().map(Trace::monitor).unwrap_or_default();
+    let plan = Plan { limits, source: source.clone(), tsc, park, trace, record };
+    let (result, language) = (arguments.result, arguments.language());
+    let regional = RegionalSettings {
+        locale: arguments.locale.clone(),
+        time_zone: arguments.time_zone.clone(),
+    };
+    let start = move |tools: &ToolsFile, _: &WasmBackend| {
+        Ok(Start::Script(ExecuteRequest {
+            tool_call_id: "run".to_owned(),
+            enabled_tools: tools.definitions().into(),
+            source,
+            yield_time_ms: Some(POLL_MS),
+            // The value has no budget of its own here: what a report carries is printed.
+            max_output_tokens: result.then_some(usize::MAX),
+            wants_value: result,
+            regional,
+            language,
+            monitor,
+        }))
+    };
+    converse_until_the_end(common, plan, start)
+}
+
+/// How a script is run.
+struct Plan {
+    limits: CellLimits,
+    /// The script, for the line that an error points at.
+    source: String,
+    /// The compiler, when types are checked.
+    tsc: Option<PathBuf>,
+    /// Where it is parked, if it may be.
+    park: Option<ParkFile>,
+    /// Where what the script did is shown.
+    trace: Option<Trace>,
+    /// Where what came to the script is recorded.
+    record: Option<RecordFile>,
+}
+
+/// How a script begins: as a program, or where it was parked.
+enum Start {
+    Script(ExecuteRequest),
+    Parked(WakeRequest),
+}
+
+/// Runs what `start` makes of the tools to its end, or until it is parked, and prints what it
+/// says.
+fn converse_until_the_end(
+    common: &Common,
+    plan: Plan,
+    start: impl FnOnce(&ToolsFile, &WasmBackend) -> Result<Start>,
+) -> Result<Exit> {
+    let tools = common.tools.as_deref().map(ToolsFile::read).transpose()?.unwrap_or_default();
     let values = StoredValues::new();
-    let store =
-        arguments.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
-    let folder = arguments.out_dir.clone().map(Folder::create).transpose()?;
+    let store = common.store.as_deref().map(|path| StoreFile::open(path, &values)).transpose()?;
+    let folder = common.out_dir.clone().map(Folder::create).transpose()?;
     let mut config = EngineConfig::default();
     config.max_cells = 1;
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
     let mut signals = Signals::listen()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
-        let style = Style { raw: arguments.raw, status: !arguments.json };
+        let style = Style { raw: common.raw, status: !common.json };
         let (printer, printing) = printer::start(style);
-        let report = Report::new(printer.clone(), source.clone(), folder, arguments);
-        let commands = arguments.max_commands;
-        let regional = RegionalSettings {
-            locale: arguments.locale.clone(),
-            time_zone: arguments.time_zone.clone(),
-        };
-        let (result, language) = (arguments.result, arguments.language());
-        let checks_inputs = arguments.checks_inputs;
-        let run = Run {
-            limits,
-            tools,
-            values,
-            store,
-            commands,
-            result,
-            regional,
-            language,
-            checks_inputs,
-            tsc,
-        };
-        let deadline = arguments.limits.timeout().map(|timeout| Instant::now() + timeout);
-        let ended = run.until_the_end(&engine, source, report, &printer, &mut signals).await;
+        let source = plan.source.clone();
+        let mut report = Report::new(printer.clone(), source, folder, (common.json, common.stats));
+        let (commands, checks_inputs) = (common.max_commands, common.checks_inputs);
+        let run = Run { plan, tools, values, store, commands, checks_inputs };
+        let deadline = common.limits.timeout().map(|timeout| Instant::now() + timeout);
+        let ended = run.until_the_end(&engine, start, &mut report, &printer, &mut signals).await;
         let exit = ended.unwrap_or_else(|error| {
             printer.error(format!("cellblock: {error:#}"));
             Exit::Usage
@@ -208,22 +279,22 @@ fn run(arguments: &Arguments) -> Result<Exit> {
 
 /// What a script runs with.
 struct Run {
-    limits: CellLimits,
+    plan: Plan,
     tools: ToolsFile,
     values: StoredValues,
     store: Option<StoreFile>,
     /// Commands that run at one time.
     commands: usize,
-    /// Whether the script's value is wanted.
-    result: bool,
-    /// The locale and the time zone of the script.
-    regional: RegionalSettings,
-    /// What the script is written in.
-    language: Language,
     /// Whether arguments of nested calls are checked.
     checks_inputs: bool,
-    /// The compiler, when types are checked.
-    tsc: Option<PathBuf>,
+}
+
+/// How the conversation with a script ended.
+enum Ended {
+    /// With a last response, and the exit code of the signal that brought it about.
+    Response(RuntimeResponse, Option<Exit>),
+    /// The script was parked, and waits for these calls.
+    Parked(ParkedCell, Vec<ParkedCall>),
 }
 
 impl Run {
@@ -231,48 +302,65 @@ impl Run {
     async fn until_the_end(
         self,
         engine: &Engine,
-        source: String,
-        mut report: Report,
+        start: impl FnOnce(&ToolsFile, &WasmBackend) -> Result<Start>,
+        report: &mut Report,
         printer: &Printer,
         signals: &mut Signals,
     ) -> Result<Exit> {
-        let session = SessionLimits { cell: self.limits, ..SessionLimits::default() };
-        let backend = WasmBackend::with_limits(engine, session);
-        let service = CodeModeService::with_stored_values(Arc::new(backend), self.values.clone());
-        let host = Arc::new(Host::new(&self.tools, self.commands, printer.clone()));
+        let Plan { limits, tsc, park, trace, record, .. } = self.plan;
+        let session = SessionLimits { cell: limits, ..SessionLimits::default() };
+        let backend = Arc::new(WasmBackend::with_limits(engine, session));
+        if let Some(park) = &park {
+            backend.set_parking(park.parking());
+        }
+        backend.set_recordings(record.as_ref().map(RecordFile::recordings));
+        let start = start(&self.tools, &backend)?;
+        let service =
+            CodeModeService::with_stored_values(Arc::clone(&backend) as _, self.values.clone());
+        let parks = park.is_some();
+        let host = Arc::new(Host::new(&self.tools, self.commands, parks, printer.clone()));
         let mut served: Arc<dyn CodeModeTurnHost> = Arc::clone(&host) as _;
         if self.checks_inputs {
             served = ArgumentChecks::new(self.tools.definitions()).serve(served);
         }
         let worker = service.start_turn_worker(served);
-        let (checked, language) = (source.clone(), self.language);
-        let request = ExecuteRequest {
-            tool_call_id: "run".to_owned(),
-            enabled_tools: self.tools.definitions().into(),
-            source,
-            yield_time_ms: Some(POLL_MS),
-            // The value has no budget of its own here: what a report carries is printed.
-            max_output_tokens: self.result.then_some(usize::MAX),
-            wants_value: self.result,
-            regional: self.regional,
-            language,
-        };
-        let checker = self
-            .tsc
+        let checker = tsc
             .as_deref()
             .map(|tsc| TypeChecker::new(tsc, &ToolCatalog::new(self.tools.definitions())));
-        let checking = async {
-            let Some(checker) = checker else { return TypeReport::default() };
-            checker.check(&checked, language).await.unwrap_or_else(|error| {
-                printer.error(format!("cellblock: types were not checked: {error}"));
-                TypeReport::default()
-            })
+        let conversation = Conversation {
+            service: &service,
+            backend: &backend,
+            host: &host,
+            checker: checker.as_ref(),
+            printer,
         };
-        let ended = converse(&service, request, checking, &mut report, signals).await;
+        let ended = conversation.run(start, parks, report, signals).await;
         drop(worker);
         service.shutdown().await;
         host.finish();
-        let (response, signal) = ended?;
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                trace.map(|trace| trace.write(TraceEnd::Failed(&error))).transpose()?;
+                return Err(error);
+            }
+        };
+        if let Some(record) = record
+            && !record.write()?
+        {
+            printer.error("cellblock: the script did not start, so nothing is recorded".to_owned());
+        }
+        let (response, signal) = match (ended, &park) {
+            (Ended::Response(response, signal), _) => (response, signal),
+            (Ended::Parked(cell, calls), Some(park)) => {
+                park.write(&cell)?;
+                trace.map(|trace| trace.write(TraceEnd::Parked)).transpose()?;
+                return Ok(report.parked(park.file(), &calls, &host.notifications()));
+            }
+            // It is parked only where there is a file for it.
+            (Ended::Parked(..), None) => return Ok(Exit::Failed),
+        };
+        let trace = trace.map(|trace| (trace, response.clone()));
         let exit = report.end(response, signal, &host.notifications());
         if let Some(store) = self.store {
             let values = self.values;
@@ -285,70 +373,17 @@ impl Run {
                 }
             }
         }
+        if let Some((trace, response)) = trace {
+            let write =
+                tokio::task::spawn_blocking(move || trace.write(TraceEnd::Response(&response)));
+            tokio::select! {
+                written = write => written??,
+                asked = signals.received(), if signal.is_none() => {
+                    printer.error("cellblock: the trace was not written".to_owned());
+                    return Ok(asked);
+                }
+            }
+        }
         Ok(exit)
     }
-}
-
-/// Runs the script to its end, printing as it goes, unless its types are proved wrong. A signal ends it, and its exit code
-/// is returned too.
-async fn converse(
-    service: &CodeModeService,
-    request: ExecuteRequest,
-    checking: impl Future<Output = TypeReport>,
-    report: &mut Report,
-    signals: &mut Signals,
-) -> Result<(RuntimeResponse, Option<Exit>)> {
-    let cell_id = service.allocate_cell_id()?;
-    let conversation = async {
-        let types = checking.await;
-        if let Some(refusal) = types.refusal() {
-            return Ok(RuntimeResponse::Result {
-                cell_id: cell_id.clone(),
-                content_items: Vec::new(),
-                error_text: Some(refusal),
-                report: CellReport::default(),
-            });
-        }
-        let mut response = service.execute_as(cell_id.clone(), request).await?;
-        while let RuntimeResponse::Yielded { content_items, .. } = response {
-            report.content(content_items);
-            let wait = WaitRequest { cell_id: cell_id.clone(), yield_time_ms: POLL_MS };
-            response = service.wait(wait).await?.into();
-        }
-        types.annotate(&mut response);
-        anyhow::Ok(response)
-    };
-    tokio::select! {
-        response = conversation => Ok((response?, None)),
-        place = stuck(service) => {
-            let response = service.terminate(cell_id.clone()).await?.into();
-            Ok((unsettled(response, place), None))
-        }
-        signal = signals.received() => {
-            Ok((service.terminate(cell_id.clone()).await?.into(), Some(signal)))
-        }
-    }
-}
-
-/// Returns when the script waits for what cannot come, with the place where it waits.
-async fn stuck(service: &CodeModeService) -> Option<String> {
-    loop {
-        tokio::time::sleep(STUCK_POLL).await;
-        let mut cells = service.cells().into_iter();
-        if let Some(cell) = cells.find(|cell| cell.state == CellState::Stuck) {
-            return cell.stuck_at;
-        }
-    }
-}
-
-/// The end of a script that waited for what cannot come.
-fn unsettled(response: RuntimeResponse, place: Option<String>) -> RuntimeResponse {
-    let RuntimeResponse::Terminated { cell_id, content_items, report } = response else {
-        return response;
-    };
-    let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
-    let error_text = Some(format!(
-        "Unsettled top-level await: no nested call and no timer is left that could settle it{place}"
-    ));
-    RuntimeResponse::Result { cell_id, content_items, error_text, report }
 }

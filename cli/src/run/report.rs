@@ -1,13 +1,16 @@
 //! What the run prints: output to standard output, everything else to standard error.
 
-use super::Arguments;
 use super::media::{Folder, Media};
 use super::printer::Printer;
 use crate::Exit;
 use crate::terminal::escape_controls;
-use cellblock::{CellReport, ContentItem, ProgramValue, RuntimeResponse};
+use cellblock::{CellReport, ContentItem, ParkedCall, ProgramValue, RuntimeResponse};
 use serde_json::json;
+use std::path::Path;
 use std::time::Instant;
+
+/// Characters of a pending call's input that are shown.
+const INPUT_CHARS: usize = 200;
 
 /// Prints what a script says and how it ends.
 pub struct Report {
@@ -26,19 +29,19 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report for a script.
+    /// A report for a script: as a JSON object or as text, with figures or without.
     pub fn new(
         printer: Printer,
         source: String,
         folder: Option<Folder>,
-        arguments: &Arguments,
+        (json, stats): (bool, bool),
     ) -> Self {
         Self {
             printer,
             source,
             folder,
-            json: arguments.json,
-            stats: arguments.stats,
+            json,
+            stats,
             started: Instant::now(),
             content: Vec::new(),
             lost_media: false,
@@ -118,6 +121,39 @@ impl Report {
             None if exit == Exit::Completed && self.lost_media => Exit::Failed,
             None => exit,
         }
+    }
+
+    /// Prints that the script was parked, and what it waits for.
+    pub fn parked(&mut self, file: &Path, calls: &[ParkedCall], notifications: &[String]) -> Exit {
+        if self.json {
+            let calls: Vec<_> = calls
+                .iter()
+                .map(|call| {
+                    json!({
+                        "id": call.runtime_tool_call_id,
+                        "tool": call.tool_name.name,
+                        "input": call.input,
+                    })
+                })
+                .collect();
+            let object = json!({
+                "status": "parked",
+                "content_items": self.content,
+                "notifications": notifications,
+                "files": self.folder.as_ref().map(Folder::files).unwrap_or_default(),
+                "parked": { "file": file, "calls": calls },
+            });
+            self.printer.output(object.to_string());
+            return Exit::Completed;
+        }
+        self.printer.error(format!("cellblock: parked in {}; it waits for", file.display()));
+        for call in calls {
+            let input = call.input.clone().and_then(|input| input.into_json().ok());
+            let input: String = input.unwrap_or_default().chars().take(INPUT_CHARS).collect();
+            let (id, tool) = (&call.runtime_tool_call_id, &call.tool_name.name);
+            self.printer.error(format!("    {id} {tool} {input}").trim_end().to_owned());
+        }
+        if self.lost_media { Exit::Failed } else { Exit::Completed }
     }
 
     /// The value of the script, where it was asked for.

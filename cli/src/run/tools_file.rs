@@ -34,8 +34,14 @@ pub struct Tool {
     #[serde(default)]
     pub output_schema: Option<Value>,
     /// Program and arguments. An argument `{key}` is replaced by that member of
-    /// the input; a list gives an argument for each element. No shell is involved.
+    /// the input; a list gives an argument for each element. No shell is involved. A tool
+    /// that is deferred needs none.
+    #[serde(default)]
     pub command: Vec<String>,
+    /// Whether its calls are answered later: a script that waits for nothing else is parked,
+    /// where `--park` says so. The command is not run then.
+    #[serde(default)]
+    pub deferred: bool,
     /// What standard output is.
     #[serde(default)]
     pub output: Output,
@@ -87,7 +93,7 @@ impl ToolsFile {
     fn check(&self) -> Result<()> {
         let mut seen = HashMap::new();
         for (at, tool) in self.tools.iter().enumerate() {
-            if tool.command.is_empty() {
+            if tool.command.is_empty() && !tool.deferred {
                 bail!("tools[{at}].command is empty; it needs at least a program");
             }
             if let Some(first) = seen.insert(normalize_identifier(&tool.name), at) {

@@ -63,6 +63,21 @@ fn what_is_not_a_request_ends_nothing() {
     }
 }
 
+/// JavaScript sends them where a text was cut.
+#[test]
+fn programs_with_halves_of_characters_run() {
+    let (_dir, mut client) = client(&json!({}));
+    let halves = r"text('\ud83d|\ude00|\ud83d\ude00')";
+    for code in [halves.to_owned(), format!("{halves};//{}{halves}", "x".repeat(300_000))] {
+        let id = client.begin("tools/list", json!({})) + 1_000;
+        client.send_line(&format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"exec","arguments":{{"code":"{code}"}}}}}}"#
+        ));
+        let result = client.response(id)["result"].take();
+        assert_eq!(result["structuredContent"]["output"], "\u{fffd}|\u{fffd}|\u{1f600}");
+    }
+}
+
 #[test]
 fn an_id_that_is_used_twice_harms_nothing_else() {
     let (_dir, mut client) = client(&json!({}));

@@ -100,4 +100,16 @@ fn many_tools_are_searched_for() {
     let text = unknown["content"][0]["text"].as_str().expect("a text");
     assert!(text.contains("Similar are: good__structured"), "{text}");
     assert_eq!(client.printed("text(tools.search('erase')[0].name)"), "good__erase");
+    for (code, said) in [
+        (
+            "await tools.nope.call({})",
+            "There is no server or tool `tools.nope`. The servers are: good.",
+        ),
+        ("await tools.nope({})", "There is no server or tool `tools.nope`. The servers are: good."),
+        ("await tools.good.cal({})", "Did you mean `tools.good__call`"),
+    ] {
+        let failed = client.exec(code);
+        let text = crate::raw::texts(&failed);
+        assert!(text.contains(said), "{text}");
+    }
 }

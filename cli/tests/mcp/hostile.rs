@@ -110,11 +110,11 @@ fn names_that_collide_do_not_hide_each_other_and_keep_their_rules() {
     ] });
     configure(dir.path(), &config);
     let mut client = Client::start(dir.path(), &[], &json!({}));
-    for name in ["delete", "del_u_435_te"] {
+    for name in ["delete", "del_te"] {
         let refused = client.exec(&format!("await tools.bad.{name}({{}})"));
         assert!(texts(&refused).contains("the policy of this server refuses bad.del"), "{refused}");
     }
-    let refused = client.exec("await tools.bad.del_u_435_te({})");
+    let refused = client.exec("await tools.bad.del_te({})");
     assert!(texts(&refused).contains("bad.del\\u{435}te"), "letters are told apart: {refused}");
     both_go_on(&mut client);
 }
@@ -142,7 +142,7 @@ fn a_list_that_cannot_be_read_is_a_reason() {
         let dir = tempfile::tempdir().expect("a folder");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/hostile.py");
         let bad = json!({ "command": "python3", "args": [script, mode],
-            "cellblock": { "startTimeout": "3s" } });
+            "cellblock": { "startTimeout": "90s" } });
         let servers = json!({ "bad": bad, "good": wrong("works", &[]) });
         configure(dir.path(), &json!({ "mcpServers": servers }));
         let mut client = Client::start(dir.path(), &[], &json!({}));
@@ -164,16 +164,29 @@ fn answers_of_any_shape_are_those_of_one_call() {
         ("task", "not the result of a tool"),
         ("input", "asked for input from the user"),
         ("no-content", "\"content\":[]"),
+        ("wrong-content", "not the result of a tool"),
+        ("deep", "it nests deeper than 120 levels"),
+        ("halves", "{\"\u{fffd}\":\"\u{1f600} \\\\ud83d\"}"),
+        ("number", "the answer cannot be read: number out of range"),
+        ("version", "it is not a response of JSON-RPC 2.0"),
+        ("bare", "it is not a response of JSON-RPC 2.0"),
+        ("word", "it is not a response of JSON-RPC 2.0"),
+        ("scalar", "not the result of a tool"),
+        ("digits", "{\"n\":"),
+        ("bytes", "the answer cannot be read: invalid utf-8"),
+        ("blocks", ""),
         ("error", "yyy"),
         ("asks", "replies"),
         ("progress", "\"plain\""),
         ("garbage", "\"plain\""),
     ] {
         let printed = client.printed(&format!(
-            "let said;
-             try {{ said = JSON.stringify(await tools.bad.plain({{ kind: '{kind}' }})) }}
-             catch (error) {{ said = error.message }}
-             text(said.slice(0, 2_000)); text('polluted' in {{}});
+            "for (let block = 0; block < ('{kind}' === 'blocks' ? 5 : 1); block++) {{
+                 let said;
+                 try {{ said = JSON.stringify(await tools.bad.plain({{ kind: '{kind}', block }})) }}
+                 catch (error) {{ said = error.message }}
+                 text(said.slice(0, 2_000));
+             }} text('polluted' in {{}});
              text((await tools.good.call({{}})).content[0].text)"
         ));
         assert!(printed.contains(said), "{kind}: {printed}");

@@ -1,6 +1,7 @@
 //! What the tests take from registries: servers, clients and a test suite from npm, and a
 //! client from `PyPI`. Where a registry cannot be reached, the test says so and does nothing.
 
+use cellblock_tests::npm::npm_install;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -19,9 +20,7 @@ const CONFORMANCE: [&str; 2] =
 /// The folder of npm packages, which are installed once.
 fn npm(name: &str, packages: &[&str]) -> Option<PathBuf> {
     let dir = folder(name);
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--prefer-offline", "--no-audit", "--no-fund", "--prefix"]);
-    installed("npm", npm.arg(&dir).args(packages)).then_some(dir)
+    npm_install(&dir, packages).then_some(dir)
 }
 
 /// The folder of the servers.

@@ -9,6 +9,7 @@ mod configured;
 mod flows;
 mod foreign;
 mod hostile;
+mod hostile_http;
 mod installed;
 mod load;
 mod misbehaving;

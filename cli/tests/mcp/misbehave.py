@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -66,6 +67,25 @@ def call(id, name, arguments):
         os._exit(3)
     if MODE == "hangs":
         time.sleep(600)
+    if MODE == "half":
+        sys.stdout.write('{"jsonrpc":"2.0","id":')
+        sys.stdout.flush()
+        os._exit(0)
+    if MODE == "closes":
+        # It goes on, and nothing that it says can be read.
+        os.close(1)
+        time.sleep(600)
+    if MODE == "stubborn":
+        # A child outside its group holds its streams open for a while.
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(60)
+            os._exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with open(sys.argv[2], "w") as file:
+            file.write(f"{os.getpid()}\n")
+        while True:
+            time.sleep(600)
     if MODE == "floods":
         log = {"method": "notifications/message", "params": {"level": "info", "data": "x" * 1000}}
         changed = {"method": "notifications/tools/list_changed"}
@@ -115,6 +135,11 @@ LAST_META = {}
 while True:
     request = read()
     id, method, params = request.get("id"), request.get("method"), request.get("params") or {}
+    if method == "initialize" and MODE == "together":
+        # It starts once the others do.
+        open(os.path.join(sys.argv[2], str(os.getpid())), "w").close()
+        while len(os.listdir(sys.argv[2])) < int(sys.argv[3]):
+            time.sleep(0.02)
     if method == "initialize":
         version = "2024-11-05" if MODE == "old" else params["protocolVersion"]
         info = {"name": MODE, "version": "1"}
@@ -126,6 +151,8 @@ while True:
         if MODE == "chatty":
             print("listing tools", flush=True)
         send({"id": id, "result": {"tools": tools()}})
+        if MODE == "deaf":
+            time.sleep(600)
     elif method == "tools/call":
         LAST_META = params.get("_meta") or {}
         send({"id": id, "result": call(id, params["name"], params.get("arguments") or {})})

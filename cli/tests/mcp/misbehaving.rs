@@ -61,6 +61,78 @@ fn a_server_that_dies_in_a_call_is_started_again() {
 }
 
 #[test]
+fn servers_start_when_they_are_needed_and_all_at_once() {
+    if !installed::has_python() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let started = dir.path().join("started");
+    std::fs::create_dir(&started).expect("a folder");
+    // Each of them answers once all of them have been started.
+    let server = wrong("together", &[&started.display().to_string(), "5"]);
+    let servers = ["a", "b", "c", "d", "e"].map(|name| (name.to_owned(), server.clone()));
+    let servers: serde_json::Map<_, _> = servers.into_iter().collect();
+    configure(dir.path(), &json!({ "mcpServers": servers }));
+    let mut client = Client::start(dir.path(), &[], &json!({}));
+    client.request("ping", json!({}));
+    assert_eq!(std::fs::read_dir(&started).expect("a list").count(), 0, "nobody needs one");
+    let printed = client.printed(
+        "const all = await Promise.all([...'abcde'].map((name) => tools[name].call({})));
+         text(all.map(({ content }) => content[0].text).join())",
+    );
+    assert_eq!(printed, "together,together,together,together,together");
+    assert_eq!(std::fs::read_dir(&started).expect("a list").count(), 5);
+}
+
+#[test]
+fn a_server_that_goes_in_the_middle_of_a_word_is_started_again() {
+    for mode in ["half", "closes"] {
+        let Some((_dir, mut client)) = with(mode, json!({})) else { return };
+        let bad = call_both(&mut client);
+        assert!(bad.contains("bad.call: the server has gone"), "{mode}: {bad}");
+        assert_eq!(client.printed("text((await tools.bad.read({})).content[0].text)"), "read");
+    }
+}
+
+#[test]
+fn a_server_that_reads_nothing_keeps_nobody_waiting() {
+    let Some((_dir, mut client)) = with("deaf", json!({ "callTimeout": "1s" })) else { return };
+    let printed = client.printed(
+        "const input = { text: 'x'.repeat(1e6) };
+         const all = await Promise.allSettled([1, 2, 3].map(() => tools.bad.call(input)));
+         text(all.map(({ reason }) => reason.message).join());
+         text((await tools.good.call({})).content[0].text)",
+    );
+    assert_eq!(printed.matches("did not answer within 1s").count(), 3, "{printed}");
+    assert!(printed.ends_with("works"), "{printed}");
+}
+
+#[test]
+fn a_server_that_does_not_want_to_end_is_ended() {
+    let Some((dir, mut client)) = with("stubborn", json!({})) else { return };
+    let arguments = json!({ "code": "await tools.bad.call({})" });
+    client.begin("tools/call", json!({ "name": "exec", "arguments": arguments }));
+    let until = |what: &str, done: &mut dyn FnMut() -> bool| {
+        let started = std::time::Instant::now();
+        while !done() {
+            assert!(started.elapsed() < crate::raw::PATIENCE, "{what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let mut id = String::new();
+    until("it is called", &mut || {
+        id = std::fs::read_to_string(dir.path().join("file")).unwrap_or_default();
+        id.ends_with('\n')
+    });
+    assert!(client.close().success(), "the gateway ends");
+    let stat = format!("/proc/{}/stat", id.trim());
+    // What was killed and nobody has looked after yet is there, as a zombie.
+    until("it is ended", &mut || {
+        std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "))
+    });
+}
+
+#[test]
 fn a_call_that_hangs_ends_at_its_deadline() {
     let Some((_dir, mut client)) = with("hangs", json!({ "callTimeout": "1s" })) else { return };
     let bad = call_both(&mut client);
@@ -75,14 +147,7 @@ fn an_answer_that_is_too_long_ends_its_call_alone() {
     let fits =
         client.printed("text((await tools.bad.call({ bytes: 1e6 })).content[0].text.length)");
     assert_eq!(fits, "1000000");
-    assert!(peak_mib(&client) < 400, "{} MiB for an answer of 100 MB", peak_mib(&client));
-}
-
-/// The most memory that the process has had.
-fn peak_mib(client: &Client) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", client.id())).expect("status");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
-    peak.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") >> 10
+    assert!(client.peak_mib() < 400, "{} MiB for an answer of 100 MB", client.peak_mib());
 }
 
 #[test]
@@ -96,7 +161,7 @@ fn a_server_that_asks_for_too_much_is_ended() {
     let Some((_dir, mut client)) = with("asks-much", json!({})) else { return };
     let bad = call_both(&mut client);
     assert!(bad.contains("sent more than 1000 requests in a minute"), "{bad}");
-    assert!(peak_mib(&client) < 400, "{} MiB", peak_mib(&client));
+    assert!(client.peak_mib() < 400, "{} MiB", client.peak_mib());
     assert_eq!(client.printed("text((await tools.bad.read({})).content[0].text)"), "read");
 }
 

@@ -32,15 +32,20 @@ impl Client {
     /// A client that has shaken hands, with these capabilities.
     pub fn start(dir: &Path, arguments: &[&str], capabilities: &Value) -> Self {
         let mut client = Self::spawn(dir, arguments);
+        client.shake_hands(capabilities);
+        client
+    }
+
+    /// Tells the server of these capabilities.
+    pub fn shake_hands(&mut self, capabilities: &Value) {
         let params = json!({
             "protocolVersion": "2025-06-18",
             "capabilities": capabilities,
             "clientInfo": { "name": "raw", "version": "1" },
         });
-        let started = client.request("initialize", params);
+        let started = self.request("initialize", params);
         assert_eq!(started["protocolVersion"], "2025-06-18", "{started}");
-        client.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
-        client
+        self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
     }
 
     /// A client of the revision 2026-07-28, which has no handshake.
@@ -55,15 +60,11 @@ impl Client {
     }
 
     fn spawn(dir: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(["mcp", "--start-wait", "100s"])
-            .args(arguments)
-            .current_dir(dir)
-            .env("XDG_CONFIG_HOME", dir.join("no-config"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
+        Self::attach(command(dir, arguments).spawn().expect("it starts"))
+    }
+
+    /// A client of a server that was started with [`command`].
+    pub fn attach(mut child: Child) -> Self {
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         let (sender, messages) = channel();
         std::thread::spawn(move || {
@@ -178,6 +179,13 @@ impl Client {
         self.child.id()
     }
 
+    /// The most memory that the process has had.
+    pub fn peak_mib(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line");
+        peak.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") >> 10
+    }
+
     /// Closes the server's input, and waits for its end.
     pub fn close(mut self) -> std::process::ExitStatus {
         drop(self.input.take());
@@ -191,6 +199,19 @@ impl Drop for Client {
         // It ends its servers, too.
         let _ = self.child.wait();
     }
+}
+
+/// Starts `cellblock mcp` in a folder.
+pub fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["mcp", "--start-wait", "100s"])
+        .args(arguments)
+        .current_dir(dir)
+        .env("XDG_CONFIG_HOME", dir.join("no-config"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    command
 }
 
 /// The text blocks of a result.

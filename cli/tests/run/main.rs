@@ -4,6 +4,8 @@
 
 mod commands;
 mod files;
+mod parking;
+mod recording;
 mod signals;
 mod store;
 mod streams;

@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
 
 use cellblock_remote::protocol::frame;
+use cellblock_tests::npm::npm_install;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -18,19 +19,8 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_cellblock");
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The TypeScript compiler, installed in a folder; without npm, a notice and nothing.
-#[allow(clippy::print_stderr, reason = "a skipped test must say so")]
 pub fn typescript(folder: &Path) -> Option<PathBuf> {
-    const TYPESCRIPT: &str = "typescript@7.0.2";
-    let npm = Command::new("npm")
-        .args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
-        .arg(folder)
-        .arg(TYPESCRIPT)
-        .output();
-    if !npm.as_ref().is_ok_and(|npm| npm.status.success()) {
-        eprintln!("NOTICE: {TYPESCRIPT} cannot be had from npm, so nothing was compiled");
-        return None;
-    }
-    Some(folder.join("node_modules/.bin/tsc"))
+    npm_install(folder, &["typescript@7.0.2"]).then(|| folder.join("node_modules/.bin/tsc"))
 }
 
 /// A host on a Unix socket or a port, ended with the test.

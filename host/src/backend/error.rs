@@ -1,6 +1,6 @@
 //! Why a request was refused.
 
-use super::CellId;
+use super::{CellId, ParkError};
 
 /// A request that was not carried out. The texts are the contract's, and reach
 /// the model as they are.
@@ -33,6 +33,9 @@ pub enum CodeModeError {
     /// The request breaks a rule; the text says which.
     #[error("invalid code-mode execute request: {0}")]
     InvalidRequest(String),
+    /// A cell was not parked or not woken.
+    #[error(transparent)]
+    Park(#[from] ParkError),
     /// The backend cannot do this.
     #[error("code-mode backend does not support {0}")]
     Unsupported(&'static str),

@@ -5,11 +5,15 @@
 //! and a sink for notifications. Nothing here says where a cell runs.
 
 mod error;
+mod monitor;
+mod park;
 mod request;
 mod response;
 mod turn;
 
 pub use error::CodeModeError;
+pub use monitor::{CellEvent, CellMonitor, MonitorHandle};
+pub use park::{ParkError, Parked, ParkedCall, ParkedCell, WakeRequest};
 pub use request::{CellId, ExecuteRequest, Language, WaitRequest};
 pub use response::{
     CallEnd, CallReport, CellInfo, CellReport, CellState, CellUsage, ContentItem,
@@ -98,6 +102,40 @@ pub trait CodeModeBackend: Send + Sync {
     /// As for [`wait`](Self::wait), and [`CodeModeError::Unsupported`].
     async fn wait_to_pending(&self, cell_id: CellId)
     -> Result<WaitToPendingOutcome, CodeModeError>;
+
+    /// Takes a cell out of the session as bytes, once its program waits for something outside
+    /// and its notifications are delivered. An observer is answered with the output so far;
+    /// output that nobody has received goes with the cell, and so do its limits, what it has
+    /// used of them, and the stored values as it sees them. Nested calls that have not ended
+    /// stay with the caller. Dropping the future leaves the cell where it is.
+    ///
+    /// # Errors
+    /// [`CodeModeError::Park`], of which [`ParkError::Ended`] is the usual one, and
+    /// [`CodeModeError::Unsupported`].
+    async fn park(&self, cell_id: CellId) -> Result<Parked, CodeModeError> {
+        let _ = cell_id;
+        Err(CodeModeError::Unsupported("parked cells"))
+    }
+
+    /// Lets a parked cell go on as the cell `cell_id`, which is new, and answers with its next
+    /// response. What it writes is merged into `stored_values`; it reads what it saw before.
+    ///
+    /// Its clock goes on from where it was, so that its timers have as long to go as when it
+    /// was parked; the time of day is the present. Its limits are those that it was started
+    /// with, less what it has used.
+    ///
+    /// # Errors
+    /// [`CodeModeError::Park`], those of [`execute`](Self::execute), and
+    /// [`CodeModeError::Unsupported`].
+    async fn wake(
+        &self,
+        cell_id: CellId,
+        request: WakeRequest,
+        stored_values: StoredValues,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        let _ = (cell_id, request, stored_values);
+        Err(CodeModeError::Unsupported("parked cells"))
+    }
 
     /// The cells that are alive or whose result nobody has fetched, oldest first.
     fn cells(&self) -> Vec<CellInfo>;

@@ -1,5 +1,6 @@
 //! What is asked of a backend.
 
+use super::MonitorHandle;
 use crate::regional::RegionalSettings;
 use crate::tools::ToolDefinition;
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,10 @@ pub struct ExecuteRequest {
     /// What the program is written in. Not part of the contract either.
     #[serde(skip)]
     pub language: Language,
+    /// Who follows the cell while it runs. Only [`WasmBackend`](crate::WasmBackend) sends to
+    /// it: it does not reach cells in other processes.
+    #[serde(skip)]
+    pub monitor: MonitorHandle,
 }
 
 /// What a program is written in.

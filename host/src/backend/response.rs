@@ -324,6 +324,20 @@ impl RuntimeResponse {
         }
     }
 
+    /// The failure of a program that waited for what cannot come
+    /// ([`CellState::Stuck`]) and was terminated for that. `place` is where it waited,
+    /// where that is known. Another response stays as it is: the program ended before.
+    #[must_use]
+    pub fn unsettled(self, place: Option<String>) -> Self {
+        let Self::Terminated { cell_id, content_items, report } = self else { return self };
+        let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
+        let error_text = Some(format!(
+            "Unsettled top-level await: no nested call and no timer is left that could settle \
+             it{place}"
+        ));
+        Self::Result { cell_id, content_items, error_text, report }
+    }
+
     /// The `Result` of a cell that does not exist. `why` goes on after "not found".
     pub fn missing(cell_id: CellId, why: &str) -> Self {
         let error_text = Some(format!("exec cell {cell_id} not found{why}"));

@@ -58,6 +58,14 @@ impl ToolInput {
         self.0.into_text(usize::MAX)
     }
 
+    /// The JSON text without taking it; `None` when it was made from a value.
+    pub fn as_json(&self) -> Option<&str> {
+        match &self.0 {
+            Json::Text(text) => Some(text.get()),
+            Json::Value(_) => None,
+        }
+    }
+
     /// The parsed value.
     pub fn into_value(self) -> Value {
         self.0.into_value()
@@ -158,6 +166,19 @@ pub trait CodeModeTurnHost: Send + Sync + 'static {
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String>;
 
+    /// Goes on with a call that was pending when its cell was parked, and whose end the waker
+    /// did not give. `call` is as it was made, but for the cell's id, which is the woken
+    /// cell's. The tool may have run: a host that has not kept account of it must not run it
+    /// again, and so the call is rejected unless a host says otherwise.
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        let _ = (call, cancellation);
+        Err("the call was pending when its cell was parked, and its end is not known".to_owned())
+    }
+
     /// Delivers what a cell sent with `notify`. `call_id` is the request's
     /// `tool_call_id`. One cell's notifications come one after the other. An
     /// error is logged and goes no further.
@@ -172,7 +193,7 @@ pub trait CodeModeTurnHost: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A cell has ended and its result is decided; no call of it follows.
+    /// A cell has ended and its result is decided, or it was parked; no call of it follows.
     fn cell_closed(&self, cell_id: &CellId) {
         let _ = cell_id;
     }

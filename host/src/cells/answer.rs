@@ -2,7 +2,7 @@
 //! has been received.
 
 use super::account::Charge;
-use crate::backend::{CodeModeError, ContentItem, RuntimeResponse};
+use crate::backend::{CodeModeError, ContentItem, Parked, RuntimeResponse};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -69,6 +69,18 @@ impl Answer {
 /// Where an answer, or the reason why there is none, goes.
 pub type Reply = oneshot::Sender<Result<Answer, CodeModeError>>;
 
+/// A cell that can be parked: it is once the caller has accepted it.
+#[derive(Debug)]
+pub struct Offer {
+    /// The cell.
+    pub parked: Parked,
+    /// Accepts it. Dropped, the cell runs on.
+    pub accept: oneshot::Sender<()>,
+}
+
+/// Where a cell that can be parked goes, or the reason why it cannot.
+pub type ParkReply = oneshot::Sender<Result<Offer, CodeModeError>>;
+
 /// What an observer waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
@@ -85,4 +97,6 @@ pub enum Command {
     Observe(Until, Reply),
     /// A caller terminates the cell.
     Terminate(Reply),
+    /// A caller parks the cell, once its program waits.
+    Park(ParkReply),
 }

@@ -3,18 +3,25 @@
 //! Each is a task of its own in one join set, which the cell's task polls. Calls run side by
 //! side, notifications one after the other. What no worker serves yet waits for one. A tool
 //! that panics ends its own call alone, and every call ends exactly once.
+//!
+//! When a cell is parked, the ends of its calls are held, and then go to the caller: those
+//! that were delivered before and those that come after are told apart exactly.
 
+use super::pending::{CallResult, PendingCalls, PendingEnd, Running};
 use super::registry::LiveEntry;
+use super::serving::{Serving, deliver, invoke};
 use super::span;
-use crate::backend::{BoxFuture, CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
-use crate::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED};
+use crate::backend::{BoxFuture, CellId, CodeModeNestedToolCall, ToolResult};
+use crate::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED, lock};
+use crate::tools::ToolName;
 use crate::turns::CurrentTurn;
-use futures_util::FutureExt;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -39,8 +46,37 @@ pub enum Next<R> {
 }
 
 enum Done<R> {
-    Call(R),
+    Call(Arc<str>, R),
+    /// The call's end went to the caller that parked the cell.
+    Released,
     Notification,
+}
+
+/// What becomes of the ends of calls.
+#[derive(Clone)]
+enum Ends {
+    /// The cell receives them.
+    Deliver,
+    /// They wait: the cell is being parked.
+    Hold,
+    /// The caller that has parked the cell receives them, by the calls' ids.
+    Release(Arc<Mutex<HashMap<Arc<str>, oneshot::Sender<CallResult>>>>),
+}
+
+/// Hands the calls of a cell over to the caller that parks it.
+pub struct Handover {
+    senders: HashMap<Arc<str>, oneshot::Sender<CallResult>>,
+    running: Weak<Running>,
+}
+
+/// Where the end of a call comes from.
+enum Source {
+    /// The turn's host runs the tool.
+    Invoke,
+    /// The turn's host goes on with a call that was pending when the cell was parked.
+    Resume,
+    /// The caller that woke the cell has it.
+    Pending(PendingEnd),
 }
 
 /// A notification that waits for those before it.
@@ -82,6 +118,11 @@ pub struct Callbacks<R> {
     waiting: VecDeque<Waiting>,
     /// Set once the calls were asked to end for good.
     closing: Option<Closing>,
+    /// The tools of calls whose ends the cell has not received, by the calls' ids.
+    in_flight: HashMap<Arc<str>, ToolName>,
+    ends: watch::Sender<Ends>,
+    /// Calls whose ends are on their way to the cell.
+    delivering: Arc<AtomicUsize>,
 }
 
 impl<R: Send + 'static> Callbacks<R> {
@@ -98,6 +139,9 @@ impl<R: Send + 'static> Callbacks<R> {
             notifying: None,
             waiting: VecDeque::new(),
             closing: None,
+            in_flight: HashMap::new(),
+            ends: watch::Sender::new(Ends::Deliver),
+            delivering: Arc::default(),
         }
     }
 
@@ -112,7 +156,7 @@ impl<R: Send + 'static> Callbacks<R> {
     }
 
     /// Starts a call. `finish` receives its outcome in the call's own task, once, unless the
-    /// cell is closed before.
+    /// cell is closed or parked before.
     pub fn call<F>(
         &mut self,
         call: CodeModeNestedToolCall,
@@ -121,20 +165,111 @@ impl<R: Send + 'static> Callbacks<R> {
     ) where
         F: Future<Output = R> + Send,
     {
+        self.start(Source::Invoke, call, cancellation, finish);
+    }
+
+    /// Goes on with a call that was pending when the cell was parked: with its end, if it is
+    /// among `pending`, or else by asking the turn's host. As [`Callbacks::call`] otherwise.
+    pub fn resume<F>(
+        &mut self,
+        call: CodeModeNestedToolCall,
+        pending: &mut PendingCalls,
+        cancellation: CancellationToken,
+        finish: impl FnOnce(Result<ToolResult, String>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = R> + Send,
+    {
+        let source = pending.take(&call.runtime_tool_call_id);
+        let source = source.map_or(Source::Resume, Source::Pending);
+        self.start(source, call, cancellation, finish);
+    }
+
+    fn start<F>(
+        &mut self,
+        source: Source,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+        finish: impl FnOnce(Result<ToolResult, String>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = R> + Send,
+    {
+        let id: Arc<str> = call.runtime_tool_call_id.as_str().into();
+        self.in_flight.insert(Arc::clone(&id), call.tool_name.clone());
+        let (ends, delivering) = (self.ends.subscribe(), Arc::clone(&self.delivering));
         let serving = self.serving();
         let span = span::call(&self.span, &call);
         self.running.spawn(async move {
             let calling = async {
+                let is_resumed = match source {
+                    Source::Pending(end) => return end.receive(&cancellation).await,
+                    Source::Resume => true,
+                    Source::Invoke => false,
+                };
                 match serving.before(&cancellation, None).await {
-                    Some(host) => invoke(host, call, cancellation).await,
+                    Some(host) => invoke(host, call, is_resumed, cancellation).await,
                     None => Err(CALL_CANCELLED.to_owned()),
                 }
             };
             let result = calling.instrument(span.clone()).await;
             span::record_call(&span, result.is_ok());
             drop(span);
-            Done::Call(finish(result).await)
+            if let Some(caller) = released(ends, &delivering, &id).await {
+                // A caller that has dropped the calls does not need their ends.
+                let _ = caller.send(result);
+                return Done::Released;
+            }
+            Done::Call(id, finish(result).await)
         });
+    }
+
+    /// Holds the ends of calls back from here on. Returns those that were on their way to the
+    /// cell: all others wait for [`Callbacks::release`] or [`Callbacks::deliver`].
+    pub async fn hold(&mut self) -> Vec<R> {
+        self.ends.send_replace(Ends::Hold);
+        let mut ends = Vec::new();
+        while self.delivering.load(Ordering::Acquire) > 0 {
+            let Some(joined) = self.running.join_next_with_id().await else { break };
+            if let Next::CallEnded(end) = self.ended(joined) {
+                ends.push(end);
+            }
+        }
+        ends
+    }
+
+    /// Delivers the ends of calls again: the cell is not parked after all.
+    pub fn deliver(&mut self) {
+        self.ends.send_replace(Ends::Deliver);
+    }
+
+    /// The calls that have not ended, for the caller that parks the cell, and what hands
+    /// them over to it. Only after [`Callbacks::hold`].
+    pub fn offer(&self) -> (PendingCalls, Handover) {
+        let mut senders = HashMap::new();
+        let calls: Vec<_> = self
+            .in_flight
+            .iter()
+            .map(|(id, tool)| {
+                let (sender, end) = oneshot::channel();
+                senders.insert(Arc::clone(id), sender);
+                (Arc::clone(id), tool.clone(), end)
+            })
+            .collect();
+        let running = Running::new(self.calls.clone());
+        let handover = Handover { senders, running: Arc::downgrade(&running) };
+        (PendingCalls::running(&running, calls), handover)
+    }
+
+    /// Hands the calls over: the cell is parked, and has none from here on.
+    pub fn release(&mut self, handover: Handover) {
+        let Handover { senders, running } = handover;
+        self.in_flight.clear();
+        self.ends.send_replace(Ends::Release(Arc::new(Mutex::new(senders))));
+        let tasks = std::mem::take(&mut self.running);
+        // A caller that has dropped the calls has no use for them.
+        match running.upgrade() {
+            Some(running) => running.hand_over(Box::new(Mutex::new(tasks))),
+            None => self.calls.cancel(),
+        }
     }
 
     /// Delivers a notification after those before it. `delivered` receives its outcome,
@@ -275,8 +410,12 @@ impl<R: Send + 'static> Callbacks<R> {
 
     fn ended(&mut self, joined: Result<(Id, Done<R>), JoinError>) -> Next<R> {
         let task = match joined {
-            Ok((_, Done::Call(end))) => return Next::CallEnded(end),
-            Ok((task, Done::Notification)) => task,
+            Ok((_, Done::Call(id, end))) => {
+                self.in_flight.remove(&id);
+                self.delivering.fetch_sub(1, Ordering::Release);
+                return Next::CallEnded(end);
+            }
+            Ok((task, Done::Released | Done::Notification)) => task,
             // It was dropped.
             Err(error) => error.id(),
         };
@@ -298,72 +437,27 @@ impl<R> fmt::Debug for Callbacks<R> {
     }
 }
 
-/// The worker that a callback is for.
-enum Serving {
-    Now(Arc<dyn CodeModeTurnHost>),
-    /// The first that starts.
-    Later(CurrentTurn),
-}
-
-impl Serving {
-    /// The worker's host; `None` when one of the tokens was cancelled first.
-    async fn before(
-        self,
-        cancellation: &CancellationToken,
-        other: Option<&CancellationToken>,
-    ) -> Option<Arc<dyn CodeModeTurnHost>> {
-        let mut turn = match self {
-            Self::Now(host) => return Some(host),
-            Self::Later(turn) => turn,
-        };
-        let other = async {
-            match other {
-                Some(token) => token.cancelled().await,
-                None => std::future::pending().await,
+/// Waits until the end of a call is not held: the sender to a caller that has parked the
+/// cell, or `None`, where the cell is to receive it. It counts as on its way then.
+async fn released(
+    mut ends: watch::Receiver<Ends>,
+    delivering: &AtomicUsize,
+    id: &str,
+) -> Option<oneshot::Sender<CallResult>> {
+    loop {
+        match &*ends.borrow_and_update() {
+            Ends::Deliver => {
+                // While this is borrowed, it cannot be changed: whoever holds the ends finds
+                // this one counted.
+                delivering.fetch_add(1, Ordering::Acquire);
+                return None;
             }
-        };
-        let serving = async {
-            loop {
-                if let Some(host) = turn.host() {
-                    return host;
-                }
-                turn.changed().await;
-            }
-        };
-        tokio::select! {
-            biased;
-            host = serving => Some(host),
-            () = cancellation.cancelled() => None,
-            () = other => None,
+            Ends::Release(senders) => return lock(senders).remove(id),
+            Ends::Hold => {}
+        }
+        if ends.changed().await.is_err() {
+            // The cell is gone, and with it this task.
+            std::future::pending::<()>().await;
         }
     }
-}
-
-/// Calls a tool.
-async fn invoke(
-    host: Arc<dyn CodeModeTurnHost>,
-    call: CodeModeNestedToolCall,
-    cancellation: CancellationToken,
-) -> Result<ToolResult, String> {
-    let cell_id = call.cell_id.clone();
-    let running = async { host.invoke_tool(call, cancellation).await };
-    AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!("a tool panicked in cell {cell_id}");
-        Err("code mode tool task panicked".to_owned())
-    })
-}
-
-/// Delivers a notification to its host.
-async fn deliver(
-    host: Arc<dyn CodeModeTurnHost>,
-    call_id: String,
-    cell_id: CellId,
-    text: String,
-    cancellation: CancellationToken,
-) -> Result<(), String> {
-    let running = async { host.notify(call_id, cell_id, text, cancellation).await };
-    AssertUnwindSafe(running)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| Err("code mode notification task panicked".to_owned()))
 }

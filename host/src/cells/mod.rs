@@ -10,14 +10,17 @@
 mod account;
 mod answer;
 mod callbacks;
+mod pending;
 mod registry;
 mod requests;
+mod serving;
 mod span;
 mod status;
 
 pub use account::{Account, Charge};
-pub use answer::{Answer, Command, Content, Reply, Until};
-pub use callbacks::{Callbacks, Delivered, Next};
+pub use answer::{Answer, Command, Content, Offer, ParkReply, Reply, Until};
+pub use callbacks::{Callbacks, Delivered, Handover, Next};
+pub use pending::PendingCalls;
 pub use registry::{Conclusion, LiveEntry, Registry};
 pub use requests::Asked;
 pub use status::CellStatus;

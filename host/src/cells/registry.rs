@@ -8,7 +8,9 @@ use super::account::Charge;
 use super::answer::{Answer, Command, Content, Reply};
 use super::span::{self, End};
 use super::status::CellStatus;
-use crate::backend::{CellId, CellInfo, CellReport, CodeModeError, ContentItem, RuntimeResponse};
+use crate::backend::{
+    CellId, CellInfo, CellReport, CodeModeError, ContentItem, ParkError, RuntimeResponse,
+};
 use crate::limits::SessionLimits;
 use crate::recent::RecentSet;
 use crate::support::lock;
@@ -22,6 +24,9 @@ const COMMANDS: usize = 8;
 
 /// Results dropped unread whose ids are remembered, for the notice.
 const EVICTED_REMEMBERED: usize = 1_024;
+
+/// Parked cells whose ids are remembered, for the notice.
+const PARKED_REMEMBERED: usize = 1_024;
 
 #[derive(Debug)]
 struct Entry {
@@ -49,6 +54,8 @@ struct Cells {
     admitted: u64,
     /// Cells whose results were dropped unread, for the notice.
     evicted: RecentSet<CellId>,
+    /// Cells that were parked, for the notice.
+    parked: RecentSet<CellId>,
     /// The session is shutting down.
     closed: bool,
 }
@@ -97,6 +104,7 @@ impl Registry {
             live: 0,
             admitted: 0,
             evicted: RecentSet::new(EVICTED_REMEMBERED),
+            parked: RecentSet::new(PARKED_REMEMBERED),
             closed: false,
         };
         Self(Arc::new(Shared {
@@ -153,13 +161,7 @@ impl Registry {
     pub(super) fn find(&self, id: &CellId, ended: impl FnOnce() -> bool) -> Found {
         let mut cells = self.lock();
         let Some(entry) = cells.entries.get_mut(id) else {
-            return Found::Missing(if cells.evicted.contains(id) {
-                ": it finished, and its result was dropped because too many were never fetched"
-            } else if ended() {
-                ": it already finished and its result was delivered"
-            } else {
-                ""
-            });
+            return Found::Missing(cells.why_missing(id, ended));
         };
         match (entry.undelivered.pop_front(), &entry.stage) {
             (Some(answer), stage) => {
@@ -174,6 +176,39 @@ impl Registry {
             // Cannot happen: an ended cell leaves the list with its last answer.
             (None, Stage::Ended) => Found::Missing(""),
         }
+    }
+
+    /// The commands of a living cell.
+    pub(super) fn living(
+        &self,
+        id: &CellId,
+        ended: impl FnOnce() -> bool,
+    ) -> Result<mpsc::Sender<Command>, ParkError> {
+        let cells = self.lock();
+        match cells.entries.get(id).map(|entry| &entry.stage) {
+            Some(Stage::Live(commands)) => Ok(commands.clone()),
+            Some(Stage::Ended) => Err(ParkError::Ended(id.clone())),
+            None => Err(ParkError::Missing(id.clone(), cells.why_missing(id, ended))),
+        }
+    }
+
+    /// See [`LiveEntry::unreceived`].
+    fn unreceived(&self, id: &CellId) -> Content {
+        let mut content = Content::default();
+        if let Some(entry) = self.lock().entries.get_mut(id) {
+            for answer in entry.undelivered.drain(..) {
+                content.append(answer.into_content());
+            }
+        }
+        content
+    }
+
+    /// Takes a cell off the list that its caller has accepted as parked.
+    pub(super) fn forget_parked(&self, id: &CellId) {
+        let mut cells = self.lock();
+        cells.live = cells.live.saturating_sub(1);
+        cells.entries.remove(id);
+        cells.parked.insert(id.clone());
     }
 
     /// See [`LiveEntry::end`].
@@ -304,6 +339,17 @@ impl LiveEntry {
         End::record(&self.span, end.as_ref());
     }
 
+    /// Takes back the output of answers that no caller has received.
+    pub fn unreceived(&self) -> Content {
+        self.registry.unreceived(&self.id)
+    }
+
+    /// The cell was parked: the caller that accepted it has taken it off the list.
+    pub fn park(mut self) {
+        self.ended = true;
+        span::parked(&self.span);
+    }
+
     /// Ends the cell without a last response: `replies` receive the error, and without one
     /// their callers find that there is no such cell. What was answered before and not
     /// received stays.
@@ -339,6 +385,19 @@ impl Entry {
 }
 
 impl Cells {
+    /// What the text of a cell that is not on the list goes on with.
+    fn why_missing(&self, id: &CellId, ended: impl FnOnce() -> bool) -> &'static str {
+        if self.evicted.contains(id) {
+            ": it finished, and its result was dropped because too many were never fetched"
+        } else if self.parked.contains(id) {
+            ": it was parked"
+        } else if ended() {
+            ": it already finished and its result was delivered"
+        } else {
+            ""
+        }
+    }
+
     /// Notes that a cell ended unread, and drops the oldest results above the limits.
     fn keep_unread(&mut self, id: CellId, limits: &Shared) {
         let Self { entries, unread, evicted, .. } = self;

@@ -1,11 +1,11 @@
 //! Requests of callers for a cell, and the answers that they go away from.
 
-use super::answer::{Answer, Command, Content, Reply, Until};
+use super::answer::{Answer, Command, Content, Offer, Reply, Until};
 use super::registry::{Found, Registry};
 use super::status::CellStatus;
 use crate::backend::{
-    CellId, CellReport, CodeModeError, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome,
-    WaitToPendingOutcome,
+    CellId, CellReport, CodeModeError, ExecuteToPendingOutcome, Parked, RuntimeResponse,
+    WaitOutcome, WaitToPendingOutcome,
 };
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -110,6 +110,33 @@ impl Registry {
                 Asked::Answer(answer) => earlier.append(answer.into_content()),
                 Asked::Missing(missing) => return Ok(WaitOutcome::MissingCell(missing)),
             }
+        }
+    }
+
+    /// Parks a cell once its program waits. Its answers that no caller received go with it.
+    ///
+    /// # Errors
+    /// [`ParkError::Missing`](crate::ParkError::Missing), [`ParkError::Ended`](crate::ParkError::Ended), and those that the cell's task replies.
+    pub async fn park(
+        &self,
+        cell_id: CellId,
+        was_allocated: impl Fn() -> bool,
+    ) -> Result<Parked, CodeModeError> {
+        loop {
+            let commands = self.living(&cell_id, &was_allocated)?;
+            let (reply, offer) = oneshot::channel();
+            // A cell that ended meanwhile, or has waited too long for its offer to be
+            // accepted, is looked for again.
+            if commands.send(Command::Park(reply)).await.is_ok()
+                && let Ok(offer) = offer.await
+            {
+                let Offer { parked, accept } = offer?;
+                if accept.send(()).is_ok() {
+                    self.forget_parked(&cell_id);
+                    return Ok(parked);
+                }
+            }
+            tokio::task::yield_now().await;
         }
     }
 

@@ -20,7 +20,7 @@ pub(super) fn cell(session: &Span, id: &CellId) -> Span {
         parent: session,
         "cell",
         cell_id = %id,
-        // `completed`, `failed`, `terminated`, or `lost`, when there is no last response.
+        // `completed`, `failed`, `terminated`, `parked`, or `lost`, when there is no last response.
         outcome = Empty,
         // The limit that ended it.
         limit = Empty,
@@ -48,6 +48,11 @@ pub(super) fn call(cell: &Span, call: &CodeModeNestedToolCall) -> Span {
 /// The outcome of a call, for its span.
 pub(super) fn record_call(span: &Span, returned: bool) {
     span.record("outcome", if returned { "returned" } else { "failed" });
+}
+
+/// Records that a cell was parked.
+pub(super) fn parked(span: &Span) {
+    span.record("outcome", "parked");
 }
 
 /// What a span says of the end of a cell.

@@ -191,6 +191,14 @@ struct Watched {
     activity: CellActivity,
 }
 
+impl Watched {
+    /// A call begins: until the entry is dropped, its cell waits for it.
+    fn begin(&self, call: &CodeModeNestedToolCall) -> Entry {
+        let tool = normalize_identifier(&code_mode_name(&call.tool_name));
+        self.activity.begin(&call.cell_id, Waiting::Call { tool, since: Instant::now() })
+    }
+}
+
 #[async_trait]
 impl CodeModeTurnHost for Watched {
     async fn invoke_tool(
@@ -198,10 +206,17 @@ impl CodeModeTurnHost for Watched {
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        let tool = normalize_identifier(&code_mode_name(&call.tool_name));
-        let waiting = Waiting::Call { tool, since: Instant::now() };
-        let _entry = self.activity.begin(&call.cell_id, waiting);
+        let _entry = self.begin(&call);
         self.host.invoke_tool(call, cancellation).await
+    }
+
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        let _entry = self.begin(&call);
+        self.host.resume_call(call, cancellation).await
     }
 
     async fn notify(

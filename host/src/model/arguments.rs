@@ -264,6 +264,15 @@ impl CodeModeTurnHost for CheckingHost {
         self.host.invoke_tool(call, cancellation).await
     }
 
+    /// Its arguments were checked when it was made.
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        self.host.resume_call(call, cancellation).await
+    }
+
     async fn notify(
         &self,
         call_id: String,

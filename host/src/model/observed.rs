@@ -205,6 +205,14 @@ struct Watched {
     observed: ObservedResults,
 }
 
+impl Watched {
+    fn observe(&self, tool: &ToolName, result: &ToolResult) {
+        if let Some(value) = result.look(JSON_BYTES) {
+            self.observed.observe(tool, &value);
+        }
+    }
+}
+
 #[async_trait]
 impl CodeModeTurnHost for Watched {
     async fn invoke_tool(
@@ -214,9 +222,18 @@ impl CodeModeTurnHost for Watched {
     ) -> Result<ToolResult, String> {
         let tool = call.tool_name.clone();
         let result = self.host.invoke_tool(call, cancellation).await?;
-        if let Some(value) = result.look(JSON_BYTES) {
-            self.observed.observe(&tool, &value);
-        }
+        self.observe(&tool, &result);
+        Ok(result)
+    }
+
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        let tool = call.tool_name.clone();
+        let result = self.host.resume_call(call, cancellation).await?;
+        self.observe(&tool, &result);
         Ok(result)
     }
 

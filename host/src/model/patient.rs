@@ -4,8 +4,8 @@ use super::activity::CellActivity;
 use super::wait_policy::{CellWaiter, NewOutput, WaitPolicy};
 use crate::backend::{
     CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome, WaitRequest,
-    WaitToPendingOutcome,
+    ExecuteRequest, ExecuteToPendingOutcome, Parked, RuntimeResponse, WaitOutcome, WaitRequest,
+    WaitToPendingOutcome, WakeRequest,
 };
 use crate::service::CodeModeService;
 use crate::stored::StoredValues;
@@ -93,6 +93,19 @@ impl CodeModeBackend for PatientBackend {
         cell_id: CellId,
     ) -> Result<WaitToPendingOutcome, CodeModeError> {
         self.inner.wait_to_pending(cell_id).await
+    }
+
+    async fn park(&self, cell_id: CellId) -> Result<Parked, CodeModeError> {
+        self.inner.park(cell_id).await
+    }
+
+    async fn wake(
+        &self,
+        cell_id: CellId,
+        request: WakeRequest,
+        stored_values: StoredValues,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        self.inner.wake(cell_id, request, stored_values).await
     }
 
     fn cells(&self) -> Vec<CellInfo> {

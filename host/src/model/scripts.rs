@@ -10,9 +10,8 @@
 use super::names::code_mode_name;
 use crate::backend::{
     CellId, CodeModeBackend, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker,
-    ContentItem, ExecuteRequest, Language, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
+    ContentItem, ExecuteRequest, RuntimeResponse, ToolInput, ToolResult, WaitRequest,
 };
-use crate::regional::RegionalSettings;
 use crate::stored::StoredValues;
 use crate::support::lock;
 use crate::tools::{ToolDefinition, ToolKind, ToolName, normalize_identifier};
@@ -192,10 +191,7 @@ impl Library {
             enabled_tools: Arc::clone(&self.tools),
             source: script.source.clone(),
             yield_time_ms: Some(FETCH_MS),
-            max_output_tokens: None,
-            wants_value: false,
-            regional: RegionalSettings::default(),
-            language: Language::Auto,
+            ..ExecuteRequest::default()
         };
         lock(&self.runs).insert(cell_id.clone(), caller);
         let mut run = Run { library: self, cell_id: Some(cell_id.clone()) };
@@ -285,6 +281,18 @@ impl CodeModeTurnHost for ScriptHost {
             call_id: call.runtime_tool_call_id,
         };
         self.library.run(script, call.input, caller, cancellation).await
+    }
+
+    /// A script that was called ended with the session that it ran in.
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        if call.tool_name.namespace.as_deref() == Some(NAMESPACE) {
+            return Err("the script ended when its caller was parked".to_owned());
+        }
+        self.host.resume_call(call, cancellation).await
     }
 
     async fn notify(

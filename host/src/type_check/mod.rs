@@ -91,6 +91,9 @@ pub enum TypeCheckError {
     /// The check took too long; the compiler was ended.
     #[error("the TypeScript compiler took longer than {} seconds", .0.as_secs())]
     Timeout(Duration),
+    /// The checker ended before it answered: its tokio runtime was shut down.
+    #[error("the type checker ended before it answered")]
+    Ended,
     /// The program is longer than what is checked.
     #[error("the program has {bytes} bytes, and at most {} are checked", TypeChecker::SOURCE_BYTES)]
     TooLong {
@@ -134,9 +137,8 @@ impl TypeChecker {
         let (reply, report) = oneshot::channel();
         let check = Check { source: source.to_owned(), language, reply };
         // The task ends with the runtime alone, or with the last handle.
-        let ended = || TypeCheckError::Timeout(Self::TIMEOUT);
-        self.checks.send(check).await.map_err(|_| ended())?;
-        report.await.map_err(|_| ended())?
+        self.checks.send(check).await.map_err(|_| TypeCheckError::Ended)?;
+        report.await.map_err(|_| TypeCheckError::Ended)?
     }
 }
 
@@ -174,4 +176,20 @@ pub fn find_tsc(folder: &Path) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let global = std::env::split_paths(&path).map(|folder| folder.join("tsc"));
     local.chain(global).find(|tsc| tsc.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checker_whose_runtime_has_gone_says_so() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let ended = runtime();
+        let checker =
+            ended.block_on(async { TypeChecker::new(Path::new("tsc"), &ToolCatalog::default()) });
+        drop(ended);
+        let checked = runtime().block_on(checker.check("1", Language::Js));
+        assert!(matches!(checked, Err(TypeCheckError::Ended)), "{checked:?}");
+    }
 }

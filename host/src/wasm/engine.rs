@@ -4,14 +4,22 @@
 use super::bindings::CellPre;
 use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
 use super::cache::{self, Code};
-use super::imports::Imports;
-use super::sandbox::FUEL_RESERVE;
+use super::guest_clock::GuestClock;
+use super::imports::{Imports, Moving, Outbox, Spent};
+use super::park::Pristine;
+use super::sandbox::{FUEL_RESERVE, Sandbox};
 use super::typescript::{READERS, TypeScript};
 use crate::backend::LimitKind;
+use crate::cells::Account;
+use crate::clock::SystemClock;
 use crate::limits::CellLimits;
+use sha2::{Digest, Sha256};
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
-use wasmtime::component::{HasSelf, Linker};
+use std::task::{Context, Poll, Waker};
+use wasmtime::component::{HasSelf, Linker, WasmList};
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, StoreContextMut,
 };
@@ -72,6 +80,10 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     guest: CellPre<Imports>,
     typescript: TypeScript,
+    /// What every guest begins as.
+    pristine: Pristine,
+    /// SHA-256 of the guest: parked cells are tied to it.
+    guest_hash: [u8; 32],
     pooled: bool,
 }
 
@@ -91,7 +103,9 @@ impl Engine {
             .and_then(CellPre::new)
             .map_err(|error| EngineError::Setup(format!("{error:#}")))?;
         let typescript = TypeScript::new(config.cache_dir.clone());
-        Ok(Self(Arc::new(Inner { guest: pre, typescript, pooled })))
+        let pristine = pristine(&pre).map_err(|error| EngineError::Setup(format!("{error:#}")))?;
+        let guest_hash = Sha256::digest(GUEST).into();
+        Ok(Self(Arc::new(Inner { guest: pre, typescript, pristine, guest_hash, pooled })))
     }
 
     /// The engine of this process, made on first use with the default set-up.
@@ -113,6 +127,14 @@ impl Engine {
         &self.0.typescript
     }
 
+    pub(super) fn pristine(&self) -> &Pristine {
+        &self.0.pristine
+    }
+
+    pub(super) fn guest_hash(&self) -> &[u8; 32] {
+        &self.0.guest_hash
+    }
+
     pub(super) fn guest(&self) -> &CellPre<Imports> {
         &self.0.guest
     }
@@ -121,6 +143,22 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("pooled", &self.0.pooled).finish_non_exhaustive()
+    }
+}
+
+/// The memory of a guest that has run nothing.
+fn pristine(guest: &CellPre<Imports>) -> wasmtime::Result<Pristine> {
+    let limits = CellLimits::default();
+    let account = Account::new(limits.held_bytes());
+    let outbox = Outbox::new(account, Arc::default(), Spent::default());
+    let clock = GuestClock::new(Arc::new(SystemClock));
+    let imports =
+        Imports::new(Arc::new(outbox), Arc::new(limits), [].into(), Arc::default(), clock);
+    let showing = pin!(Sandbox::pristine(guest, imports));
+    // It runs a few thousand instructions, and waits for nothing.
+    match showing.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(pristine) => pristine,
+        Poll::Pending => wasmtime::bail!("the guest did not show its memory at once"),
     }
 }
 
@@ -209,6 +247,24 @@ fn link(linker: &mut Linker<Imports>) -> wasmtime::Result<()> {
     output::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
     stored_values::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
     clock::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
+    // By hand, because the memory is read in place.
+    let mut park = linker.instance("cellblock:code-mode/park@0.1.0")?;
+    park.func_wrap(
+        "image",
+        |mut store: StoreContextMut<'_, Imports>, (address, memory): (u32, WasmList<u8>)| {
+            // Out of the store while that is borrowed.
+            let how = std::mem::replace(&mut store.data_mut().moving, Moving::Still);
+            let moved = how.shown(address, memory.as_le_slice(&store))?;
+            store.data_mut().moving = moved;
+            Ok(())
+        },
+    )?;
+    park.func_wrap("next", |store: StoreContextMut<'_, Imports>, (): ()| {
+        Ok((store.data().moving.next_run()?,))
+    })?;
+    park.func_wrap("fill", |mut store: StoreContextMut<'_, Imports>, (): ()| {
+        Ok((store.data_mut().moving.fill()?,))
+    })?;
     // By hand, because only the store knows how much fuel is left.
     linker.instance("cellblock:code-mode/watch@0.1.0")?.func_wrap(
         "poll",
@@ -217,11 +273,34 @@ fn link(linker: &mut Linker<Imports>) -> wasmtime::Result<()> {
             let limit = if out_of_fuel {
                 Some(types::Limit::Fuel)
             } else {
-                store.data().outbox.asked_to_end()
+                let outbox = &store.data().outbox;
+                outbox.tape.asked(outbox.asked_to_end())
             };
             Ok((limit,))
         },
     )
+}
+
+/// Every limit that a guest knows.
+const GUEST_LIMITS: [types::Limit; 13] = [
+    types::Limit::Fuel,
+    types::Limit::RunningTime,
+    types::Limit::TotalTime,
+    types::Limit::Memory,
+    types::Limit::Stack,
+    types::Limit::OutputBytes,
+    types::Limit::OutputItems,
+    types::Limit::Calls,
+    types::Limit::CallsInFlight,
+    types::Limit::InputBytes,
+    types::Limit::Timers,
+    types::Limit::StoredBytes,
+    types::Limit::StoredKeys,
+];
+
+/// The limit as the guest knows it; `None` for one that it does not.
+pub(super) fn guest_limit(kind: LimitKind) -> Option<types::Limit> {
+    GUEST_LIMITS.into_iter().find(|limit| limit_kind(*limit) == kind)
 }
 
 /// The limit that the guest speaks of.

@@ -5,17 +5,19 @@
 //! They count as they go, and refuse what is over a limit.
 
 use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
+use super::guest_clock::GuestClock;
+use super::park::{Image, Pristine};
+use super::recording::Tape;
 use crate::backend::{ContentItem, ImageDetail};
 use crate::cells::{Account, CellStatus, Charge};
-use crate::clock::Clock;
 use crate::json::escaped_len;
 use crate::limits::CellLimits;
 use crate::stored::Snapshot;
 use crate::support::lock;
 use crate::tools::ToolDefinition;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 /// Elements that a table may have: the guest's functions, of which QuickJS has a few
 /// thousand. Its tables are made with their final size.
@@ -47,31 +49,60 @@ pub(super) struct Outbox {
     peak_memory: AtomicUsize,
     calls: AtomicUsize,
     output_bytes: AtomicUsize,
+    output_items: AtomicUsize,
+    /// What is recorded of the cell.
+    pub(super) tape: Tape,
+}
+
+/// Why a guest is refused a call or an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// The limit that it receives.
+    pub(super) limit: types::Limit,
+    /// Its bytes do not fit into the account.
+    pub(super) overdrawn: bool,
+}
+
+impl From<types::Limit> for Refusal {
+    fn from(limit: types::Limit) -> Self {
+        Self { limit, overdrawn: false }
+    }
 }
 
 /// What the guest has used, over the life of its cell.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Totals {
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spent {
     /// Largest size of the sandbox's memory, in bytes.
     pub(super) peak_memory: usize,
     /// Nested calls.
     pub(super) calls: usize,
     /// Bytes of output and notifications.
     pub(super) output_bytes: usize,
+    /// Content items and notifications.
+    pub(super) output_items: usize,
 }
 
 impl Outbox {
-    pub(super) fn new(account: Arc<Account>, status: Arc<CellStatus>) -> Self {
+    /// The outbox of a cell that has used so much.
+    pub(super) fn new(account: Arc<Account>, status: Arc<CellStatus>, spent: Spent) -> Self {
         Self {
             sent: Mutex::default(),
             account,
             overdrawn: AtomicBool::new(false),
             asked_to_end: OnceLock::new(),
             status,
-            peak_memory: AtomicUsize::new(0),
-            calls: AtomicUsize::new(0),
-            output_bytes: AtomicUsize::new(0),
+            peak_memory: AtomicUsize::new(spent.peak_memory),
+            calls: AtomicUsize::new(spent.calls),
+            output_bytes: AtomicUsize::new(spent.output_bytes),
+            output_items: AtomicUsize::new(spent.output_items),
+            tape: Tape::Off,
         }
+    }
+
+    /// The same, recorded or played.
+    pub(super) fn with_tape(self, tape: Tape) -> Self {
+        Self { tape, ..self }
     }
 
     /// Takes what was sent since the last time.
@@ -80,15 +111,21 @@ impl Outbox {
     }
 
     fn push(&self, output: GuestOutput) {
+        self.tape.sent(&output);
         lock(&self.sent).push(output);
     }
 
     /// Charges the cell for bytes that the host is to hold. The guest receives `limit` when
-    /// they do not fit; what ended the cell is then [`Outbox::is_overdrawn`].
-    fn charge(&self, bytes: usize, limit: types::Limit) -> Result<Charge, types::Limit> {
-        self.account.charge(bytes).ok_or_else(|| {
-            self.overdrawn.store(true, Ordering::Relaxed);
-            limit
+    /// they do not fit.
+    fn charge(&self, bytes: usize, limit: types::Limit) -> Result<Charge, Refusal> {
+        self.account.charge(bytes).ok_or(Refusal { limit, overdrawn: true })
+    }
+
+    /// Whether what the guest asks for is admitted; why it was not is [`Outbox::is_overdrawn`].
+    fn admit(&self, admitted: Result<Charge, Refusal>) -> Result<Charge, types::Limit> {
+        self.tape.admit(admitted).map_err(|refusal| {
+            self.overdrawn.fetch_or(refusal.overdrawn, Ordering::Relaxed);
+            refusal.limit
         })
     }
 
@@ -114,11 +151,12 @@ impl Outbox {
     }
 
     /// What the guest has used so far.
-    pub(super) fn totals(&self) -> Totals {
-        Totals {
+    pub(super) fn spent(&self) -> Spent {
+        Spent {
             peak_memory: self.peak_memory.load(Ordering::Relaxed),
             calls: self.calls.load(Ordering::Relaxed),
             output_bytes: self.output_bytes.load(Ordering::Relaxed),
+            output_items: self.output_items.load(Ordering::Relaxed),
         }
     }
 }
@@ -132,13 +170,27 @@ pub(super) struct Imports {
     tools: Arc<[ToolDefinition]>,
     /// The values that the program may load.
     stored: Arc<Snapshot>,
-    clock: Arc<dyn Clock>,
-    /// The wall clock less the monotonic one, when the cell started.
-    wall_offset: Duration,
-    /// Content items and notifications so far.
-    output_items: usize,
+    clock: GuestClock,
     /// Growth of the sandbox's memory was refused.
     pub(super) memory_refused: bool,
+    /// What `park` and `wake` are to do, while they run.
+    pub(super) moving: Moving,
+}
+
+/// A guest's memory on its way out or in.
+pub(super) enum Moving {
+    /// Neither: the guest does not call the imports.
+    Still,
+    /// The guest is to show its memory.
+    Leaving(Pristine),
+    /// It has shown it.
+    Left(Image),
+    /// The memory of a fresh guest is to be shown.
+    First,
+    /// It was shown.
+    Pristine(Pristine),
+    /// Runs are written: the place of the next one, and of where this call of `wake` ends.
+    Coming { image: Image, at: usize, until: usize },
 }
 
 impl Imports {
@@ -147,23 +199,41 @@ impl Imports {
         limits: Arc<CellLimits>,
         tools: Arc<[ToolDefinition]>,
         stored: Arc<Snapshot>,
-        clock: Arc<dyn Clock>,
+        clock: GuestClock,
     ) -> Self {
-        let wall_offset = clock.wall().saturating_sub(clock.monotonic());
-        let (output_items, memory_refused) = (0, false);
-        Self { outbox, limits, tools, stored, clock, wall_offset, output_items, memory_refused }
+        let (memory_refused, moving) = (false, Moving::Still);
+        Self { outbox, limits, tools, stored, clock, memory_refused, moving }
+    }
+
+    /// What an output of so many bytes is charged.
+    fn output_charge(&self, bytes: usize) -> Result<Charge, Refusal> {
+        let used = self.outbox.spent();
+        if used.output_items >= self.limits.output_items {
+            return Err(types::Limit::OutputItems.into());
+        }
+        if bytes > self.limits.output_bytes.saturating_sub(used.output_bytes) {
+            return Err(types::Limit::OutputBytes.into());
+        }
+        self.outbox.charge(bytes, types::Limit::OutputBytes)
+    }
+
+    /// What a call with an input of so many bytes is charged.
+    fn call_charge(&self, bytes: usize) -> Result<Charge, Refusal> {
+        if self.outbox.spent().calls as u64 >= self.limits.calls {
+            return Err(types::Limit::Calls.into());
+        }
+        if self.outbox.status.calls_in_flight() >= self.limits.calls_in_flight {
+            return Err(types::Limit::CallsInFlight.into());
+        }
+        if bytes > self.limits.input_bytes {
+            return Err(types::Limit::InputBytes.into());
+        }
+        self.outbox.charge(bytes, types::Limit::InputBytes)
     }
 
     fn count_output(&mut self, bytes: usize) -> Result<Charge, types::Limit> {
-        if self.output_items >= self.limits.output_items {
-            return Err(types::Limit::OutputItems);
-        }
-        let used = self.outbox.totals().output_bytes;
-        if bytes > self.limits.output_bytes.saturating_sub(used) {
-            return Err(types::Limit::OutputBytes);
-        }
-        let charge = self.outbox.charge(bytes, types::Limit::OutputBytes)?;
-        self.output_items += 1;
+        let charge = self.outbox.admit(self.output_charge(bytes))?;
+        self.outbox.output_items.fetch_add(1, Ordering::Relaxed);
         self.outbox.output_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(charge)
     }
@@ -173,17 +243,8 @@ impl types::Host for Imports {}
 
 impl tools::Host for Imports {
     fn call(&mut self, id: u64, tool: u32, input: Option<String>) -> Result<(), types::Limit> {
-        if self.outbox.totals().calls as u64 >= self.limits.calls {
-            return Err(types::Limit::Calls);
-        }
-        if self.outbox.status.calls_in_flight() >= self.limits.calls_in_flight {
-            return Err(types::Limit::CallsInFlight);
-        }
-        if input.as_ref().is_some_and(|input| input.len() > self.limits.input_bytes) {
-            return Err(types::Limit::InputBytes);
-        }
         let bytes = input.as_ref().map_or(0, String::len);
-        let charge = self.outbox.charge(bytes, types::Limit::InputBytes)?;
+        let charge = self.outbox.admit(self.call_charge(bytes))?;
         self.outbox.calls.fetch_add(1, Ordering::Relaxed);
         self.outbox.status.call_started();
         self.outbox.push(GuestOutput::Call { id, tool: tool as usize, input, charge });
@@ -191,7 +252,8 @@ impl tools::Host for Imports {
     }
 
     fn descriptions(&mut self) -> Vec<String> {
-        self.tools.iter().map(|tool| tool.description.clone()).collect()
+        let texts = || self.tools.iter().map(|tool| tool.description.clone()).collect();
+        self.outbox.tape.descriptions(texts)
     }
 }
 
@@ -228,17 +290,57 @@ impl output::Host for Imports {
 
 impl stored_values::Host for Imports {
     fn get(&mut self, key: String) -> Option<String> {
-        self.stored.get(&key).map(|json| String::from(&**json))
+        self.outbox.tape.loaded(|| self.stored.get(&key).map(|json| String::from(&**json)))
     }
 }
 
 impl clock::Host for Imports {
     fn wall(&mut self) -> u64 {
-        nanos(self.wall_offset + self.clock.monotonic())
+        let monotonic = self.monotonic();
+        self.clock.wall_at(monotonic)
     }
 
     fn monotonic(&mut self) -> u64 {
-        nanos(self.clock.monotonic())
+        self.outbox.tape.time(|| self.clock.monotonic())
+    }
+}
+
+impl Moving {
+    /// The guest shows its memory from an address on.
+    pub(super) fn shown(self, address: u32, memory: &[u8]) -> wasmtime::Result<Self> {
+        let address = address as usize;
+        match self {
+            Self::Leaving(pristine) if pristine.start() == address => {
+                Ok(Self::Left(pristine.difference(memory)))
+            }
+            Self::First => Ok(Self::Pristine(Pristine::new(address, memory))),
+            _ => wasmtime::bail!("the guest has shown its memory without being asked to"),
+        }
+    }
+
+    /// The run that the guest is to write next: its address and length, or 0.
+    pub(super) fn next_run(&self) -> wasmtime::Result<u64> {
+        match self {
+            Self::Coming { at, until, .. } if at >= until => Ok(0),
+            Self::Coming { image, at, .. } => match image.run(*at) {
+                Some((address, run, _)) => Ok((u64::from(address) << 32) | run.len() as u64),
+                None => Ok(0),
+            },
+            _ => wasmtime::bail!("the guest has asked for memory without being woken"),
+        }
+    }
+
+    /// The bytes of that run.
+    pub(super) fn fill(&mut self) -> wasmtime::Result<Vec<u8>> {
+        if let Self::Coming { image, at, until } = self
+            && *at < *until
+            && let Some((_, run, next)) = image.run(*at)
+        {
+            let run = run.to_vec();
+            *at = next;
+            return Ok(run);
+        }
+        wasmtime::bail!("the guest has asked for a run that there is not")
     }
 }
 
@@ -266,8 +368,4 @@ impl wasmtime::ResourceLimiter for Imports {
     ) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS)
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

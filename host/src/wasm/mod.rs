@@ -2,7 +2,7 @@
 //!
 //! From the outside in: [`WasmBackend`] is the seam; `cell` is the task that owns a cell,
 //! `sandbox` the guest's steps, `imports` all that a guest can reach, `engine` and `cache`
-//! the machinery, `typescript` what reads TypeScript. What every backend does in the same
+//! the machinery, `park` what becomes of a cell that is parked, `typescript` what reads TypeScript. What every backend does in the same
 //! way is in [`crate::cells`].
 
 mod bindings;
@@ -10,17 +10,21 @@ mod cache;
 mod cell;
 mod engine;
 mod error_text;
+mod guest_clock;
 mod imports;
+mod park;
+pub mod recording;
 mod sandbox;
 mod session;
 mod typescript;
 
 pub use engine::{Engine, EngineConfig, EngineError};
+pub use park::{ParkKey, Parking};
 
 use crate::backend::{
     CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, WaitOutcome, WaitRequest,
-    WaitToPendingOutcome,
+    ExecuteRequest, ExecuteToPendingOutcome, ParkError, Parked, ParkedCall, ParkedCell,
+    RuntimeResponse, WaitOutcome, WaitRequest, WaitToPendingOutcome, WakeRequest,
 };
 use crate::cells::{Account, Answer, CellStatus, Until};
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
@@ -28,8 +32,11 @@ use crate::limits::{CellLimits, SessionLimits, yield_timeout};
 use crate::stored::StoredValues;
 use crate::tools::ToolDefinition;
 use async_trait::async_trait;
-use cell::Start;
-use imports::Outbox;
+use cell::{Arrival, Charges, Origin, Start};
+use guest_clock::GuestClock;
+use imports::{Outbox, Spent};
+use park::Contents;
+use recording::{Recordings, Tape};
 use session::{Session, ToolSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,6 +89,28 @@ impl WasmBackend {
         Self { session, last_id: AtomicU64::new(0) }
     }
 
+    /// Sets how cells are parked and woken from here on. Without it they are known again in
+    /// this process, may be forked, and are not encrypted.
+    pub fn set_parking(&self, parking: Parking) {
+        self.session.set_parking(parking);
+    }
+
+    /// Sets whether cells that are started from here on are recorded. Cells that were parked
+    /// are not: their recordings end where they were.
+    pub fn set_recordings(&self, recordings: Option<Recordings>) {
+        self.session.set_recordings(recordings);
+    }
+
+    /// The nested calls that a parked cell waits for, in the order in which they were made.
+    ///
+    /// # Errors
+    /// [`CodeModeError::Park`], as for [`wake`](CodeModeBackend::wake).
+    pub fn pending_calls(&self, cell: &ParkedCell) -> Result<Vec<ParkedCall>, CodeModeError> {
+        let (session, parking) = (&self.session, self.session.parking());
+        let opened = parking.open(cell, session.engine.guest_hash(), &session.limits)?;
+        Ok(opened.contents.head.parked_calls()?)
+    }
+
     /// Admits a cell and waits for its first answer.
     async fn start(
         &self,
@@ -107,20 +136,90 @@ impl WasmBackend {
         let status = Arc::new(CellStatus::default());
         let (entry, commands) = self.session.registry.admit(&cell_id, &status)?;
         let (reply, answer) = oneshot::channel();
-        self.session.tasks.spawn(cell::run(Start {
+        let clock = GuestClock::new(Arc::clone(&self.session.clock));
+        let tape = self.session.recordings().map_or(Tape::Off, |recordings| {
+            let guest = self.session.engine.guest_hash();
+            Tape::recording(&recordings, &cell_id, &request, &limits.cell, guest, clock.epoch())
+        });
+        let outbox = Outbox::new(account, Arc::clone(&status), Spent::default()).with_tape(tape);
+        let start = Start {
             entry,
             id: cell_id.clone(),
             request,
+            seen: stored_values.snapshot(),
             stored_values,
             session: Arc::clone(&self.session),
-            outbox: Arc::new(Outbox::new(account, Arc::clone(&status))),
+            outbox: Arc::new(outbox),
             commands,
             first: (until, reply),
-            tool_names,
-            source_charge,
             tools_charge,
-        }));
+            limits: Arc::clone(&self.session.cell_limits),
+            clock,
+            value_key: cell::value_key(&cell_id),
+            allowed: None,
+        };
+        self.session.tasks.spawn(cell::run(start, Origin::Program { tool_names, source_charge }));
         self.session.registry.first_answer(cell_id, status, answer).await
+    }
+
+    /// Opens a parked cell, admits it and waits for its first answer.
+    async fn start_parked(
+        &self,
+        cell_id: CellId,
+        request: WakeRequest,
+        stored_values: StoredValues,
+    ) -> Result<Answer, CodeModeError> {
+        let WakeRequest { cell, calls, enabled_tools, tool_call_id, yield_time_ms, is_fork } =
+            request;
+        let (session, parking) = (Arc::clone(&self.session), self.session.parking());
+        let opened = session.open_parked(&parking, cell).await?;
+        let Contents { mut head, image } = opened.contents;
+        if let Some((unknown, _)) = calls.iter().find(|(id, _)| !head.is_pending(id)) {
+            return Err(ParkError::UnknownCall(unknown.to_owned()).into());
+        }
+        let tool_call_id = tool_call_id.unwrap_or_else(|| std::mem::take(&mut head.tool_call_id));
+        let request = ExecuteRequest {
+            tool_call_id,
+            enabled_tools: std::mem::take(&mut head.tools).into(),
+            ..ExecuteRequest::default()
+        };
+        check(&request, &head.limits)?;
+        let account = Account::new(head.limits.held_bytes());
+        let tools: usize = request.enabled_tools.iter().map(ToolDefinition::byte_len).sum();
+        let charges = account.charge(tools).zip(Charges::of(&head, &account));
+        let (tools_charge, charges) =
+            charges.ok_or_else(|| ParkError::OverLimits("host_bytes".to_owned()))?;
+        let status = Arc::new(CellStatus::default());
+        let (entry, commands) = session.registry.admit(&cell_id, &status)?;
+        let is_fork = match parking.note_woken(opened.name, is_fork) {
+            Ok(is_fork) => is_fork,
+            Err(error) => {
+                entry.fail(Vec::new(), None);
+                return Err(error.into());
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        let until = Until::Yield(yield_timeout(yield_time_ms, session.limits.max_yield_time_ms));
+        let start = Start {
+            entry,
+            id: cell_id.clone(),
+            request,
+            seen: Arc::new(std::mem::take(&mut head.stored).into_iter().collect()),
+            stored_values,
+            outbox: Arc::new(Outbox::new(account, Arc::clone(&status), head.spent)),
+            commands,
+            first: (until, reply),
+            tools_charge,
+            limits: Arc::new(head.limits.clone()),
+            clock: GuestClock::woken(Arc::clone(&session.clock), head.monotonic, head.wall),
+            value_key: std::mem::take(&mut head.value_key),
+            allowed: cell::allowed(enabled_tools.as_deref()),
+            session: Arc::clone(&session),
+        };
+        let seed = is_fork.then(|| session.random.seed());
+        let arrival = Arrival { head, image, calls, seed, charges };
+        session.tasks.spawn(cell::run(start, Origin::Parked(Box::new(arrival))));
+        session.registry.first_answer(cell_id, status, answer).await
     }
 
     /// Whether this session has handed out the id.
@@ -200,6 +299,21 @@ impl CodeModeBackend for WasmBackend {
     ) -> Result<WaitToPendingOutcome, CodeModeError> {
         let was_allocated = || self.was_allocated(&cell_id);
         self.session.registry.wait_to_pending(cell_id.clone(), was_allocated).await
+    }
+
+    async fn park(&self, cell_id: CellId) -> Result<Parked, CodeModeError> {
+        let was_allocated = || self.was_allocated(&cell_id);
+        self.session.registry.park(cell_id.clone(), was_allocated).await
+    }
+
+    async fn wake(
+        &self,
+        cell_id: CellId,
+        request: WakeRequest,
+        stored_values: StoredValues,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        let answer = self.start_parked(cell_id.clone(), request, stored_values).await?;
+        Ok(answer.into_response(cell_id))
     }
 
     fn cells(&self) -> Vec<CellInfo> {

@@ -3,14 +3,17 @@
 //! Every step ends in a [`Step`]; what wasmtime calls a trap has become the
 //! limit that was met, or a bug of ours.
 
-use super::bindings::Cell;
 use super::bindings::cellblock::code_mode::types;
+use super::bindings::{Cell, CellPre};
 use super::engine::{Engine, limit_kind};
-use super::imports::Imports;
+use super::imports::{Imports, Moving};
+use super::park::{Image, ParkedEvent, Pristine};
+use super::recording::{Run, Tape};
 use super::typescript;
 use crate::backend::LimitKind;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 use wasmtime::{Store, Trap};
 
 /// Fuel above a limit that lets the guest end by itself: it must reach its next
@@ -20,6 +23,12 @@ pub(super) const FUEL_RESERVE: u64 = 5_000_000;
 /// Fuel after which a running guest lets others run: a tenth of a millisecond
 /// or two. Fifty spinning cells on two cores then come round in a few.
 pub(super) const SLICE_FUEL: u64 = 2_000_000;
+
+/// Fuel for a guest that shows its memory, or writes a piece of it.
+const MOVING_FUEL: u64 = 100_000_000;
+
+/// Fuel for the place at which a program waits, which takes a few thousand.
+const AWAITING_FUEL: u64 = 1_000_000;
 
 /// What a step reached.
 #[derive(Debug)]
@@ -34,8 +43,8 @@ pub(super) enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timer {
     pub(super) id: u64,
-    /// When it is due, on the guest's monotonic clock.
-    pub(super) due: Duration,
+    /// When it is due, in nanoseconds on the guest's monotonic clock.
+    pub(super) due: u64,
 }
 
 /// How a program ended.
@@ -74,8 +83,11 @@ pub(super) struct Sandbox {
 impl Sandbox {
     /// Instantiates the guest.
     pub(super) async fn new(engine: &Engine, imports: Imports) -> wasmtime::Result<Self> {
+        Self::instantiate(engine.guest(), imports).await
+    }
+
+    async fn instantiate(pre: &CellPre<Imports>, imports: Imports) -> wasmtime::Result<Self> {
         let fuel_left = imports.limits.fuel;
-        let pre = engine.guest();
         let mut store = Store::new(pre.engine(), imports);
         store.limiter(|imports| imports);
         store.set_fuel(SLICE_FUEL)?;
@@ -84,28 +96,103 @@ impl Sandbox {
         Ok(Self { store, guest, fuel_left })
     }
 
+    /// A sandbox with the guest that was parked, which has used so much fuel. With a
+    /// seed, its `Math.random` goes on from there.
+    pub(super) async fn wake(
+        engine: &Engine,
+        imports: Imports,
+        image: Image,
+        fuel_used: u64,
+        seed: Option<u64>,
+    ) -> wasmtime::Result<Self> {
+        let mut sandbox = Self::new(engine, imports).await?;
+        sandbox.fuel_left = sandbox.fuel_left.saturating_sub(fuel_used);
+        if image.begins_below(engine.pristine().start()) {
+            wasmtime::bail!("the image has a run in the guest's stack");
+        }
+        let (pages, stops) = (image.pages(), image.stops());
+        sandbox.store.data_mut().moving = Moving::Coming { image, at: 0, until: 0 };
+        for (number, stop) in stops.iter().enumerate() {
+            if let Moving::Coming { until, .. } = &mut sandbox.store.data_mut().moving {
+                *until = *stop;
+            }
+            let is_last = number + 1 == stops.len();
+            // Not the cell's fuel: the program uses as much as if it had not been parked.
+            sandbox.store.set_fuel(MOVING_FUEL)?;
+            let seed = seed.filter(|_| is_last);
+            sandbox.guest.call_wake(&mut sandbox.store, pages, seed).await?;
+            if !is_last {
+                tokio::task::yield_now().await;
+            }
+        }
+        sandbox.store.data_mut().moving = Moving::Still;
+        Ok(sandbox)
+    }
+
+    /// What the guest's memory differs in from a fresh guest's. Changes nothing of a guest
+    /// that waits.
+    pub(super) async fn park(&mut self, engine: &Engine) -> wasmtime::Result<Image> {
+        match self.show(Moving::Leaving(engine.pristine().clone())).await? {
+            Moving::Left(image) => Ok(image),
+            _ => wasmtime::bail!("the guest has not shown its memory"),
+        }
+    }
+
+    /// The memory of a guest that has run nothing.
+    pub(super) async fn pristine(
+        engine: &CellPre<Imports>,
+        imports: Imports,
+    ) -> wasmtime::Result<Pristine> {
+        let mut sandbox = Self::instantiate(engine, imports).await?;
+        match sandbox.show(Moving::First).await? {
+            Moving::Pristine(pristine) => Ok(pristine),
+            _ => wasmtime::bail!("the guest has not shown its memory"),
+        }
+    }
+
+    /// Has the guest show its memory.
+    async fn show(&mut self, how: Moving) -> wasmtime::Result<Moving> {
+        self.store.data_mut().moving = how;
+        self.store.set_fuel(MOVING_FUEL)?;
+        let granted = self.store.hostcall_fuel();
+        // The memory is read in place, so what it counts is not held.
+        self.store.set_hostcall_fuel(usize::MAX);
+        let shown = self.guest.call_park(&mut self.store).await;
+        self.store.set_hostcall_fuel(granted);
+        let moved = std::mem::replace(&mut self.store.data_mut().moving, Moving::Still);
+        shown.map(|()| moved)
+    }
+
     /// Starts the program.
     pub(super) async fn execute(&mut self, request: &types::ExecuteRequest) -> Step {
+        self.begin(|source| Run::execute(request, source));
         let granted = self.fuel_up();
-        let step = self.guest.call_execute(&mut self.store, request).await;
+        let outbox = Arc::clone(&self.store.data().outbox);
+        let step = counted(&outbox.tape, self.guest.call_execute(&mut self.store, request)).await;
         self.conclude(granted, step)
     }
 
     /// Delivers events.
     pub(super) async fn wait(&mut self, events: Vec<types::Event>) -> Step {
+        self.begin(|_| Run::Wait(events.iter().map(ParkedEvent::from).collect()));
         let granted = self.fuel_up();
-        let step = self.guest.call_wait(&mut self.store, &events).await;
+        let outbox = Arc::clone(&self.store.data().outbox);
+        let step = counted(&outbox.tape, self.guest.call_wait(&mut self.store, &events)).await;
         self.conclude(granted, step)
     }
 
     /// The place of the top-level `await` at which the program is suspended, as
     /// `exec_main.mjs:L:C`. Called only after a step that was pending.
+    ///
+    /// It takes nothing of the cell's fuel, so that a program uses as much whether or not
+    /// somebody wants to know where it waits.
     pub(super) async fn awaiting(&mut self) -> Option<String> {
-        let granted = self.fuel_up();
-        let place = self.guest.call_awaiting(&mut self.store).await;
-        let used = granted - self.store.get_fuel().unwrap_or(0);
-        self.fuel_left = self.fuel_left.saturating_sub(used);
-        place.ok().flatten()
+        self.begin(|_| Run::Awaiting);
+        // The engine meters fuel, so this cannot fail.
+        let _ = self.store.set_fuel(AWAITING_FUEL);
+        let place = self.guest.call_awaiting(&mut self.store).await.ok().flatten();
+        self.store.data().outbox.tape.awaiting(place.clone());
+        place
     }
 
     /// The JavaScript of a text in TypeScript; what that takes counts to the cell.
@@ -142,15 +229,38 @@ impl Sandbox {
     }
 
     fn conclude(&mut self, granted: u64, step: wasmtime::Result<types::Step>) -> Step {
-        let used = granted - self.store.get_fuel().unwrap_or(0);
-        self.fuel_left = self.fuel_left.saturating_sub(used);
-        match step {
-            Ok(types::Step::Pending(timer)) => Step::Pending(
-                timer.map(|timer| Timer { id: timer.id, due: Duration::from_nanos(timer.due) }),
-            ),
+        let used = self.use_up(granted);
+        let step = match step {
+            Ok(types::Step::Pending(timer)) => {
+                Step::Pending(timer.map(|timer| Timer { id: timer.id, due: timer.due }))
+            }
             Ok(types::Step::Finished(finished)) => Step::Finished(self.finished(finished)),
             Err(error) => Step::Finished(self.trapped(&error)),
-        }
+        };
+        self.store.data().outbox.tape.reached(&step, used);
+        step
+    }
+
+    /// Takes what a step has used from the fuel that is left: how much that was.
+    fn use_up(&mut self, granted: u64) -> u64 {
+        let used = (granted - self.store.get_fuel().unwrap_or(0)).min(self.fuel_left);
+        self.fuel_left -= used;
+        used
+    }
+
+    /// Records that a step begins.
+    fn begin(&self, run: impl FnOnce(&str) -> Run) {
+        self.store.data().outbox.tape.begin(self.fuel_left, run);
+    }
+
+    /// Fuel that is left to the cell.
+    pub(super) fn fuel_left(&self) -> u64 {
+        self.fuel_left
+    }
+
+    /// Grants a cell that is run again what it had when it was recorded.
+    pub(super) fn set_fuel_left(&mut self, fuel: u64) {
+        self.fuel_left = fuel.min(self.store.data().limits.fuel);
     }
 
     fn finished(&self, finished: types::Finished) -> Finished {
@@ -198,4 +308,17 @@ impl Sandbox {
             limit => limit,
         }
     }
+}
+
+/// Counts the slices of fuel that a step has had before it ended.
+async fn counted<T>(tape: &Tape, step: impl Future<Output = T>) -> T {
+    let mut step = pin!(step);
+    poll_fn(|context| {
+        let polled = step.as_mut().poll(context);
+        if polled.is_pending() {
+            tape.slice();
+        }
+        polled
+    })
+    .await
 }

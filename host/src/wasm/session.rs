@@ -1,6 +1,9 @@
 //! What the cells of one session share.
 
 use super::engine::Engine;
+use super::park::{Opened, Parking};
+use super::recording::Recordings;
+use crate::backend::{CodeModeError, ParkedCell};
 use crate::cells::Registry;
 use crate::clock::{Clock, Random};
 use crate::limits::{CellLimits, SessionLimits};
@@ -10,6 +13,9 @@ use crate::turns::TurnWorkers;
 use std::sync::{Arc, Mutex, Weak};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Parked cells above this are opened where they hold nobody up.
+const LARGE: usize = 64 << 10;
 
 /// What the cells of one session share.
 pub(super) struct Session {
@@ -22,6 +28,10 @@ pub(super) struct Session {
     pub(super) turns: TurnWorkers,
     pub(super) shutdown: CancellationToken,
     pub(super) tasks: TaskTracker,
+    /// How cells are parked and woken.
+    parking: Mutex<Parking>,
+    /// Whether cells are recorded from here on.
+    recordings: Mutex<Option<Recordings>>,
     /// The set of tools that was used last.
     tools: Mutex<Option<(Weak<[ToolDefinition]>, ToolSet)>>,
 }
@@ -52,6 +62,8 @@ impl Session {
             turns: TurnWorkers::new(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            parking: Mutex::default(),
+            recordings: Mutex::default(),
             tools: Mutex::new(None),
         }
     }
@@ -60,6 +72,45 @@ impl Session {
     pub(super) fn end(&self) {
         self.registry.close();
         self.shutdown.cancel();
+    }
+
+    /// How cells are parked and woken.
+    pub(super) fn parking(&self) -> Parking {
+        lock(&self.parking).clone()
+    }
+
+    /// Opens a parked cell.
+    pub(super) async fn open_parked(
+        self: &Arc<Self>,
+        parking: &Parking,
+        cell: ParkedCell,
+    ) -> Result<Opened, CodeModeError> {
+        let is_large = cell.as_bytes().len() > LARGE;
+        let (session, parking) = (Arc::clone(self), parking.clone());
+        let open = move || parking.open(&cell, session.engine.guest_hash(), &session.limits);
+        if !is_large {
+            return Ok(open()?);
+        }
+        // It is decompressed where that holds nobody up.
+        match tokio::task::spawn_blocking(open).await {
+            Ok(opened) => Ok(opened?),
+            Err(_) => Err(CodeModeError::ShuttingDown),
+        }
+    }
+
+    /// Sets how cells are parked and woken from here on.
+    pub(super) fn set_parking(&self, parking: Parking) {
+        *lock(&self.parking) = parking;
+    }
+
+    /// Whether cells are recorded, and where their recordings go.
+    pub(super) fn recordings(&self) -> Option<Recordings> {
+        lock(&self.recordings).clone()
+    }
+
+    /// Sets whether cells are recorded from here on.
+    pub(super) fn set_recordings(&self, recordings: Option<Recordings>) {
+        *lock(&self.recordings) = recordings;
     }
 
     /// What there is to know of a set of tools, found out once for each set.

@@ -1,10 +1,10 @@
 //! Adds a server to a configuration file, and leaves everything else in it as it is.
 
 use super::ConfigError;
+use crate::replace::replace_file;
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstRootNode};
 use serde_json::Value;
-use std::io::Write;
 use std::path::Path;
 
 /// Why a server was not added.
@@ -77,14 +77,8 @@ pub fn add_server(path: &Path, name: &str, server: &Value, replace: bool) -> Res
     std::fs::create_dir_all(folder).map_err(io)?;
     // What a link leads to is replaced, not the link.
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let folder = target.parent().map_or_else(|| folder.to_owned(), Path::to_owned);
-    let mut draft = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    if let Ok(data) = target.metadata() {
-        draft.as_file().set_permissions(data.permissions()).map_err(io)?;
-    }
-    draft.write_all(edited.as_bytes()).and_then(|()| draft.as_file().sync_all()).map_err(io)?;
-    draft.persist(&target).map_err(|error| io(error.error))?;
-    Ok(())
+    let permissions = target.metadata().ok().map(|data| data.permissions());
+    replace_file(&target, &edited, permissions).map_err(io)
 }
 
 fn input(value: &Value) -> CstInputValue {

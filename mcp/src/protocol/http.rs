@@ -4,6 +4,7 @@
 use super::connections::serve;
 use super::server::{Authenticated, Handler};
 use super::subscriptions::{OWN_METHOD, renamed};
+use super::surrogates::replace_lone_surrogates;
 use crate::gateway::Gateway;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -83,7 +84,11 @@ pub async fn serve_http(
 async fn with_whole_body(request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let body = match tokio::time::timeout(BODY, to_bytes(body, MAX_REQUEST_BYTES)).await {
-        Ok(Ok(body)) => body,
+        Ok(Ok(body)) => {
+            let mut body = Vec::from(body);
+            replace_lone_surrogates(&mut body);
+            body
+        }
         Ok(Err(_)) => {
             let text = format!("the request has more than {MAX_REQUEST_BYTES} bytes");
             return (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
@@ -100,6 +105,16 @@ async fn with_whole_body(request: Request, next: Next) -> Response {
         None => Body::from(body),
     };
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// Serves the page of an inspector, with what
+/// [`Inspector::router`](cellblock_inspect::Inspector::router) returned. Returns only when
+/// that is not possible.
+///
+/// # Errors
+/// When connections cannot be accepted any more.
+pub async fn serve_inspector(listener: TcpListener, router: Router) -> io::Result<()> {
+    serve(listener, None, router).await
 }
 
 /// Refuses a request without a token, and keeps whose it is.

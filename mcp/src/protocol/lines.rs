@@ -4,9 +4,13 @@
 //! that cannot be read, is answered with an error in its place, if it can be seen which one it
 //! is. Other requests go on.
 
+use super::surrogates::replace_lone_surrogates;
 use cellblock::support::{is_shallow_text, lock};
-use serde::de::IgnoredAny;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -84,7 +88,7 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
 
     /// Passes a line on, or what it is replaced by. False when that is unknown.
     fn end_line(&mut self) -> bool {
-        let line = std::mem::take(&mut self.line);
+        let mut line = std::mem::take(&mut self.line);
         let tail: Vec<u8> = self.tail.drain(..).collect();
         let is_long = std::mem::take(&mut self.length) > self.limit;
         if is_long {
@@ -95,13 +99,14 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
             self.refuse(id, &format!("the answer has more than {} bytes", self.limit));
             return true;
         }
+        replace_lone_surrogates(&mut line);
         match unreadable(&line) {
             None => self.ready.extend(line),
-            Some(why) => {
+            Some(Unreadable { why, id }) => {
                 let start = &line[..line.len().min(END_BYTES)];
                 let end = &line[line.len().saturating_sub(END_BYTES)..];
-                if let Some(id) = first_id(start).or_else(|| last_id(end)) {
-                    self.refuse(id, &why);
+                if let Some(id) = id.or_else(|| first_id(start)).or_else(|| last_id(end)) {
+                    self.refuse(id, &format!("the answer cannot be read: {why}"));
                 }
                 let mut printed = lock(&self.printed);
                 if printed.garbage.is_none() {
@@ -124,24 +129,113 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
     }
 }
 
-/// Why a line cannot be read as a message; `None` when it can, or is empty.
-fn unreadable(line: &[u8]) -> Option<String> {
+/// A line that cannot be read as a message.
+struct Unreadable {
+    why: String,
+    /// The request that it answers, where it could be read that far.
+    id: Option<u64>,
+}
+
+/// What is wrong with a line; `None` when it is a message, or is empty.
+fn unreadable(line: &[u8]) -> Option<Unreadable> {
     let line = line.trim_ascii();
     if line.is_empty() {
         return None;
     }
+    let mut id = None;
     let why = match std::str::from_utf8(line) {
         Err(error) => error.to_string(),
-        Ok(text) => match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(text) if !is_shallow_text(text, DEPTH) => {
+            format!("it nests deeper than {DEPTH} levels")
+        }
+        Ok(text) => match serde_json::from_str::<Whole>(text) {
             Err(error) => error.to_string(),
-            Ok(_) if !is_shallow_text(text, DEPTH) => {
-                format!("it nests deeper than {DEPTH} levels")
-            }
             Ok(_) if !text.starts_with(['{', '[']) => "it is not an object".to_owned(),
-            Ok(_) => return None,
+            Ok(_) => {
+                id = Some(wrong_response(text)?);
+                "it is not a response of JSON-RPC 2.0".to_owned()
+            }
         },
     };
-    Some(format!("the answer cannot be read: {why}"))
+    Some(Unreadable { why, id })
+}
+
+/// The number of a message that is neither a request nor a response, if it has one: `rmcp`
+/// would drop it, and the request of this number would never be answered.
+fn wrong_response(text: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        jsonrpc: Option<&'a RawValue>,
+        id: Option<&'a RawValue>,
+        method: Option<&'a RawValue>,
+        result: Option<&'a RawValue>,
+        error: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(rename = "code")]
+        _code: i32,
+        #[serde(rename = "message")]
+        _message: String,
+    }
+    let message: Message<'_> = serde_json::from_str(text).ok()?;
+    let id = number(message.id?.get())?;
+    let is_error = |error: &RawValue| serde_json::from_str::<Refusal>(error.get()).is_ok();
+    let is_answer = message.result.is_some() || message.error.is_some_and(is_error);
+    let is_versioned = message.jsonrpc.is_some_and(|version| version.get() == "\"2.0\"");
+    (message.method.is_none() && !(is_versioned && is_answer)).then_some(id)
+}
+
+/// Reads every string and number of a value, of which some cannot be had, and keeps nothing.
+struct Whole;
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Whole {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        while members.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for BoundedLines<R> {
@@ -237,12 +331,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn it_is_the_same_however_it_comes() {
+        let long = "x".repeat(1_000);
+        let text = format!(
+            "{{\"a\":1}}\ngarbage\n\n{{\"jsonrpc\":\"2.0\",\"id\":7,\"r\":\"{long}\"}}\n{{\"r\":\"{long}\",\
+             \"id\":8}}\n{{\"id\":9,\n{{\"b\":2}}\n"
+        );
+        let (whole, _) = read(text.as_bytes(), 300).await;
+        assert_eq!(whole.lines().count(), 6, "{whole}");
+        for size in [1, 2, 3, 7, 64, 299, 300, 301] {
+            let (mut writer, reader) = tokio::io::duplex(size);
+            let source = text.clone();
+            tokio::spawn(async move {
+                tokio::io::AsyncWriteExt::write_all(&mut writer, source.as_bytes()).await
+            });
+            let mut lines = BoundedLines::new(reader, 300, Arc::default());
+            let mut pieces = String::new();
+            lines.read_to_string(&mut pieces).await.expect("text");
+            assert_eq!(pieces, whole, "in pieces of {size} bytes");
+        }
+    }
+
+    #[tokio::test]
     async fn an_answer_that_cannot_be_read_becomes_an_error_of_its_request() {
         let deep = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
         for (line, said) in [
             (format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, deep(5_000)), "120 levels"),
             (r#"{"jsonrpc":"2.0","id":7,"result":{"#.to_owned(), "EOF while parsing"),
             (r#"{"result":nonsense,"jsonrpc":"2.0","id":7}"#.to_owned(), "expected"),
+            (r#"{"jsonrpc":"2.0","id":7,"result":{"n":1e999}}"#.to_owned(), "out of range"),
+            (r#"{"jsonrpc":"1.0","id":7,"result":{}}"#.to_owned(), "not a response"),
+            (r#"{"id":7,"result":{}}"#.to_owned(), "not a response"),
+            (r#"{"jsonrpc":"2.0","id":7}"#.to_owned(), "not a response"),
+            (r#"{"jsonrpc":"2.0","id":7,"error":"no"}"#.to_owned(), "not a response"),
+            (r#"{"jsonrpc":"2.0","id":7,"result":null}"#.to_owned(), "not a response"),
         ] {
             let (text, printed) = read(format!("{line}\n{{}}\n").as_bytes(), 100_000).await;
             let lines: Vec<_> = text.lines().collect();
@@ -250,8 +372,19 @@ mod tests {
             assert_eq!(lines[1..], ["{}"]);
             assert!(printed.garbage.is_some());
         }
-        let fits = format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, deep(100)) + "\n";
-        assert_eq!(read(fits.as_bytes(), 100_000).await.0, fits);
+        for fits in [
+            &format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, deep(100)),
+            r#"{"jsonrpc":"2.0","id":7,"result":5,"error":null}"#,
+            r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32000,"message":"no"},"result":null}"#,
+            r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/x"}"#,
+            r#"[{"jsonrpc":"2.0","id":7}]"#,
+        ] {
+            let fits = format!("{fits}\n");
+            assert_eq!(read(fits.as_bytes(), 100_000).await.0, fits);
+        }
+        let halves = b"{\"id\":1,\"method\":\"\\ud83d\"}\n";
+        assert_eq!(read(halves, 300).await.0, "{\"id\":1,\"method\":\"\\ufffd\"}\n");
     }
 
     #[tokio::test]

@@ -422,9 +422,12 @@ impl ListChanges {
 }
 
 fn digest(gateway: &Gateway) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for tool in tools::list(gateway, &gateway.catalog(), false) {
-        tool.to_string().hash(&mut hasher);
-    }
-    hasher.finish()
+    let catalog = gateway.catalog();
+    *catalog.digest.get_or_init(|| {
+        let mut hasher = DefaultHasher::new();
+        for tool in tools::list(gateway, &catalog, false) {
+            tool.to_string().hash(&mut hasher);
+        }
+        hasher.finish()
+    })
 }

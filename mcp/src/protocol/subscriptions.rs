@@ -5,6 +5,7 @@
 //! it on as it is. Everything about that is in this file.
 
 use super::server::{Handler, ListChanges, detailed, follows_tasks, principal};
+use super::surrogates::replace_lone_surrogates;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rmcp::model::{
@@ -50,7 +51,8 @@ pub(super) fn renamed(message: &[u8]) -> Option<Vec<u8>> {
     Some(request.to_string().into_bytes())
 }
 
-/// Passes on lines, each with the method that this server handles.
+/// Passes on lines, each with the method that this server handles and without halves of
+/// characters.
 pub(super) async fn rename_lines(
     mut source: impl AsyncRead + Unpin,
     mut sink: impl AsyncWrite + Unpin,
@@ -77,8 +79,11 @@ pub(super) async fn rename_lines(
             }
             is_long = !is_whole && (is_long || line.len() > MAX_BYTES);
             if is_whole || is_long {
-                sink.write_all(&line).await?;
-                line.clear();
+                let done = replace_lone_surrogates(&mut line);
+                // The rest of an escape may follow, and no line ends in one.
+                let done = if is_whole { line.len() } else { done };
+                sink.write_all(&line[..done]).await?;
+                line.drain(..done);
             }
         }
     }

@@ -3,8 +3,8 @@
 use super::child::{Server, Words};
 use super::counted::{Counted, MAX_REQUESTS};
 use super::lines::MAX_MESSAGE_BYTES;
+use super::listing::{ListError, list};
 use crate::config::{ServerConfig, Transport};
-use crate::policy::Annotations;
 use crate::upstream::{CallError, ListedTool, Progress, ProgressSink};
 use crate::visible::without_hidden;
 use cellblock::support::lock;
@@ -13,8 +13,8 @@ use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotification,
     CancelledNotificationParam, ClientCapabilities, ClientConfig, ClientRequest,
     ElicitRequestParams, ElicitResult, ErrorData, Implementation, JsonObject,
-    PaginatedRequestParams, ProgressNotificationParam, ProgressToken, ProtocolVersion, RequestId,
-    ServerResult, SubscriptionFilter, Tool,
+    ProgressNotificationParam, ProgressToken, ProtocolVersion, RequestId, ServerResult,
+    SubscriptionFilter,
 };
 use rmcp::service::{
     ClientInitializeError, NotificationContext, Peer, PeerRequestOptions, RequestContext,
@@ -32,14 +32,6 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Tools that a server may list.
-const MAX_TOOLS: usize = 2_000;
-/// Bytes that the tools of a server may have together.
-const MAX_TOOLS_BYTES: usize = 4 << 20;
-/// Pages in which a server may list its tools.
-const MAX_PAGES: usize = 200;
-/// Bytes that a tool's name may have.
-const MAX_NAME_BYTES: usize = 256;
 /// Calls that may run out of time one after the other; then the server counts as stuck, and
 /// the connection is closed.
 const MAX_TIMEOUTS: u32 = 3;
@@ -58,6 +50,8 @@ pub(crate) struct Connection {
     calls: Arc<Calls>,
     /// The command, unless it was ended.
     server: Mutex<Option<Server>>,
+    /// There is no command: requests are answered one by one.
+    over_http: bool,
     /// What the command has printed; nothing of a server that is none.
     words: Words,
     /// Is cancelled when the server has asked for too much.
@@ -175,9 +169,10 @@ impl Connection {
             }
             drop(ended);
         });
+        let over_http = server.is_none();
         let words = server.as_ref().map(Server::words).unwrap_or_default();
         let (server, timeouts) = (Mutex::new(server), Mutex::new(0));
-        Ok(Self { peer, stop, closed, calls, server, words, flooded, timeouts })
+        Ok(Self { peer, stop, closed, calls, server, over_http, words, flooded, timeouts })
     }
 
     /// Whether the server has gone.
@@ -210,43 +205,14 @@ impl Connection {
 
     /// The tools that the server lists.
     pub(crate) async fn tools(&self, timeout: Duration) -> Result<Vec<ListedTool>, String> {
-        let list = async {
-            let (mut tools, mut bytes, mut cursor) = (Vec::new(), 0, None);
-            for _ in 0..MAX_PAGES {
-                let page = Some(PaginatedRequestParams::default().with_cursor(cursor));
-                let mut listed = match self.peer.list_tools(page).await {
-                    Ok(listed) => listed,
-                    Err(error) => {
-                        let why = self.why(&error).await;
-                        return Err(format!("it cannot list its tools: {why}"));
-                    }
-                };
-                for tool in listed.tools.drain(..) {
-                    bytes += serde_json::to_string(&tool).map_or(0, |text| text.len());
-                    if tools.len() >= MAX_TOOLS || bytes > MAX_TOOLS_BYTES {
-                        return Err(format!(
-                            "it lists more than {MAX_TOOLS} tools, or more than {MAX_TOOLS_BYTES} \
-                             bytes of them"
-                        ));
-                    }
-                    if tool.name.is_empty() || tool.name.len() > MAX_NAME_BYTES {
-                        tracing::warn!(
-                            "a tool is left out: its name has no byte, or more than {MAX_NAME_BYTES}"
-                        );
-                    } else {
-                        tools.push(listed_tool(tool));
-                    }
-                }
-                cursor = listed.next_cursor;
-                if cursor.is_none() {
-                    return Ok(tools);
-                }
+        match tokio::time::timeout(timeout, list(&self.peer)).await {
+            Ok(Ok(tools)) => Ok(tools),
+            Ok(Err(ListError::Refused(error))) => {
+                Err(format!("it cannot list its tools: {}", self.why(&error).await))
             }
-            Err(format!("its list of tools has more than {MAX_PAGES} pages"))
-        };
-        tokio::time::timeout(timeout, list)
-            .await
-            .unwrap_or_else(|_| Err(format!("it did not list its tools within {timeout:?}")))
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("it did not list its tools within {timeout:?}")),
+        }
     }
 
     /// Calls a tool. `timeout` is how long it may take without progress.
@@ -336,6 +302,9 @@ impl Connection {
                 format!(
                     "the server was ended: it sent more than {MAX_REQUESTS} requests in a minute"
                 )
+            }
+            ServiceError::TransportSend(error) if self.over_http => {
+                format!("its answer cannot be had: {}", causes(&*error.error))
             }
             ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                 format!("the server has gone{}", self.words.last().await)
@@ -479,46 +448,4 @@ fn cancel(peer: &Peer<RoleClient>, id: RequestId, reason: &str) {
         let send = peer.send_notification(notification.into());
         let _ = tokio::time::timeout(CANCEL_SEND, send).await;
     });
-}
-
-/// A schema whose descriptions hold nothing that people cannot see.
-fn schema(schema: Arc<JsonObject>) -> Value {
-    let mut schema = Value::Object(Arc::unwrap_or_clone(schema));
-    show_descriptions(&mut schema);
-    schema
-}
-
-/// Schemas nest no deeper than the parser of JSON allows.
-fn show_descriptions(schema: &mut Value) {
-    match schema {
-        Value::Object(members) => {
-            for (name, member) in members {
-                match member {
-                    Value::String(text) if name == "description" || name == "title" => {
-                        *text = without_hidden(text);
-                    }
-                    member => show_descriptions(member),
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(show_descriptions),
-        _ => {}
-    }
-}
-
-fn listed_tool(tool: Tool) -> ListedTool {
-    let annotations = tool.annotations.unwrap_or_default();
-    let description = tool.description.map(std::borrow::Cow::into_owned);
-    ListedTool {
-        name: tool.name.into_owned(),
-        description: without_hidden(&description.or(tool.title).unwrap_or_default()),
-        input_schema: schema(tool.input_schema),
-        output_schema: tool.output_schema.map(schema),
-        annotations: Annotations {
-            read_only: annotations.read_only_hint,
-            destructive: annotations.destructive_hint,
-            idempotent: annotations.idempotent_hint,
-            open_world: annotations.open_world_hint,
-        },
-    }
 }

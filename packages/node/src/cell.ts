@@ -106,6 +106,7 @@ export class Cell implements Pending {
   readonly #tools: Toolbox;
   readonly #stored: StoredValues;
   readonly #onNotify: OnNotify | undefined;
+  readonly #prelude: number;
   // The answer on its way, whom it was asked for, and what is kept of answers that nobody had
   // asked for.
   #asked: number | undefined;
@@ -130,12 +131,14 @@ export class Cell implements Pending {
     tools: Toolbox,
     stored: StoredValues,
     onNotify: OnNotify | undefined,
+    prelude: number,
   ) {
     this.#remote = remote;
     this.#connection = remote.connection;
     this.#tools = tools;
     this.#stored = stored;
     this.#onNotify = onNotify;
+    this.#prelude = prelude;
   }
 
   // Callers
@@ -310,12 +313,13 @@ export class Cell implements Pending {
     if (tagged.Result) this.#stored.merge(last.seam?.stored ?? new Map());
     const items = [...this.#kept, ...itemsOf(last)];
     const kind = tagged.Result ? "result" : "terminated";
-    this.#conclude(resultOf(kind, last, this.id, items, this.#stored));
+    this.#conclude(resultOf(kind, last, this.id, items, this.#stored, this.#prelude));
   }
 
   /** Answers the caller that the program goes on. */
   #yield(response: Response): void {
-    const result = resultOf("yielded", response, this.id, this.#kept, this.#stored);
+    const items = this.#kept;
+    const result = resultOf("yielded", response, this.id, items, this.#stored, this.#prelude);
     this.#kept = [];
     this.#takeCaller()?.resolve(result);
   }
@@ -396,7 +400,7 @@ export class Cell implements Pending {
 
   #expect(what: string, ms: number): void {
     this.#unexpect();
-    this.#late = this.#connection.expect(what, ms);
+    this.#late = this.#connection.expect(`${what} in time`, ms);
   }
 
   #unexpect(): void {
@@ -437,7 +441,7 @@ export class Cell implements Pending {
         await this.#onNotify?.(request.text);
         outcome = DELIVERED;
       }
-      await this.#connection.room();
+      while (this.#connection.isFull) await this.#connection.emptied();
     } catch (error) {
       outcome = failure(messageOf(error));
     }

@@ -172,7 +172,7 @@ export class Connection {
   /** Requests an operation with one answer, and returns that. */
   ask(operation: unknown, what: string): Promise<OperationValue | TaggedResponse> {
     return new Promise((resolve, reject) => {
-      const late = this.expect(what, TRANSPORT_MS);
+      const late = this.expect(`${what} in time`, TRANSPORT_MS);
       const answered = (value: OperationValue | TaggedResponse) => {
         clearTimeout(late);
         resolve(value);
@@ -193,7 +193,7 @@ export class Connection {
 
   /** The host is lost if it does not answer in time, which clearing the timer says it has. */
   expect(what: string, ms: number): NodeJS.Timeout {
-    const error = new HostLostError(`the host did not answer ${what} in time`);
+    const error = new HostLostError(`the host did not answer ${what}`);
     // Longer times than a timer has are as good as none.
     return setTimeout(() => this.fail(error), Math.min(ms, 2 ** 31 - 1));
   }
@@ -220,19 +220,24 @@ export class Connection {
     this.#transport.write(bytes);
   }
 
-  /** Waits while as much waits to be written as may. */
-  async room(): Promise<void> {
-    const until = performance.now() + TRANSPORT_MS;
-    let before = Number.POSITIVE_INFINITY;
-    while (!this.lost && this.#transport.queued() > MAX_QUEUED_BYTES) {
-      const queued = this.#transport.queued();
-      if (queued >= before && performance.now() > until) {
-        this.fail(new HostLostError("the host does not read what it is sent"));
-        return;
+  /** Whether as much waits to be written as may. Others may have filled it after `emptied`. */
+  get isFull(): boolean {
+    return !this.lost && this.#transport.queued() > MAX_QUEUED_BYTES;
+  }
+
+  /** Waits while it is full. */
+  async emptied(): Promise<void> {
+    let queued = Number.POSITIVE_INFINITY;
+    let late: NodeJS.Timeout | undefined;
+    while (this.isFull) {
+      if (this.#transport.queued() < queued) {
+        queued = this.#transport.queued();
+        clearTimeout(late);
+        late = this.expect("for a minute: it does not read what it is sent", TRANSPORT_MS);
       }
-      before = queued;
       await new Promise((resolve) => setTimeout(resolve, ROOM_MS));
     }
+    clearTimeout(late);
   }
 
   /** Keeps this process from ending until what is returned is called. */

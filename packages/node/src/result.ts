@@ -3,6 +3,7 @@
 import { LimitError, ProgramError, TerminatedError } from "./errors.js";
 import type { Json } from "./json.js";
 import type { ContentItem, Response } from "./messages.js";
+import { withoutPrelude } from "./prelude.js";
 import type { StoredValues } from "./stored.js";
 
 /** What a program printed. */
@@ -129,7 +130,8 @@ function itemOf(item: ContentItem): Item {
 }
 
 /**
- * A response as a result. `stored` has values that are too long for it.
+ * A response as a result. `stored` has values that are too long for it; `prelude` is the length
+ * of what stands in front of the program.
  *
  * @throws The host has sent a value that is not valid JSON, or no report.
  */
@@ -139,6 +141,7 @@ export function resultOf(
   cellId: string,
   items: readonly Item[],
   stored: StoredValues,
+  prelude: number,
 ): Result {
   const report = response.seam?.report;
   if (!report) throw new TypeError("a response without a report");
@@ -154,7 +157,8 @@ export function resultOf(
     value: text === undefined ? undefined : (JSON.parse(text) as Json),
     valueKey: key,
     valueError: value?.refused,
-    error: response.error_text,
+    error:
+      response.error_text === undefined ? undefined : withoutPrelude(response.error_text, prelude),
     hint: report.hint,
     limit: report.limit,
     calls: (report.calls ?? []).map((call) => ({

@@ -4,6 +4,7 @@ import { Cell, type OnNotify, RemoteSession, yieldMs } from "./cell.js";
 import { CellNotFoundError, InvalidRequestError, SessionClosedError } from "./errors.js";
 import { Host } from "./host.js";
 import { type Limits, onTheWire } from "./limits.js";
+import { preludeOf } from "./prelude.js";
 import type { Result } from "./result.js";
 import { delta, StoredValues } from "./stored.js";
 import { Toolbox, type Tools } from "./tools.js";
@@ -117,9 +118,10 @@ export class Session {
     signal?.throwIfAborted();
     if (!program.isWellFormed()) throw new InvalidRequestError("it is not valid Unicode");
     const remote = await this.#connected();
-    await remote.connection.room();
+    while (remote.connection.isFull) await remote.connection.emptied();
     signal?.throwIfAborted();
-    const cell = new Cell(remote, tools, this.stored, this.#onNotify);
+    const prelude = preludeOf(program);
+    const cell = new Cell(remote, tools, this.stored, this.#onNotify, prelude.length);
     const send = () => {
       // Changes of stored values count in the order in which they are sent, so each is found out
       // and sent in one go.
@@ -131,7 +133,7 @@ export class Session {
           request: {
             tool_call_id: "",
             enabled_tools: tools.definitions,
-            source: program,
+            source: prelude + program,
             yield_time_ms: yieldMs(yieldAfterMs),
             max_output_tokens: null,
           },

@@ -48,7 +48,7 @@ export interface CallOptions {
   readonly callId: string;
 }
 
-/** A tool that programs may call, as `tools.NAME(input)`. */
+/** A tool that programs may call, as `tools.NAME(input)`; without an input it is `null`. */
 export interface Tool {
   /** What models read about it, and programs find in `ALL_TOOLS`. */
   readonly description?: string;
@@ -84,10 +84,20 @@ type AnyTool = Omit<Tool, "execute"> & {
   readonly execute: (input: unknown, options: CallOptions) => unknown;
 };
 
+/** A tool as hosts know it. */
+export interface Definition {
+  readonly name: string;
+  readonly tool_name: { readonly name: string; readonly namespace: null };
+  readonly description: string;
+  readonly kind: "function";
+  readonly input_schema: unknown;
+  readonly output_schema: unknown;
+}
+
 /** The tools of a program. */
 export class Toolbox {
   /** The tools as hosts know them. */
-  readonly definitions: readonly unknown[];
+  readonly definitions: readonly Definition[];
   readonly #tools = new Map<string, AnyTool>();
 
   /** @throws {ToolDefinitionError} */
@@ -123,7 +133,7 @@ export class Toolbox {
 export function messageOf(thrown: unknown): string {
   let text: string;
   try {
-    text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
+    text = String(thrown instanceof Error ? thrown.message || thrown.name : thrown);
   } catch {
     text = "the tool has failed";
   }
@@ -143,7 +153,7 @@ function checked(name: string, given: ToolLike): AnyTool {
   throw new ToolDefinitionError(`${name}: a tool is a function, or has one as \`execute\``);
 }
 
-function definition(name: string, tool: AnyTool): unknown {
+function definition(name: string, tool: AnyTool): Definition {
   const schemas = {
     input_schema: jsonSchema(name, tool.inputSchema, "input"),
     output_schema: jsonSchema(name, tool.outputSchema, "output"),

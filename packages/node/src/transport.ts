@@ -115,6 +115,8 @@ function message(error: unknown): string {
 export class ChildTransport implements Transport {
   readonly #child: ChildProcess;
   readonly #input: Writable;
+  // Counted here: what streams say of themselves is not the same everywhere.
+  #queued = 0;
   #log = "";
   #gone = false;
 
@@ -168,11 +170,14 @@ export class ChildTransport implements Transport {
   }
 
   write(frame: Buffer): void {
-    this.#input.write(frame);
+    this.#queued += frame.length;
+    this.#input.write(frame, () => {
+      this.#queued -= frame.length;
+    });
   }
 
   queued(): number {
-    return this.#input.writableLength;
+    return this.#queued;
   }
 
   end(): void {
@@ -202,6 +207,7 @@ export class ChildTransport implements Transport {
 /** A socket, plain or encrypted. */
 export class SocketTransport implements Transport {
   readonly #socket: Socket;
+  #queued = 0;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -227,11 +233,14 @@ export class SocketTransport implements Transport {
   }
 
   write(frame: Buffer): void {
-    this.#socket.write(frame);
+    this.#queued += frame.length;
+    this.#socket.write(frame, () => {
+      this.#queued -= frame.length;
+    });
   }
 
   queued(): number {
-    return this.#socket.writableLength;
+    return this.#queued;
   }
 
   end(): void {

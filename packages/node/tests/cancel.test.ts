@@ -4,9 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { CallOptions, Session } from "@cellblock/client";
-import { inTime, Signal, withSession } from "./support.js";
-
-const WAITS = "await new Promise(() => setTimeout(() => {}, 1e9))";
+import { inTime, Signal, WAITS, withSession } from "./support.js";
 
 /** A tool that waits until it is cancelled. */
 class Waiter {
@@ -85,11 +83,11 @@ test("a program that is terminated cancels its tools", () =>
 test("a program that ends cancels its tools", async () => {
   for (const [program, status] of [
     ["tools.wait(); await tools.ready(); 1", "completed"],
-    ["await tools.wait()", "limit"],
+    ["tools.wait(); await tools.ready(); for (;;);", "limit"],
   ] as const) {
     const waiter = new Waiter();
     const tools = { wait: waiter.wait, ready: () => waiter.started.fired };
-    await withSession({ tools, limits: { totalTimeMs: 1_000 } }, async (session) => {
+    await withSession({ tools, limits: { fuel: 1e9 } }, async (session) => {
       assert.equal((await session.exec(program)).status, status);
       await inTime(waiter.cancelled.fired);
     });

@@ -10,10 +10,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Host, HostLostError, HostUnavailableError, type Tls } from "@cellblock/client";
 import { generate } from "selfsigned";
-import { inTime, withSession } from "./support.js";
+import { begun, inTime, withSession } from "./support.js";
 
 const TOKEN = "0123456789abcdef";
 const folder = mkdtempSync(join(tmpdir(), "cellblock-"));
@@ -97,11 +96,11 @@ test("a host that goes away and comes back", async () => {
   const [url, child] = await serve(listen);
   await withSession({ host: new Host({ url }) }, async (session) => {
     assert.equal((await session.exec("1")).value, 1);
-    const running = session.exec("await new Promise(() => setTimeout(() => {}, 1e9))");
-    running.catch(() => {});
-    await sleep(100);
+    const running = await begun(session);
+    const exited = once(child, "exit");
     child.kill("SIGKILL");
-    await assert.rejects(inTime(running), HostLostError);
+    await assert.rejects(inTime(running.ended), HostLostError);
+    await exited;
     await assert.rejects(session.exec("1"), /ECONNREFUSED/);
     await serve(listen);
     assert.equal((await session.exec("2")).value, 2);

@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import {
   CellNotFoundError,
@@ -13,9 +12,16 @@ import {
   HostUnavailableError,
   Session,
 } from "@cellblock/client";
-import { children, eventually, inTime, Signal, started, withSession } from "./support.js";
-
-const WAITS = "await new Promise(() => setTimeout(() => {}, 1e9))";
+import {
+  begun,
+  children,
+  eventually,
+  inTime,
+  Signal,
+  started,
+  WAITS,
+  withSession,
+} from "./support.js";
 
 test("sessions share a process, which has no secrets and no terminal", async () => {
   process.env.SECRET_KEY = "secret";
@@ -37,9 +43,12 @@ test("sessions share a process, which has no secrets and no terminal", async () 
 
 test("what was in flight fails and the next program runs", async () => {
   const before = children();
-  const cancelled = new Signal();
+  const [called, cancelled] = [new Signal(), new Signal()];
+  let calls = 0;
   const tools = {
     forever: (_: unknown, { signal }: { signal: AbortSignal }) => {
+      calls += 1;
+      if (calls === 20) called.fire();
       signal.addEventListener("abort", () => cancelled.fire());
       return new Promise(() => {});
     },
@@ -49,7 +58,7 @@ test("what was in flight fails and the next program runs", async () => {
     const unwatched = await session.exec(WAITS, { yieldAfterMs: 0 });
     const waiting = session.wait(yielded);
     let running = Array.from({ length: 20 }, () => session.exec("await tools.forever()"));
-    await sleep(100);
+    await inTime(called.fired);
     for (let generation = 0; generation < 3; generation++) {
       const [pid = 0] = started(before);
       process.kill(pid, "SIGKILL");
@@ -70,9 +79,7 @@ test("what was in flight fails and the next program runs", async () => {
       const result = await session.exec("store('made', 1); load('kept')");
       assert.equal(result.value, 1);
       assert.match(result.cellId, /^g/);
-      running = [session.exec(WAITS)];
-      running[0]?.catch(() => {});
-      await sleep(50);
+      running = [(await begun(session)).ended];
     }
     assert.equal(session.stored.get("made"), 1);
   });

@@ -1,7 +1,7 @@
 // Hosts that break the protocol: nothing hangs, nothing else breaks, the reason is said.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import {
   CellNotFoundError,
   Host,
@@ -10,7 +10,7 @@ import {
   type Result,
   Session,
 } from "@cellblock/client";
-import { children, eventually, inTime, withSession } from "./support.js";
+import { children, eventually, inTime, PATIENCE_MS, Signal, withSession } from "./support.js";
 
 const HOSTILE = `${process.env.CELLBLOCK_PACKAGES}/tests/hostile_host.py`;
 
@@ -99,6 +99,47 @@ test("a cell that the host has lost", async () => {
   await assert.rejects(inTime(session.wait(first)), CellNotFoundError);
   await session.close();
   await host.close();
+});
+
+/** Runs a program on a host that goes silent, and lets the time go by. */
+async function overtime(way: string, calls: boolean): Promise<void> {
+  const host = new Host({ command: ["python3", HOSTILE, way] });
+  const called = new Signal();
+  const tool = () => {
+    called.fire();
+    return "x".repeat(5 << 20);
+  };
+  const session = new Session({ host, tools: { tool } });
+  // Time begins once the host has done what it does.
+  await host.connection();
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const running = session.exec("await tools.tool()");
+  if (calls) await called.fired;
+  const ended = running.catch(() => {});
+  let isOver = false;
+  void ended.then(() => {
+    isOver = true;
+  });
+  const until = performance.now() + PATIENCE_MS;
+  while (!isOver) {
+    assert.ok(performance.now() < until, "it does not end in time");
+    mock.timers.tick(100);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  mock.timers.reset();
+  await session.close();
+  await host.close();
+  await running;
+}
+
+test("hosts that do not answer, and one that does not read", async () => {
+  for (const [way, calls, why] of [
+    ["never opens", false, /the opening of a session in time/],
+    ["never starts", false, /an execute in time|the opening of a session in time/],
+    ["does not read", true, /it does not read/],
+  ] as const) {
+    await assert.rejects(overtime(way, calls), why);
+  }
 });
 
 test("a flood holds up nobody else", async () => {

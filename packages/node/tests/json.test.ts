@@ -103,7 +103,8 @@ test("a result that would be another rejects its call", () =>
       [circle(), /at \$\.self\[0\]: it contains itself/],
     ];
     for (const [value, why] of cases) {
-      const program = "try { await tools.given() } catch (e) { text(e) } await tools.fine()";
+      const program =
+        "try { await tools.given() } catch (e) { text(e.message) } await tools.fine()";
       const tools = { given: () => value, fine: () => "fine" };
       const result = await session.exec(program, { tools });
       assert.equal(result.value, "fine", String(why));
@@ -117,7 +118,7 @@ test("a result that is too long rejects its call", () =>
     const tools = { long: () => "x".repeat(33 << 20), longer: () => "x".repeat(65 << 20) };
     const program = `
       for (const tool of ['long', 'longer']) {
-        try { await tools[tool]() } catch (e) { text(e) }
+        try { await tools[tool]() } catch (e) { text(e.message) }
       }
       1
     `;

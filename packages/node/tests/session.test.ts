@@ -16,10 +16,9 @@ import {
   SessionClosedError,
   TerminatedError,
 } from "@cellblock/client";
-import { eventually, inTime, withSession } from "./support.js";
+import { begun, eventually, inTime, Signal, WAITS, withSession } from "./support.js";
 
 const PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=";
-const WAITS = "await new Promise(() => setTimeout(() => {}, 1e9))";
 
 test("a result has what the program printed and its value", () =>
   withSession({}, async (session) => {
@@ -235,23 +234,30 @@ test("locale, zone and language", () =>
 
 test("what cannot be a program is refused, and others go on", () =>
   withSession({}, async (session) => {
-    const running = session.exec("await new Promise((r) => setTimeout(r, 300)); 1");
+    const [called, release] = [new Signal(), new Signal()];
+    const wait = async () => {
+      called.fire();
+      await release.fired;
+      return 1;
+    };
+    const running = session.exec("await tools.wait()", { tools: { wait } });
+    await inTime(called.fired);
     await assert.rejects(session.exec("'\ud800'"), InvalidRequestError);
     await assert.rejects(session.exec("x".repeat(5 << 20)), InvalidRequestError);
     await assert.rejects(session.exec("x".repeat(65 << 20)), InvalidRequestError);
     await assert.rejects(session.exec("1", { timeZone: "Nowhere" }), InvalidRequestError);
     await assert.rejects(session.exec("1", { locale: "no such" }), InvalidRequestError);
+    release.fire();
     assert.equal((await running).value, 1);
   }));
 
 test("a session that is closed runs nothing", () =>
   withSession({}, async (session) => {
     await session.exec("1");
-    const running = session.exec(WAITS);
-    await sleep(50);
+    const running = await begun(session);
     await session.close();
     await session.close();
-    assert.equal((await inTime(running)).status, "terminated");
+    assert.equal((await inTime(running.ended)).status, "terminated");
     await assert.rejects(session.exec("1"), SessionClosedError);
     await assert.rejects(session.wait("1"), SessionClosedError);
     await assert.rejects(session.terminate("1"), SessionClosedError);

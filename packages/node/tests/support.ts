@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Host, Session, type SessionOptions } from "@cellblock/client";
+import { Host, type Result, Session, type SessionOptions } from "@cellblock/client";
 
 /** Milliseconds after which something that should have happened will not. */
 export const PATIENCE_MS = 60_000;
@@ -20,6 +20,18 @@ export async function withSession(
     await session.close();
     await host.close();
   }
+}
+
+/** A program that does not end by itself. */
+export const WAITS = "await new Promise(() => setTimeout(() => {}, 1e9))";
+
+/** A program that has begun to run, and will not end by itself; its end is in `ended`. */
+export async function begun(session: Session): Promise<{ ended: Promise<Result> }> {
+  const running = new Signal();
+  const ended = session.exec(`await tools.begin(); ${WAITS}`, { tools: { begin: running.fire } });
+  ended.catch(() => {});
+  await inTime(running.fired);
+  return { ended };
 }
 
 /** The processes that a process has started. */

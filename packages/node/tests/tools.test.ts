@@ -31,7 +31,7 @@ test("arguments are validated and made into what the tool takes", () =>
       ["[1]", /the input: Invalid input/],
     ];
     for (const [given, why] of cases) {
-      const program = `try { await tools.forecast(${given}) } catch (e) { e }`;
+      const program = `try { await tools.forecast(${given}) } catch (e) { e.message }`;
       assert.match(String((await session.exec(program)).value), why);
     }
   }));
@@ -80,6 +80,8 @@ test("an error is its message and no more", () =>
       nothing: undefined,
       half: new Error("\ud800"),
       long: new Error("x".repeat(1_000_000)),
+      number: Object.assign(new Error(), { message: 5 }),
+      symbol: Object.assign(new Error(), { message: Symbol("s") }),
       strange: {
         toString() {
           throw new Error("/home/secret/path");
@@ -98,7 +100,7 @@ test("an error is its message and no more", () =>
       const caught = [];
       for (const tool of [tools.fails, tools.failsLater]) {
         for (const kind of ${JSON.stringify(Object.keys(kinds))}) {
-          try { await tool({ kind }) } catch (e) { caught.push(e.slice(0, 20)) }
+          try { await tool({ kind }) } catch (e) { caught.push(e.message.slice(0, 20)) }
         }
       }
       caught
@@ -111,16 +113,49 @@ test("an error is its message and no more", () =>
       "undefined",
       "\ufffd",
       "x".repeat(20),
+      "5",
+      "Symbol(s)",
       "the tool has failed",
     ];
     assert.deepEqual(result.value, [...each, ...each]);
     const uncaught = await session.exec("await tools.fails({ kind: 'text' })", { tools });
-    assert.match(uncaught.error ?? "", /^no such item/);
-    assert.doesNotMatch(uncaught.error ?? "", /node:|\.ts|\.js:/);
+    assert.equal(uncaught.error, "Error: no such item\n    at exec_main.mjs:1:13");
     assert.deepEqual(
       uncaught.calls.map((call) => call.end),
       ["failed"],
     );
+  }));
+
+test("what a call rejects with is an error of the program's", () =>
+  withSession({}, async (session) => {
+    const tools = {
+      fails: () => {
+        throw new Error("no such item");
+      },
+    };
+    const caught = await session.exec(
+      `async function f() { await tools.fails() }
+      try { await f() } catch (e) {
+        [e instanceof Error, e.name, e.message, Object.keys(e), e.stack.split('\\n').length]
+      }`,
+      { tools },
+    );
+    assert.deepEqual(caught.value, [true, "Error", "no such item", [], 3]);
+    for (const [program, error] of [
+      [
+        "null.x",
+        "TypeError: Cannot read properties of null (reading 'x')\n    at exec_main.mjs:1:6",
+      ],
+      ["const x = (;", "SyntaxError: Unexpected token ';'\n    at exec_main.mjs:1:12"],
+      ["\nawait tools.fails()", "Error: no such item\n    at exec_main.mjs:2:13"],
+      ["const tools = 1; null.x", /exec_main\.mjs:1:23$/],
+    ] as const) {
+      const result = await session.exec(program, { tools });
+      if (typeof error === "string") assert.equal(result.error, error);
+      else assert.match(result.error ?? "", error);
+    }
+    assert.equal((await session.exec("")).value, undefined);
+    assert.match((await session.exec("```js\n1\n```")).hint ?? "", /Markdown/);
   }));
 
 test("a thousand calls at one time", () =>

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cellblock import Host, Session
+from cellblock import Host, Result, Session
 
 PATIENCE = 60.0
 """Seconds after which something that should have happened will not."""
@@ -25,6 +26,22 @@ async def host() -> AsyncIterator[Host]:
 async def session(host: Host) -> AsyncIterator[Session]:
     async with Session(host=host) as session:
         yield session
+
+
+WAITS = "await new Promise(() => setTimeout(() => {}, 1e9))"
+"""A program that does not end by itself."""
+
+
+async def begun(session: Session, program: str = WAITS) -> asyncio.Task[Result]:
+    """A program that has begun to run."""
+    running = asyncio.Event()
+
+    async def begin() -> None:
+        running.set()
+
+    task = asyncio.create_task(session.exec(f"await tools.begin(); {program}", tools=[begin]))
+    await asyncio.wait_for(running.wait(), PATIENCE)
+    return task
 
 
 def children() -> set[int]:

@@ -10,9 +10,9 @@ import pytest
 
 from cellblock import Host, Session
 
-from .conftest import PATIENCE
+from .conftest import PATIENCE, WAITS
 
-WAITS = "await tools.wait()"
+CALLS = "await tools.wait()"
 
 
 class Waiter:
@@ -37,9 +37,8 @@ class Waiter:
 async def runs_nothing(session: Session) -> None:
     """The host runs nothing of the session any more: there is room for as much as may be."""
     for _ in range(1_000):
-        waiting = "await new Promise(() => setTimeout(() => {}, 1e9))"
         answers = await asyncio.gather(
-            *(session.exec(waiting, yield_after=0) for _ in range(64)), return_exceptions=True
+            *(session.exec(WAITS, yield_after=0) for _ in range(64)), return_exceptions=True
         )
         started = [answer for answer in answers if not isinstance(answer, BaseException)]
         await asyncio.gather(*(session.terminate(answer) for answer in started))
@@ -51,7 +50,7 @@ async def runs_nothing(session: Session) -> None:
 
 async def test_a_task_that_is_cancelled_terminates_its_program(session: Session) -> None:
     waiter = Waiter()
-    running = asyncio.create_task(session.exec(WAITS, tools=[waiter.wait]))
+    running = asyncio.create_task(session.exec(CALLS, tools=[waiter.wait]))
     await asyncio.wait_for(waiter.started.wait(), PATIENCE)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -79,7 +78,7 @@ async def test_a_task_that_is_cancelled_at_once_leaves_nothing(session: Session)
 
 async def test_a_program_that_is_terminated_cancels_its_tools(session: Session) -> None:
     waiter = Waiter()
-    first = await session.exec(WAITS, tools=[waiter.wait], yield_after=0)
+    first = await session.exec(CALLS, tools=[waiter.wait], yield_after=0)
     await asyncio.wait_for(waiter.started.wait(), PATIENCE)
     ended = await session.terminate(first)
     assert ended.status == "terminated"
@@ -89,7 +88,10 @@ async def test_a_program_that_is_terminated_cancels_its_tools(session: Session) 
 
 @pytest.mark.parametrize(
     ("program", "status"),
-    [("tools.wait(); await tools.ready(); 1", "completed"), (WAITS, "limit")],
+    [
+        ("tools.wait(); await tools.ready(); 1", "completed"),
+        ("tools.wait(); await tools.ready(); for (;;);", "limit"),
+    ],
 )
 async def test_a_program_that_ends_cancels_its_tools(host: Host, program: str, status: str) -> None:
     waiter = Waiter()
@@ -97,7 +99,7 @@ async def test_a_program_that_ends_cancels_its_tools(host: Host, program: str, s
     async def ready() -> None:
         await waiter.started.wait()
 
-    async with Session([waiter.wait, ready], host=host, limits={"total_time": 1}) as session:
+    async with Session([waiter.wait, ready], host=host, limits={"fuel": 1_000_000_000}) as session:
         result = await session.exec(program)
     assert result.status == status
     assert waiter.cancelled.is_set()
@@ -144,7 +146,7 @@ async def test_a_tool_that_cancels_itself_fails_alone(session: Session) -> None:
     async def gives_up() -> None:
         raise asyncio.CancelledError
 
-    program = "try { await tools.gives_up() } catch (e) { e }"
+    program = "try { await tools.gives_up() } catch (e) { e.message }"
     result = await session.exec(program, tools=[gives_up])
     assert result.value == "the tool was cancelled"
 
@@ -166,7 +168,7 @@ async def test_a_wait_that_is_cancelled_leaves_the_program_alone(session: Sessio
 async def test_closing_a_session_cancels_its_tools(host: Host) -> None:
     waiter = Waiter()
     async with Session([waiter.wait], host=host) as session:
-        running: asyncio.Task[Any] = asyncio.create_task(session.exec(WAITS))
+        running: asyncio.Task[Any] = asyncio.create_task(session.exec(CALLS))
         await asyncio.wait_for(waiter.started.wait(), PATIENCE)
     assert (await asyncio.wait_for(running, PATIENCE)).status == "terminated"
     assert waiter.cancelled.is_set()

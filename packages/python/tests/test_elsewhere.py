@@ -15,7 +15,7 @@ import trustme
 from cellblock import Host, HostLostError, HostUnavailableError, Session
 from cellblock._host import binary
 
-from .conftest import PATIENCE
+from .conftest import PATIENCE, begun
 
 TOKEN = "0123456789abcdef"
 
@@ -111,9 +111,7 @@ async def test_a_host_that_goes_away_and_comes_back(serve: Serve, tmp_path: Path
     url, process = serve(listen)
     async with Host(url) as host, Session([add], host=host) as session:
         assert (await session.exec("1")).value == 1
-        waiting = "await new Promise(() => setTimeout(() => {}, 1e9))"
-        running = asyncio.create_task(session.exec(waiting))
-        await asyncio.sleep(0.1)
+        running = await begun(session)
         process.kill()
         with pytest.raises(HostLostError):
             await asyncio.wait_for(running, PATIENCE)

@@ -25,9 +25,7 @@ from cellblock import (
     StaleCellError,
 )
 
-from .conftest import PATIENCE, children, eventually
-
-WAITS = "await new Promise(() => setTimeout(() => {}, 1e9))"
+from .conftest import PATIENCE, WAITS, begun, children, eventually
 
 
 async def test_sessions_share_a_process(host: Host) -> None:
@@ -42,17 +40,20 @@ async def test_what_was_in_flight_fails_and_the_next_program_runs(host: Host) ->
     before = children()
 
     async def forever() -> None:
+        called.release()
         try:
             await asyncio.Event().wait()
         finally:
             cancelled.set()
 
-    cancelled = asyncio.Event()
+    called, cancelled = asyncio.Semaphore(0), asyncio.Event()
     async with Session([forever], host=host, stored={"kept": 1}) as session:
         yielded = await session.exec(WAITS, yield_after=0)
         running = [asyncio.create_task(session.exec("await tools.forever()")) for _ in range(20)]
         waiting = asyncio.create_task(session.wait(yielded))
         unwatched = await session.exec(WAITS, yield_after=0)
+        for _ in running:
+            await asyncio.wait_for(called.acquire(), PATIENCE)
         for generation in range(3):
             (process,) = children() - before
             os.kill(process, signal.SIGKILL)
@@ -70,8 +71,7 @@ async def test_what_was_in_flight_fails_and_the_next_program_runs(host: Host) ->
             result = await session.exec("store('made', 1); load('kept')")
             assert result.value == 1
             assert result.cell_id.startswith("g")
-            running = [asyncio.create_task(session.exec(WAITS))]
-            await asyncio.sleep(0.05)
+            running = [await begun(session)]
         assert session.stored["made"] == 1
         for task in running:
             task.cancel()
@@ -80,8 +80,7 @@ async def test_what_was_in_flight_fails_and_the_next_program_runs(host: Host) ->
 async def test_a_host_that_is_closed_starts_again(host: Host) -> None:
     async with Session(host=host) as session:
         assert (await session.exec("1")).value == 1
-        running = asyncio.create_task(session.exec(WAITS))
-        await asyncio.sleep(0.05)
+        running = await begun(session)
         await host.close()
         # The host says so if it still can.
         try:
@@ -314,4 +313,5 @@ async def test_many_hosts_leave_nothing_behind() -> None:
     for _ in range(5):
         async with Host() as host, Session(host=host) as session:
             assert (await session.exec("1")).value == 1
-    eventually(lambda: not any("cellblock" in each.name for each in threading.enumerate()))
+    own = {"cellblock-read", "cellblock-write", "cellblock-log"}
+    eventually(lambda: not any(each.name in own for each in threading.enumerate()))

@@ -150,7 +150,7 @@ async def test_a_result_that_would_be_another_rejects_its_call(
     def given() -> Any:
         return value
 
-    program = "try { await tools.given() } catch (e) { text(e) } await tools.fine()"
+    program = "try { await tools.given() } catch (e) { text(e.message) } await tools.fine()"
     result = await session.exec(program, tools={"given": given, "fine": lambda: "fine"})
     assert result.value == "fine"
     with pytest.raises(NotJsonError, match=why) as raised:
@@ -163,7 +163,7 @@ async def test_a_result_that_is_too_long_rejects_its_call(session: Session) -> N
     tools = {"long": lambda: "x" * (33 << 20), "longer": lambda: "x" * (65 << 20)}
     program = """
         for (const tool of ['long', 'longer']) {
-            try { await tools[tool]() } catch (e) { text(e) }
+            try { await tools[tool]() } catch (e) { text(e.message) }
         }
         1
     """

@@ -25,6 +25,8 @@ from cellblock import (
     Text,
 )
 
+from .conftest import PATIENCE, WAITS, begun
+
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
 
 
@@ -201,7 +203,7 @@ async def test_what_a_program_stored_is_there_though_nobody_waits(session: Sessi
 
 
 async def test_two_cannot_wait_for_one_program(session: Session) -> None:
-    first = await session.exec("await new Promise(() => setTimeout(() => {}, 1e9))", yield_after=0)
+    first = await session.exec(WAITS, yield_after=0)
     waiting = asyncio.create_task(session.wait(first))
     await asyncio.sleep(0)
     with pytest.raises(BusyError):
@@ -244,9 +246,8 @@ async def test_programs_of_a_session_run_at_the_same_time(session: Session) -> N
 
 
 async def test_too_many_programs(session: Session) -> None:
-    waiting = "await new Promise(() => setTimeout(() => {}, 1e9))"
     results = await asyncio.gather(
-        *(session.exec(waiting, yield_after=0) for _ in range(80)), return_exceptions=True
+        *(session.exec(WAITS, yield_after=0) for _ in range(80)), return_exceptions=True
     )
     busy = [result for result in results if isinstance(result, BusyError)]
     assert len(busy) == 80 - 64
@@ -300,20 +301,25 @@ async def test_a_program_that_is_too_long_is_refused(session: Session) -> None:
 
 @pytest.mark.parametrize("settings", [{"time_zone": "Nowhere"}, {"locale": "no such thing"}])
 async def test_settings_that_are_none_are_refused(session: Session, settings: Any) -> None:
-    waiting = asyncio.create_task(session.exec("await new Promise((r) => setTimeout(r, 200)); 1"))
-    await asyncio.sleep(0.05)
+    called, release = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> int:
+        called.set()
+        await release.wait()
+        return 1
+
+    other = asyncio.create_task(session.exec("await tools.wait()", tools=[wait]))
+    await asyncio.wait_for(called.wait(), PATIENCE)
     with pytest.raises(InvalidRequestError):
         await session.exec("1", **settings)
-    assert (await waiting).value == 1
+    release.set()
+    assert (await other).value == 1
 
 
 async def test_a_session_that_is_closed_runs_nothing(host: Host) -> None:
     session = Session(host=host)
     await session.exec("1")
-    running = asyncio.create_task(
-        session.exec("await new Promise(() => setTimeout(() => {}, 1e9))")
-    )
-    await asyncio.sleep(0.05)
+    running = await begun(session)
     await session.close()
     await session.close()
     try:

@@ -77,7 +77,7 @@ async def test_arguments_are_validated_and_made_into_what_the_function_takes(
     ],
 )
 async def test_arguments_that_are_wrong(session: Session, arguments: str, why: str) -> None:
-    program = f"try {{ await tools.forecast({arguments}) }} catch (e) {{ e }}"
+    program = f"try {{ await tools.forecast({arguments}) }} catch (e) {{ e.message }}"
     result = await session.exec(program, tools=[forecast])
     assert str(result.value).startswith("forecast: wrong arguments: " + why)
     assert "pydantic" not in str(result.value)
@@ -175,28 +175,58 @@ async def test_an_exception_is_its_message_and_no_more(session: Session) -> None
             "half": ValueError("\ud800"),
             "long": ValueError("x" * 1_000_000),
             "exit": SystemExit(3),
+            "stop": StopIteration(),
+            "base": BaseException("odd"),
         }
         raise errors[kind]
 
     async def fails_later(kind: str) -> None:
         fails(kind)
 
+    kinds = ["text", "empty", "strange", "half", "long", "exit", "stop", "base"]
     program = """
         const caught = [];
         for (const tool of [tools.fails, tools.fails_later]) {
-            for (const kind of ['text', 'empty', 'strange', 'half', 'long', 'exit']) {
-                try { await tool({ kind }) } catch (e) { caught.push(e.slice(0, 20)) }
+            for (const kind of %s) {
+                try { await tool({ kind }) } catch (e) { caught.push(e.message.slice(0, 20)) }
             }
         }
         caught
     """
-    result = await session.exec(program, tools=[fails, fails_later])
-    assert result.value == ["no such item", "KeyError", "Strange", "?", "x" * 20, "3"] * 2
+    result = await session.exec(program % kinds, tools=[fails, fails_later])
+    sync, later = result.value[: len(kinds)], result.value[len(kinds) :]
+    texts = ["no such item", "KeyError", "Strange", "?", "x" * 20, "3"]
+    assert sync == [*texts, "StopIteration", "odd"]
+    # Python itself makes another error of a coroutine's.
+    assert later == [*texts, "coroutine raised Sto", "odd"]
     uncaught = await session.exec("await tools.fails({ kind: 'text' })", tools=[fails])
-    assert uncaught.error is not None
-    assert uncaught.error.startswith("no such item")
-    assert "Traceback" not in uncaught.error
+    assert uncaught.error == "Error: no such item\n    at exec_main.mjs:1:13"
     assert [call.end for call in uncaught.calls] == ["failed"]
+
+
+async def test_what_a_call_rejects_with_is_an_error_of_the_programs(session: Session) -> None:
+    def fails() -> None:
+        raise ValueError("no such item")
+
+    program = r"""async function f() { await tools.fails() }
+        try { await f() } catch (e) {
+            [e instanceof Error, e.name, e.message, Object.keys(e), e.stack.split('\n').length]
+        }
+    """
+    caught = await session.exec(program, tools=[fails])
+    assert caught.value == [True, "Error", "no such item", [], 3]
+    null = "TypeError: Cannot read properties of null (reading 'x')\n    at exec_main.mjs:1:"
+    for program, error in [
+        ("null.x", f"{null}6"),
+        ("const tools = 1; null.x", f"{null}23"),
+        ("const x = (;", "SyntaxError: Unexpected token ';'\n    at exec_main.mjs:1:12"),
+        ("\nawait tools.fails()", "Error: no such item\n    at exec_main.mjs:2:13"),
+    ]:
+        assert (await session.exec(program, tools=[fails])).error == error
+    empty = await session.exec("")
+    assert (empty.status, empty.value) == ("completed", None)
+    fenced = await session.exec("```js\n1\n```")
+    assert "Markdown" in (fenced.hint or "")
 
 
 async def test_a_tool_that_does_not_exist(session: Session) -> None:

@@ -2,7 +2,9 @@
 
 use super::cell::CellHandle;
 use super::session::RemoteSession;
-use crate::protocol::{ExecutionLimits, SeamResponse, TimedResponse, TimedWaitOutcome};
+use crate::protocol::{
+    ExecutionLimits, SeamParked, SeamResponse, SeamWake, TimedResponse, TimedWaitOutcome,
+};
 use cellblock::support::lock;
 use cellblock::{
     BoxFuture, CellId, CellLimits, CodeModeError, ExecuteRequest, RuntimeResponse, StoredValues,
@@ -104,6 +106,8 @@ pub(super) struct Program {
     pub(super) stored: StoredValues,
     /// Whether it is to be frozen where it waits.
     pub(super) until_frontier: bool,
+    /// The parked cell that it is, if it is one.
+    pub(super) wake: Option<SeamWake>,
 }
 
 /// What a caller waits for.
@@ -113,6 +117,8 @@ pub(super) enum Wait {
     Yield(u64),
     /// The program is frozen, or has ended.
     Frontier,
+    /// The cell is parked.
+    Park,
 }
 
 /// A response of a cell, with what only hosts of this project's send.
@@ -123,11 +129,13 @@ pub(super) struct HostResponse {
     pub(super) stored: BTreeMap<String, Arc<str>>,
     /// The program is frozen, and has made these nested calls since it was before.
     pub(super) pending: Option<Vec<u64>>,
+    /// The cell was parked.
+    pub(super) parked: Option<SeamParked>,
 }
 
 impl From<RuntimeResponse> for HostResponse {
     fn from(response: RuntimeResponse) -> Self {
-        Self { response, stored: BTreeMap::new(), pending: None }
+        Self { response, stored: BTreeMap::new(), pending: None, parked: None }
     }
 }
 
@@ -145,9 +153,9 @@ impl HostResponse {
     pub(super) fn with_seam(mut response: RuntimeResponse, seam: SeamResponse) -> Self {
         let number = |id: &String| id.strip_prefix("tool-")?.parse().ok();
         let pending = seam.pending_tool_call_ids.map(|ids| ids.iter().filter_map(number).collect());
-        let stored = seam.stored;
+        let (stored, parked) = (seam.stored, seam.parked);
         *response.report_mut() = seam.report;
-        Self { response, stored, pending }
+        Self { response, stored, pending, parked }
     }
 }
 
@@ -179,6 +187,9 @@ pub(super) trait HostConnection: Send + Sync {
 
     /// Closes the connection, for a reason that all its requests get.
     fn fail(&self, reason: ConnectionError);
+
+    /// Whether the host parks cells of a session.
+    fn parks(&self, session: &RemoteSession) -> bool;
 
     /// Opens a session.
     fn open(
@@ -216,6 +227,9 @@ impl Program {
         let unsupported = |what| Err(Failure::Refused(CodeModeError::Unsupported(what)));
         if self.until_frontier {
             return unsupported("frozen cells");
+        }
+        if self.wake.is_some() {
+            return unsupported("parked cells");
         }
         if !self.stored.is_empty() {
             return unsupported("stored values from outside its session");

@@ -18,14 +18,16 @@ pub use address::{HostAddress, HostProcess};
 pub use child::HostCommand;
 pub use security::ClientTls;
 
+use crate::protocol::{Base64, SeamWake};
 use async_trait::async_trait;
 use cell::Start;
 use cellblock::cells::{Answer, CellStatus, Until};
 use cellblock::support::{lock, yield_timeout};
 use cellblock::{
     CellId, CellInfo, CellLimits, CodeModeBackend, CodeModeError, CodeModeTurnHost,
-    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, SessionLimits,
-    StoredValues, WaitOutcome, WaitRequest, WaitToPendingOutcome,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, ParkError, Parked, PendingCalls,
+    RuntimeResponse, SessionLimits, StoredValues, WaitOutcome, WaitRequest, WaitToPendingOutcome,
+    WakeRequest,
 };
 use connection::ConnectError;
 use session::Session;
@@ -148,6 +150,7 @@ impl ProcessBackend {
         request: ExecuteRequest,
         stored: StoredValues,
         until: Until,
+        wake: Option<(SeamWake, PendingCalls)>,
     ) -> Result<Answer, CodeModeError> {
         let status = Arc::new(CellStatus::default());
         let (entry, commands) = self.session.registry.admit(&cell_id, &status)?;
@@ -161,6 +164,7 @@ impl ProcessBackend {
             status: Arc::clone(&status),
             commands,
             first: (until, reply),
+            wake,
         }));
         self.session.registry.first_answer(cell_id, status, answer).await
     }
@@ -195,7 +199,7 @@ impl CodeModeBackend for ProcessBackend {
         stored_values: StoredValues,
     ) -> Result<RuntimeResponse, CodeModeError> {
         let until = self.until(request.yield_time_ms);
-        let answer = self.start(cell_id.clone(), request, stored_values, until).await?;
+        let answer = self.start(cell_id.clone(), request, stored_values, until, None).await?;
         Ok(answer.into_response(cell_id))
     }
 
@@ -221,7 +225,8 @@ impl CodeModeBackend for ProcessBackend {
         request: ExecuteRequest,
         stored_values: StoredValues,
     ) -> Result<ExecuteToPendingOutcome, CodeModeError> {
-        let answer = self.start(cell_id.clone(), request, stored_values, Until::Frontier).await?;
+        let until = Until::Frontier;
+        let answer = self.start(cell_id.clone(), request, stored_values, until, None).await?;
         Ok(answer.into_frontier(cell_id))
     }
 
@@ -233,6 +238,40 @@ impl CodeModeBackend for ProcessBackend {
         let outcome = self.session.registry.wait_to_pending(cell_id.clone(), was_allocated).await?;
         self.check_stale(&cell_id, matches!(outcome, WaitToPendingOutcome::MissingCell(_)))?;
         Ok(outcome)
+    }
+
+    async fn park(&self, cell_id: CellId) -> Result<Parked, CodeModeError> {
+        let was_allocated = || self.was_allocated(&cell_id);
+        let parked = self.session.registry.park(cell_id.clone(), was_allocated).await;
+        let is_missing = matches!(parked, Err(CodeModeError::Park(ParkError::Missing(..))));
+        self.check_stale(&cell_id, is_missing)?;
+        parked
+    }
+
+    async fn wake(
+        &self,
+        cell_id: CellId,
+        request: WakeRequest,
+        stored_values: StoredValues,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        let WakeRequest { cell, calls, enabled_tools, tool_call_id, yield_time_ms, is_fork } =
+            request;
+        let wake = SeamWake {
+            cell: Base64(cell.as_bytes().into()),
+            is_fork,
+            restricts_tools: enabled_tools.is_some(),
+            renames_call: tool_call_id.is_some(),
+            pending: calls.iter().map(|(id, _)| id.to_owned()).collect(),
+        };
+        let request = ExecuteRequest {
+            tool_call_id: tool_call_id.unwrap_or_default(),
+            enabled_tools: enabled_tools.unwrap_or_default(),
+            yield_time_ms,
+            ..ExecuteRequest::default()
+        };
+        let (until, wake) = (self.until(yield_time_ms), Some((wake, calls)));
+        let answer = self.start(cell_id.clone(), request, stored_values, until, wake).await?;
+        Ok(answer.into_response(cell_id))
     }
 
     fn cells(&self) -> Vec<CellInfo> {

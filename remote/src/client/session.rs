@@ -180,17 +180,19 @@ impl RemoteSession {
         self.cell(key).map_or_else(CancellationToken::new, |cell| cell.notifications.child_token())
     }
 
-    /// Runs a nested call; its result goes to `reply`.
+    /// Runs a nested call, or goes on with one; its result goes to `reply`.
     pub(super) fn invoke(
         &self,
         key: &str,
         call: CodeModeNestedToolCall,
+        is_resumed: bool,
         cancellation: CancellationToken,
         reply: Reply<ToolResult>,
     ) {
         match self.delegate(key) {
             Some((cell, permit)) => {
-                cell.send(Event::Invoke(call, cancellation, holding(permit, reply)));
+                let reply = holding(permit, reply);
+                cell.send(Event::Invoke { call, is_resumed, cancellation, reply });
             }
             None => drop(tokio::spawn(reply(Err(CALL_CANCELLED.to_owned())))),
         }

@@ -167,6 +167,9 @@ pub struct ToolCall {
     /// Number of the call in its execution, from 1.
     #[prost(uint64, tag = "9")]
     pub sequence: u64,
+    /// Beyond the contract: it was pending when its cell was parked, so the tool may have run.
+    #[prost(bool, optional, tag = "1001")]
+    pub cellblock_resumed: ::core::option::Option<bool>,
 }
 /// Answers a nested call.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -345,6 +348,9 @@ pub struct WaitRequest {
     /// Beyond the contract: wait until the program is frozen or has ended.
     #[prost(bool, optional, tag = "1001")]
     pub cellblock_until_frontier: ::core::option::Option<bool>,
+    /// Beyond the contract: park the cell once its program waits.
+    #[prost(bool, optional, tag = "1002")]
+    pub cellblock_park: ::core::option::Option<bool>,
 }
 /// The answer to a wait or a termination.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -240,6 +240,7 @@ impl TryFrom<ExecuteRequest> for seam::ExecuteRequest {
             wants_value: false,
             regional: seam::RegionalSettings::default(),
             language: cellblock::Language::Js,
+            monitor: seam::MonitorHandle::default(),
         })
     }
 }

@@ -4,7 +4,9 @@ mod delegate_response;
 mod seam;
 mod timed;
 
-pub use seam::{Regional, SeamExecute, SeamOpen, SeamResponse, StoredDelta};
+pub use seam::{
+    Base64, Regional, SeamExecute, SeamOpen, SeamParked, SeamResponse, SeamWake, StoredDelta,
+};
 pub use timed::{TimedResponse, TimedWaitOutcome};
 
 use cellblock::{CellId, CodeModeNestedToolCall, ExecuteRequest, WaitRequest};
@@ -33,7 +35,7 @@ pub enum ClientMessage {
         /// Chosen by the client, never twice.
         id: i64,
         /// The operation.
-        request: OperationRequest,
+        request: Box<OperationRequest>,
     },
     /// Gives up an execute that was not admitted, or a wait.
     #[serde(rename = "operation/cancel")]
@@ -76,7 +78,7 @@ pub enum OperationRequest {
         request: ExecuteRequest,
         /// Needs [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        seam: Option<SeamExecute>,
+        seam: Option<Box<SeamExecute>>,
     },
     /// Waits for a cell.
     #[serde(rename = "session/wait")]
@@ -89,6 +91,10 @@ pub enum OperationRequest {
         /// takes. Needs [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         until_frontier: bool,
+        /// Whether to park the cell once its program waits, however long that takes. Needs
+        /// [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        park: bool,
     },
     /// Ends a cell.
     #[serde(rename = "session/terminate")]
@@ -294,6 +300,10 @@ pub enum DelegateRequest {
     InvokeTool {
         /// The call.
         invocation: CodeModeNestedToolCall,
+        /// Whether it was pending when its cell was parked: the tool may have run. Only where
+        /// [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        resumed: bool,
     },
     /// To deliver a notification.
     #[serde(rename = "notification/send")]

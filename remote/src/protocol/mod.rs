@@ -9,9 +9,10 @@ mod message;
 mod refusal;
 
 pub use message::{
-    ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage, OperationRequest,
-    OperationResult, OperationValue, Outcome, Regional, RejectionReason, SeamExecute, SeamOpen,
-    SeamResponse, StoredDelta, TimedResponse, TimedWaitOutcome,
+    Base64, ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage,
+    OperationRequest, OperationResult, OperationValue, Outcome, Regional, RejectionReason,
+    SeamExecute, SeamOpen, SeamParked, SeamResponse, SeamWake, StoredDelta, TimedResponse,
+    TimedWaitOutcome,
 };
 pub use refusal::Refusal;
 
@@ -39,6 +40,11 @@ pub const SEAM_CAPABILITY: &str = "cellblock-seam-v1";
 
 /// Bytes of stored values, keys included, that a session may have on a host.
 pub const MAX_STORED_BYTES: usize = 64 << 20;
+
+/// Bytes of a parked cell: in base64, and with the message around it, it fits into one
+/// message. A server's backends must [park](cellblock::Parking::limited_to) none that is
+/// larger.
+pub const MAX_PARKED_BYTES: usize = 44 << 20;
 
 pub(crate) use cellblock::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED};
 

@@ -6,7 +6,7 @@ use super::grpc::Malformed;
 use super::{
     LIMITS_CAPABILITY, MAX_IDENTIFIER_BYTES, MAX_STORED_BYTES, MAX_TOOL_BYTES, SEAM_CAPABILITY,
 };
-use cellblock::{CellId, CodeModeError};
+use cellblock::{CellId, CodeModeError, ParkError};
 use tonic::{Code, Status};
 
 /// A text of the contract, in front of what is wrong with an execute request.
@@ -157,7 +157,23 @@ impl Refusal {
         if let Some(why) = text.strip_prefix(INVALID_EXECUTE) {
             return CodeModeError::InvalidRequest(why.to_owned()).into();
         }
+        for error in [
+            ParkError::NotParked,
+            ParkError::OtherGuest,
+            ParkError::OtherKey,
+            ParkError::Damaged,
+            ParkError::ForkForbidden,
+        ] {
+            if error.to_string() == text {
+                return CodeModeError::from(error).into();
+            }
+        }
         if let Some((on_host, here)) = cell {
+            for error in [ParkError::Ended, ParkError::AlreadyParking] {
+                if error(on_host.clone()).to_string() == text {
+                    return CodeModeError::from(error(here.clone())).into();
+                }
+            }
             for error in [CodeModeError::AlreadyObserved, CodeModeError::AlreadyTerminating] {
                 if error(on_host.clone()).to_string() == text {
                     return error(here.clone()).into();

@@ -6,15 +6,16 @@
 
 use super::metrics::{self, ActiveCell};
 use super::{AskedLimits, Permits, Server};
+use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::{
-    MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, SeamResponse, StoredDelta, TimedResponse,
-    TimedWaitOutcome,
+    Base64, MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, SeamParked, SeamResponse, SeamWake,
+    StoredDelta, TimedResponse, TimedWaitOutcome,
 };
 use cellblock::support::lock;
 use cellblock::{
     CellId, CellReport, CodeModeError, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, RuntimeResponse, StoredValues, ToolDefinition,
-    WaitOutcome, WaitRequest, WaitToPendingOutcome,
+    ExecuteRequest, ExecuteToPendingOutcome, ParkedCell, PendingCalls, RuntimeResponse,
+    StoredValues, ToolDefinition, WaitOutcome, WaitRequest, WaitToPendingOutcome, WakeRequest,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -67,6 +69,8 @@ pub(super) struct Program {
     pub(super) request: ExecuteRequest,
     /// Whether it is to be frozen where it waits.
     pub(super) until_frontier: bool,
+    /// The parked cell that it is, if it is one.
+    pub(super) wake: Option<SeamWake>,
 }
 
 /// What a client waits for.
@@ -76,7 +80,13 @@ pub(super) enum Wait {
     Yield(u64),
     /// The program is frozen, or has ended.
     Frontier,
+    /// The cell is parked.
+    Park,
 }
+
+/// What a nested call fails with on this side when its cell was parked: its end comes to the
+/// client, and is not the cell's any more.
+pub(super) const CELL_PARKED: &str = "the cell was parked";
 
 /// A cell's stored values, and what they were when it started.
 struct CellValues {
@@ -99,6 +109,8 @@ struct Entry {
     /// Where the stored values are the client's.
     values: Option<CellValues>,
     active: ActiveCell,
+    /// Cancelled when the cell was parked.
+    parked: CancellationToken,
     _permits: Permits,
 }
 
@@ -203,6 +215,7 @@ impl Session {
             pending: None,
             values: self.stored.as_ref().map(|stored| CellValues::new(lock(stored).values.clone())),
             active: ActiveCell::admitted(),
+            parked: CancellationToken::new(),
             _permits: (of_host, of_session?),
         };
         lock(&self.cells).insert(cell_id.clone(), entry);
@@ -216,6 +229,11 @@ impl Session {
         }
         let (session, tracked) = (Arc::clone(self), self.requests.token());
         CellRequest { session, cell_id, arrived: Instant::now(), _tracked: tracked }
+    }
+
+    /// Is cancelled when the cell was parked.
+    pub(super) fn parked(&self, cell_id: &CellId) -> CancellationToken {
+        lock(&self.cells).get(cell_id).map(|entry| entry.parked.clone()).unwrap_or_default()
     }
 
     /// The cell has ended, whether or not anybody waits for it.
@@ -258,12 +276,17 @@ impl CellRequest {
 
     /// Runs the admitted program to its first response.
     pub(super) async fn execute(&self, program: Program) -> Result<TimedResponse, Refusal> {
-        let Program { request, until_frontier } = program;
+        let Program { request, until_frontier, wake } = program;
         let (id, service) = (self.cell_id.clone(), &self.session.service);
         let values = lock(&self.session.cells)
             .get(&self.cell_id)
             .and_then(|entry| entry.values.as_ref().map(|own| own.values.clone()));
         let executed = match values {
+            None if wake.is_some() => return Err(Refusal::SeamNotGranted),
+            Some(values) if let Some(wake) = wake => {
+                let request = wake_request(request, wake).inspect_err(|_| self.taken(true))?;
+                service.backend().wake(id, request, values).await.map(|response| (response, None))
+            }
             None => service.execute_as(id, request).await.map(|response| (response, None)),
             Some(values) if until_frontier => {
                 service.backend().execute_to_pending(id, request, values).await.map(frontier)
@@ -287,6 +310,9 @@ impl CellRequest {
 
     /// Waits for the cell.
     pub(super) async fn wait(&self, wait: Wait) -> Result<TimedWaitOutcome, Refusal> {
+        if matches!(wait, Wait::Park) {
+            return self.park().await;
+        }
         if let Some(unsent) = self.unsent() {
             let pending = lock(&self.session.cells)
                 .get_mut(&self.cell_id)
@@ -298,6 +324,8 @@ impl CellRequest {
             Wait::Yield(yield_time_ms) => {
                 (service.wait(WaitRequest { cell_id, yield_time_ms }).await?, None)
             }
+            // Answered above.
+            Wait::Park => return Err(Refusal::SeamNotGranted),
             Wait::Frontier if !self.session.has_seam() => return Err(Refusal::SeamNotGranted),
             Wait::Frontier => match service.backend().wait_to_pending(cell_id).await? {
                 WaitToPendingOutcome::LiveCell(outcome) => {
@@ -310,6 +338,35 @@ impl CellRequest {
             },
         };
         Ok(self.timed(outcome, pending))
+    }
+
+    /// Parks the cell.
+    async fn park(&self) -> Result<TimedWaitOutcome, Refusal> {
+        if !self.session.has_seam() {
+            return Err(Refusal::SeamNotGranted);
+        }
+        let parked = self.session.service.park(self.cell_id.clone()).await?;
+        // What the client has answered goes back to it. The other calls are the client's: it
+        // is not asked for their ends any more, and they go on there.
+        self.session.parked(&self.cell_id).cancel();
+        let mut ends = BTreeMap::new();
+        for (id, end) in parked.calls.ends().await {
+            let end = end.and_then(|result| result.into_json(MAX_BYTES).map_err(|e| e.to_string()));
+            if end.as_ref().is_err_and(|error| error == CELL_PARKED) {
+                continue;
+            }
+            ends.insert(id, end);
+        }
+        self.taken(true);
+        // What was not sent before.
+        let content_items = self.unsent().map(RuntimeResponse::into_content).unwrap_or_default();
+        let (cell_id, report) = (self.cell_id.clone(), CellReport::default());
+        let response = RuntimeResponse::Yielded { cell_id, content_items, report };
+        let cell = Base64(parked.cell.as_bytes().into());
+        let addition =
+            SeamResponse { parked: Some(SeamParked { cell, ends }), ..SeamResponse::default() };
+        let timed = TimedResponse::new(response, self.arrived.elapsed(), Duration::ZERO);
+        Ok(TimedWaitOutcome::LiveCell(timed.with_seam(addition)))
     }
 
     /// Ends the cell.
@@ -376,7 +433,7 @@ impl CellRequest {
                 .collect(),
             _ => BTreeMap::new(),
         };
-        Some(SeamResponse { report, stored, pending_tool_call_ids })
+        Some(SeamResponse { report, stored, pending_tool_call_ids, parked: None })
     }
 
     /// Notes a response that is to be sent; says how long it had waited to be asked for.
@@ -419,6 +476,24 @@ impl CellValues {
     fn new(before: HashMap<String, Arc<str>>) -> Self {
         Self { values: StoredValues::from_json(before.clone()), before }
     }
+}
+
+/// What a client sends to wake a parked cell.
+fn wake_request(request: ExecuteRequest, wake: SeamWake) -> Result<WakeRequest, Refusal> {
+    let SeamWake { cell, is_fork, restricts_tools, renames_call, pending } = wake;
+    let cell = ParkedCell::from_bytes(cell.0).map_err(CodeModeError::from)?;
+    let mut calls = PendingCalls::default();
+    for id in pending {
+        calls.expect(id);
+    }
+    Ok(WakeRequest {
+        enabled_tools: restricts_tools.then_some(request.enabled_tools),
+        tool_call_id: renames_call.then_some(request.tool_call_id),
+        yield_time_ms: request.yield_time_ms,
+        is_fork,
+        calls,
+        ..WakeRequest::new(cell)
+    })
 }
 
 /// A frozen cell as a yield, and the nested calls that it has made.

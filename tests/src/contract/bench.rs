@@ -4,8 +4,8 @@ use crate::backends::Backends;
 use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeError, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
-    CodeModeTurnWorker, ContentItem, ExecuteRequest, RuntimeResponse, SessionLimits,
-    ToolDefinition, ToolInput, ToolResult, WaitOutcome, WaitRequest,
+    CodeModeTurnWorker, ContentItem, ExecuteRequest, Parked, RuntimeResponse, SessionLimits,
+    ToolDefinition, ToolInput, ToolResult, WaitOutcome, WaitRequest, WakeRequest,
 };
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,6 +107,17 @@ impl Bench {
         self.service.wait(WaitRequest { cell_id: cell.into(), yield_time_ms }).await
     }
 
+    /// Parks a cell.
+    pub async fn park(&self, cell: &str) -> Parked {
+        self.service.park(cell.into()).await.unwrap_or_else(|error| panic!("{cell}: {error}"))
+    }
+
+    /// Wakes a parked cell with the calls that its caller has, up to its next response.
+    pub async fn wake(&self, parked: Parked) -> RuntimeResponse {
+        let request = WakeRequest { calls: parked.calls, ..WakeRequest::new(parked.cell) };
+        self.service.wake(request).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Starts a program and goes away before its first response is taken: the cell
     /// answers, and no caller receives it.
     pub async fn abandon(&self, source: &str) {
@@ -195,6 +206,15 @@ impl CodeModeTurnHost for Host {
         Ok(input.into())
     }
 
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        self.note(format!("resume {} {}", call.tool_name.name, call.runtime_tool_call_id));
+        self.invoke_tool(call, cancellation).await
+    }
+
     async fn notify(
         &self,
         call_id: String,
@@ -220,11 +240,16 @@ impl CodeModeTurnHost for Host {
 
 /// The texts of a response.
 pub fn texts_of(response: &RuntimeResponse) -> Vec<String> {
+    items_texts(response.content_items())
+}
+
+/// The texts of output.
+pub fn items_texts(items: &[ContentItem]) -> Vec<String> {
     let text = |item: &ContentItem| match item {
         ContentItem::InputText { text } => text.clone(),
         other => panic!("not a text: {other:?}"),
     };
-    response.content_items().iter().map(text).collect()
+    items.iter().map(text).collect()
 }
 
 /// The error of a result.

@@ -7,6 +7,7 @@ pub mod beyond;
 pub mod callbacks;
 pub mod life_cycle;
 pub mod observers;
+pub mod parking;
 pub mod pending;
 pub mod stored_values;
 pub mod surface;
@@ -198,6 +199,29 @@ macro_rules! every_rule {
                 paused a_long_source_is_refused,
                 paused a_limit_lists_what_was_called,
                 paused usage_is_reported,
+            }
+            parking {
+                paused a_parked_cell_goes_on_where_it_was,
+                paused calls_run_on_while_their_cell_is_parked,
+                paused a_call_that_the_waker_does_not_have_is_resumed_by_the_turns_host,
+                paused ends_of_calls_can_be_given_when_the_cell_is_woken,
+                paused calls_that_ended_before_the_cell_was_parked_are_not_lost,
+                paused calls_of_a_parked_cell_are_cancelled_when_they_are_dropped,
+                paused output_that_nobody_received_goes_with_the_cell,
+                paused timers_have_as_long_to_go_as_when_the_cell_was_parked,
+                paused a_cell_that_is_woken_twice_is_forked,
+                paused a_parked_cell_has_left_its_session,
+                paused a_cell_that_has_ended_is_not_parked,
+                real a_cell_is_parked_when_it_comes_to_rest,
+                paused a_caller_that_goes_away_leaves_the_cell_where_it_is,
+                real termination_comes_before_parking,
+                paused an_observer_is_answered_when_the_cell_is_parked,
+                paused stored_values_are_those_that_the_cell_saw_and_wrote,
+                paused limits_go_on_from_what_was_used,
+                paused changed_bytes_are_refused,
+                paused only_tools_that_the_waker_allows_are_called,
+                paused a_woken_cell_is_a_cell_like_any_other,
+                paused frozen_cells_are_parked_with_what_they_have_not_received,
             }
         }
     };

@@ -20,9 +20,9 @@ pub(super) struct BusyTime {
 }
 
 impl BusyTime {
-    /// The first turn begins.
-    pub(super) fn start() -> Self {
-        Self { earlier: Duration::ZERO, since: Some(Instant::now()) }
+    /// The first turn begins, of a task that has been at work for so long.
+    pub(super) fn start(earlier: Duration) -> Self {
+        Self { earlier, since: Some(Instant::now()) }
     }
 
     /// All the time so far.
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test]
     async fn time_suspended_does_not_count() {
-        let mut busy = BusyTime::start();
+        let mut busy = BusyTime::start(Duration::ZERO);
         busy.measure(tokio::time::sleep(Duration::from_millis(50))).await;
         let idle = busy.total();
         assert!(idle < Duration::from_millis(40), "{idle:?}");

@@ -55,7 +55,8 @@ pub(super) struct RecentCalls(VecDeque<(u64, String, Option<report::CallEnd>)>);
 
 impl RecentCalls {
     /// A call was made.
-    pub(super) fn made(&mut self, id: u64, tool: &ToolName) {
+    pub(super) fn made(&mut self, id: u64, tool: Option<&ToolName>) {
+        let Some(tool) = tool else { return };
         if self.0.len() >= CellReport::MAX_CALLS {
             self.0.pop_front();
         }
@@ -79,6 +80,16 @@ impl RecentCalls {
         for (_, _, end) in &mut self.0 {
             end.get_or_insert(report::CallEnd::Cancelled);
         }
+    }
+
+    /// The calls, for a cell that is parked.
+    pub(super) fn parked(&self) -> Vec<(u64, String, Option<report::CallEnd>)> {
+        self.0.iter().cloned().collect()
+    }
+
+    /// The calls of a cell that was parked.
+    pub(super) fn take_up(&mut self, calls: Vec<(u64, String, Option<report::CallEnd>)>) {
+        self.0 = calls.into();
     }
 
     /// The calls and how they ended.

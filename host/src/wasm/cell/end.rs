@@ -2,10 +2,11 @@
 
 use super::super::bindings::cellblock::code_mode::types;
 use super::super::error_text::shorten;
+use super::super::recording::End as RecordedEnd;
 use super::super::sandbox::Finished;
 use super::{Cell, Guest};
 use crate::backend::{
-    CallReport, CellId, CellReport, CellState, CodeModeError, LimitKind, ProgramValue,
+    CallReport, CellEvent, CellId, CellReport, CellState, CodeModeError, LimitKind, ProgramValue,
     RuntimeResponse,
 };
 use crate::cells::{Conclusion, Content};
@@ -30,7 +31,7 @@ pub(super) enum End {
 }
 
 /// The key under which a value is stored that is too long to be answered.
-pub(super) fn value_key(id: &CellId) -> String {
+pub(in super::super) fn value_key(id: &CellId) -> String {
     format!("result_{id}")
 }
 
@@ -54,7 +55,7 @@ impl Cell {
     /// Asks outstanding calls to return.
     pub(super) fn begin_closing(&mut self, end: End) -> Stage {
         self.recent_calls.cancelled();
-        self.callbacks.begin_closing(self.session.limits.cell.cancel_grace);
+        self.callbacks.begin_closing(self.limits.cancel_grace);
         Stage::Closing(end)
     }
 
@@ -75,9 +76,16 @@ impl Cell {
         let content = std::mem::take(&mut self.content);
         let observer = self.observer.take().map(|observer| observer.reply);
         let replies = self.terminator.take().into_iter().chain(observer).collect();
+        let mut recorded = RecordedEnd::Terminated;
         if let Some(entry) = self.entry.take() {
-            entry.end(replies, || self.conclude(content, end));
+            entry.end(replies, || {
+                let conclusion = self.conclude(content, end);
+                recorded = RecordedEnd::of(&conclusion.response);
+                self.monitored.send(CellEvent::Ended(&conclusion.response));
+                conclusion
+            });
         }
+        self.outbox.tape.end(&self.id, recorded);
         self.callbacks.cell_closed();
     }
 
@@ -103,13 +111,18 @@ impl Cell {
     /// Commits what the program stored; its error text, if it failed.
     fn commit(&self, finished: Finished, report: &mut CellReport) -> Option<String> {
         let (error_text, stored) = match finished {
-            Finished::Completed { stored, hint, value } => {
+            Finished::Completed { mut stored, hint, value } => {
+                let key = value_key(&self.id);
+                // Its guest knows the key of the cell that was parked.
+                for (written, _) in &mut stored {
+                    if *written == self.value_key {
+                        written.clone_from(&key);
+                    }
+                }
                 report.hint = hint;
                 report.value = value.map(|value| match value {
                     types::ProgramValue::Json(json) => ProgramValue::Json(json),
-                    types::ProgramValue::Stored(bytes) => {
-                        ProgramValue::Stored { key: value_key(&self.id), bytes }
-                    }
+                    types::ProgramValue::Stored(bytes) => ProgramValue::Stored { key, bytes },
                     types::ProgramValue::Refused(why) => ProgramValue::Refused(why),
                 });
                 (None, stored)
@@ -139,7 +152,7 @@ impl Cell {
     /// Names the limit, the line being run, the remedy, and what was called.
     fn limited(&self, limit: LimitKind, stack: String, report: &mut CellReport) -> String {
         report.limit = Some(limit);
-        let (value, remedy) = self.session.limits.describe(limit);
+        let (value, remedy) = self.session.limits.describe(&self.limits, limit);
         let mut text = format!("cell stopped: its {limit} limit of {value} was reached; {remedy}");
         if !stack.is_empty() {
             text.push('\n');

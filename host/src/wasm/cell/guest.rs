@@ -1,18 +1,18 @@
 //! The guest of a cell: what it is doing, and its next step.
 
 use super::super::bindings::cellblock::code_mode::types;
-use super::super::imports::Imports;
+use super::super::park::ParkedEvent;
+use super::super::recording::guest_limits;
 use super::super::sandbox::{Finished, Sandbox, Step, Timer};
 use super::busy::slice;
 use super::calls::CallEnd;
-use super::end::value_key;
 use super::program::Program;
 use super::{Cell, Start};
 use crate::backend::ProgramValue;
 use crate::cells::Charge;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// A sandbox at work: gives itself back with the step it reached.
@@ -30,11 +30,19 @@ pub(super) enum Guest {
     /// The program waits for events.
     Resting {
         sandbox: Box<Sandbox>,
-        /// The timer that is due next: its id, and when.
-        timer: Option<(u64, Instant)>,
+        /// The timer that is due next.
+        timer: Option<Armed>,
     },
     /// The program has ended, or was stopped. The sandbox is gone.
     Gone,
+}
+
+/// A timer of the guest's.
+#[derive(Clone, Copy)]
+pub(super) struct Armed {
+    pub(super) timer: Timer,
+    /// When it is due, on the runtime's clock.
+    pub(super) at: Instant,
 }
 
 impl Guest {
@@ -45,7 +53,7 @@ impl Guest {
     /// When the next timer is due, of a program that waits.
     pub(super) fn timer(&self) -> Option<(u64, Instant)> {
         match self {
-            Self::Resting { timer, .. } => *timer,
+            Self::Resting { timer, .. } => timer.map(|armed| (armed.timer.id, armed.at)),
             _ => None,
         }
     }
@@ -83,47 +91,52 @@ impl Events {
     pub(super) fn timer_fired(&mut self, id: u64) {
         self.batch.push(types::Event::TimerFired(id));
     }
+
+    /// The events, for a cell that is parked.
+    pub(super) fn parked(&self) -> Vec<ParkedEvent> {
+        self.batch.iter().map(ParkedEvent::from).collect()
+    }
+
+    /// Takes up an event of a cell that was parked.
+    pub(super) fn take_up(&mut self, event: ParkedEvent, charge: Charge) {
+        match event {
+            ParkedEvent::Succeeded(id, text) => {
+                self.call_ended(CallEnd { id, result: Ok(text), charge });
+            }
+            ParkedEvent::Failed(id, text) => {
+                self.call_ended(CallEnd { id, result: Err(text), charge });
+            }
+            ParkedEvent::Timer(id) => self.timer_fired(id),
+        }
+    }
 }
 
 impl Cell {
     /// The first step: instantiate, and run the program.
-    pub(super) fn first_step(start: &mut Start) -> Guest {
-        let Start {
-            id, request, session, outbox, stored_values, tool_names, source_charge, ..
-        } = start;
-        let limits = &session.limits.cell;
-        let imports = Imports::new(
-            Arc::clone(outbox),
-            Arc::clone(&session.cell_limits),
-            Arc::clone(&request.enabled_tools),
-            stored_values.snapshot(),
-            Arc::clone(&session.clock),
-        );
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    pub(super) fn first_step(
+        start: &mut Start,
+        tool_names: Vec<String>,
+        source_charge: Charge,
+    ) -> Guest {
+        let imports = start.imports();
+        let Start { request, session, limits, value_key, .. } = start;
         let language = request.language;
         let request = types::ExecuteRequest {
             source: std::mem::take(&mut request.source),
             shifts: Vec::new(),
-            tools: std::mem::take(tool_names),
+            tools: tool_names,
             random_seed: session.random.seed(),
-            limits: types::GuestLimits {
-                memory_bytes: limits.memory_bytes as u64,
-                stack_bytes: count(limits.stack_bytes),
-                timers: count(limits.timers),
-                stored_bytes: limits.stored_bytes as u64,
-                stored_keys: count(limits.stored_keys),
-            },
+            limits: guest_limits(limits),
             locale: request.regional.locale.take().map(String::from),
             time_zone: request.regional.time_zone.take().map(String::from),
             value: request.wants_value.then(|| {
                 let tokens = request.max_output_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS);
                 let bytes = tokens.saturating_mul(BYTES_PER_TOKEN).min(ProgramValue::MAX_BYTES);
-                types::ValueRequest { max_bytes: bytes as u64, key: value_key(id) }
+                types::ValueRequest { max_bytes: bytes as u64, key: value_key.clone() }
             }),
         };
         let typescript_bytes = limits.typescript_bytes;
         let engine = session.engine.clone();
-        let source_charge = std::mem::take(source_charge);
         Guest::Running(Box::pin(async move {
             match Sandbox::new(&engine, imports).await {
                 Ok(mut sandbox) => {
@@ -158,6 +171,7 @@ impl Cell {
             return;
         };
         let Events { batch, charge } = std::mem::take(&mut self.events);
+        self.monitored.resumed();
         self.guest = Guest::Running(Box::pin(async move {
             let step = sandbox.wait(batch).await;
             drop(charge);
@@ -166,9 +180,9 @@ impl Cell {
     }
 
     /// When a timer of the guest's is due, on the runtime's clock.
-    pub(super) fn arm(&self, timer: Timer) -> (u64, Instant) {
-        let now = self.session.clock.monotonic();
-        (timer.id, Instant::now() + timer.due.saturating_sub(now))
+    pub(super) fn arm(&self, timer: Timer) -> Armed {
+        let left = Duration::from_nanos(timer.due.saturating_sub(self.clock.monotonic()));
+        Armed { timer, at: Instant::now() + left }
     }
 
     /// Whether nothing is left that could wake a program that waits. Notes the place of

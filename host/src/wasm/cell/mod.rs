@@ -10,30 +10,41 @@
 //! and notifications are still being delivered; it closes, when its calls have
 //! been asked to return. Termination goes straight to the last.
 //!
-//! `guest` is the sandbox and its steps, `program` how it is started, `calls` the outcomes of its calls, `end` the stages of
-//! the end, `busy` the time.
+//! `guest` is the sandbox and its steps, `program` how it is started, `sent` what it sends,
+//! `calls` the outcomes of its calls, `callers` who is answered, `end` the stages of
+//! the end, `park` how it leaves as bytes and comes back, `busy` the time, `monitored` what
+//! whoever follows the cell receives.
+
+pub(super) use end::value_key;
+pub(super) use park::{Arrival, Charges, allowed};
 
 mod busy;
+mod callers;
 mod calls;
 mod end;
 mod guest;
+mod monitored;
+mod park;
 mod program;
+mod sent;
 
 use super::bindings::cellblock::code_mode::types;
 use super::engine::limit_kind;
-use super::imports::{GuestOutput, Outbox, Totals};
+use super::guest_clock::GuestClock;
+use super::imports::{Imports, Outbox, Spent};
 use super::sandbox::{SLICE_FUEL, Sandbox, Step};
 use super::session::Session;
-use crate::backend::{
-    BoxFuture, CellId, CellReport, CellState, CellUsage, CodeModeError, CodeModeNestedToolCall,
-    ExecuteRequest, LimitKind, RuntimeResponse, ToolInput,
-};
-use crate::cells::{Answer, Callbacks, Charge, Command, Content, LiveEntry, Next, Reply, Until};
-use crate::stored::StoredValues;
+use crate::backend::{CellId, CellState, CellUsage, ExecuteRequest, LimitKind, ToolInput};
+use crate::cells::{Callbacks, Charge, Command, Content, LiveEntry, Next, ParkReply, Reply, Until};
+use crate::limits::CellLimits;
+use crate::stored::{Snapshot, StoredValues};
+use crate::tools::ToolName;
 use busy::{BusyTime, at};
 use calls::{CallEnd, RecentCalls};
 use end::{End, Stage};
 use guest::{Events, Guest};
+use monitored::Monitored;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -62,12 +73,44 @@ pub(super) struct Start {
     pub(super) commands: mpsc::Receiver<Command>,
     /// What the first caller waits for, and where its answer goes.
     pub(super) first: (Until, Reply),
-    /// Property names of the tools, in the order of the request.
-    pub(super) tool_names: Vec<String>,
-    /// What the cell is charged for its source, until the guest has it.
-    pub(super) source_charge: Charge,
     /// What the cell is charged for its tools.
     pub(super) tools_charge: Charge,
+    /// The cell's limits.
+    pub(super) limits: Arc<CellLimits>,
+    /// The time as the guest sees it.
+    pub(super) clock: GuestClock,
+    /// The values that the program may load.
+    pub(super) seen: Arc<Snapshot>,
+    /// The key under which the guest stores a value that is too long.
+    pub(super) value_key: String,
+    /// The tools that the program may call; `None` for all of the request's.
+    pub(super) allowed: Option<HashSet<ToolName>>,
+}
+
+/// Where a new cell comes from.
+pub(super) enum Origin {
+    /// A program.
+    Program {
+        /// Property names of the tools, in the order of the request.
+        tool_names: Vec<String>,
+        /// What the cell is charged for its source, until the guest has it.
+        source_charge: Charge,
+    },
+    /// A parked cell.
+    Parked(Box<Arrival>),
+}
+
+impl Start {
+    /// What the cell's guest can reach.
+    fn imports(&self) -> Imports {
+        Imports::new(
+            Arc::clone(&self.outbox),
+            Arc::clone(&self.limits),
+            Arc::clone(&self.request.enabled_tools),
+            Arc::clone(&self.seen),
+            self.clock.clone(),
+        )
+    }
 }
 
 /// The task's state.
@@ -97,6 +140,8 @@ struct Cell {
     callbacks: Callbacks<CallEnd>,
     /// The newest calls, for the report.
     recent_calls: RecentCalls,
+    /// Who follows the cell.
+    monitored: Monitored,
     guest: Guest,
     /// What the next step will deliver.
     events: Events,
@@ -117,6 +162,19 @@ struct Cell {
     ends_at: Instant,
     /// What the cell is charged for its tools.
     _tools: Charge,
+    limits: Arc<CellLimits>,
+    /// The time as the guest sees it.
+    clock: GuestClock,
+    /// The values that the program may load.
+    seen: Arc<Snapshot>,
+    /// The key under which the guest stores a value that is too long.
+    value_key: String,
+    /// The tools that the program may call; `None` for all of the request's.
+    allowed: Option<HashSet<ToolName>>,
+    /// Nested calls that have not ended: the tool's place in the request, and the input.
+    pending: BTreeMap<u64, (usize, Option<ToolInput>)>,
+    /// The caller that parks the cell, if one does.
+    parker: Option<ParkReply>,
 }
 
 /// Why the loop woke up.
@@ -131,25 +189,38 @@ enum Wake {
     TotalTime,
 }
 
-/// Runs a cell to its end.
-pub(super) async fn run(start: Start) {
-    let (mut cell, first) = Cell::new(start);
+/// Runs a cell to its end, or until it was parked.
+pub(super) async fn run(mut start: Start, origin: Origin) {
+    let (mut cell, first) = match origin {
+        Origin::Program { tool_names, source_charge } => {
+            let guest = Cell::first_step(&mut start, tool_names, source_charge);
+            Cell::new(start, guest)
+        }
+        Origin::Parked(mut arrival) => {
+            let guest = Cell::wake_step(&start, &mut arrival);
+            let (mut cell, first) = Cell::new(start, guest);
+            cell.take_up(*arrival);
+            (cell, first)
+        }
+    };
     cell.observe(first.0, first.1);
-    let end = cell.run_to_close().await;
-    cell.close(end);
+    if let Some(end) = cell.run_to_close().await {
+        cell.close(end);
+    }
 }
 
 impl Cell {
     /// A cell whose first step is to be made, and its first observer.
-    fn new(mut start: Start) -> (Self, (Until, Reply)) {
-        let guest = Self::first_step(&mut start);
-        let Start { entry, id, request, stored_values, session, outbox, commands, first, .. } =
-            start;
+    fn new(start: Start, guest: Guest) -> (Self, (Until, Reply)) {
+        let Start {
+            entry, id, mut request, stored_values, session, outbox, commands, first, ..
+        } = start;
         let callbacks = Callbacks::new(&entry, session.turns.watch());
         let cell = Self {
             entry: Some(entry),
+            monitored: Monitored::new(std::mem::take(&mut request.monitor)),
             shutdown: session.shutdown.clone(),
-            ends_at: Instant::now() + session.limits.cell.total_time,
+            ends_at: Instant::now() + start.limits.total_time,
             id,
             request,
             stored_values,
@@ -167,15 +238,22 @@ impl Cell {
             calls_since_frontier: Vec::new(),
             fuel: 0,
             slices: 0,
-            busy: BusyTime::start(),
+            busy: BusyTime::start(Duration::ZERO),
             asked_to_end: None,
             _tools: start.tools_charge,
+            limits: start.limits,
+            clock: start.clock,
+            seen: start.seen,
+            value_key: start.value_key,
+            allowed: start.allowed,
+            pending: BTreeMap::new(),
+            parker: None,
         };
         (cell, first)
     }
 
-    /// Turns the loop until nothing of the cell runs any more.
-    async fn run_to_close(&mut self) -> End {
+    /// Turns the loop until nothing of the cell runs any more; `None` when it was parked.
+    async fn run_to_close(&mut self) -> Option<End> {
         let mut stage = Stage::Running;
         loop {
             // Before calls are made: a task that yields waits for what its worker runs next, and
@@ -185,6 +263,10 @@ impl Cell {
             if matches!(stage, Stage::Running) {
                 self.resume();
                 self.publish_state().await;
+                // Boxed: seldom there, and larger than all the rest.
+                if self.parker.is_some() && Box::pin(self.park()).await {
+                    return None;
+                }
             }
             stage = match stage {
                 Stage::Draining(end) if !self.callbacks.is_notifying() => self.begin_closing(end),
@@ -197,6 +279,10 @@ impl Cell {
                     stage
                 }
                 Wake::Command(Command::Terminate(reply)) => self.terminate(stage, reply),
+                Wake::Command(Command::Park(reply)) => {
+                    self.ask_to_park(reply);
+                    stage
+                }
                 Wake::YieldTime => {
                     self.answer_yield();
                     stage
@@ -215,7 +301,7 @@ impl Cell {
                 }
                 Wake::Callback(Next::Ended) => stage,
                 Wake::Callback(Next::Closed) => match stage {
-                    Stage::Closing(end) => return end,
+                    Stage::Closing(end) => return Some(end),
                     other => other,
                 },
                 Wake::Timer(id) => {
@@ -255,80 +341,6 @@ impl Cell {
         .await
     }
 
-    /// Takes what the guest sent since the last turn.
-    fn take_output(&mut self) {
-        for output in self.outbox.take() {
-            match output {
-                GuestOutput::Item(item, charge) => self.content.push(item, charge),
-                GuestOutput::Notification(text, charge) => self.notify(text, charge),
-                GuestOutput::Yield => {
-                    // An observer of the frontier is not interested.
-                    if self.observer.as_ref().is_some_and(|observer| observer.deadline.is_some()) {
-                        self.answer_yield();
-                    }
-                }
-                GuestOutput::Call { id, tool, input, charge } => self.call(id, tool, input, charge),
-            }
-        }
-    }
-
-    fn notify(&mut self, text: String, charge: Charge) {
-        let (request, token) =
-            (self.request.tool_call_id.clone(), self.callbacks.notifications_token().clone());
-        let delivered = move |_| -> BoxFuture<'static, ()> {
-            drop(charge);
-            Box::pin(std::future::ready(()))
-        };
-        self.callbacks.notify(request, text, token, Box::new(delivered));
-    }
-
-    fn call(&mut self, id: u64, tool: usize, input: Option<String>, charge: Charge) {
-        self.calls_since_frontier.push(id);
-        let refuse = |cell: &mut Self, why: String| {
-            cell.outbox.status.call_ended();
-            cell.events.call_ended(CallEnd::failed(id, &why));
-        };
-        // The guest is not trusted: what is sent on as JSON must be JSON.
-        let input = match input.map(ToolInput::from_json).transpose() {
-            Ok(input) => input,
-            Err(error) => {
-                refuse(self, format!("failed to serialize JavaScript value: {error}"));
-                return;
-            }
-        };
-        let Some(tool) = self.request.enabled_tools.get(tool) else {
-            refuse(self, "code mode nested tool is unknown".to_owned());
-            return;
-        };
-        let call = CodeModeNestedToolCall {
-            cell_id: self.id.clone(),
-            runtime_tool_call_id: format!("tool-{id}"),
-            tool_name: tool.tool_name.clone(),
-            tool_kind: tool.kind,
-            input,
-        };
-        self.recent_calls.made(id, &call.tool_name);
-        let (account, limit) =
-            (Arc::clone(&self.outbox.account), self.session.limits.cell.result_bytes);
-        let token = self.callbacks.calls_token().clone();
-        self.callbacks.call(call, token, move |result| {
-            // The input is gone.
-            drop(charge);
-            std::future::ready(CallEnd::new(id, result, limit, &account))
-        });
-    }
-
-    fn call_ended(&mut self, end: CallEnd) {
-        // Whatever else has ended by now goes into the same batch.
-        let mut next = Some(end);
-        while let Some(end) = next {
-            self.outbox.status.call_ended();
-            self.recent_calls.ended(&end);
-            self.events.call_ended(end);
-            next = self.callbacks.try_next();
-        }
-    }
-
     async fn publish_state(&mut self) {
         let state = if self.guest.is_running() {
             CellState::Running
@@ -338,6 +350,7 @@ impl Cell {
             CellState::Waiting
         };
         self.outbox.status.set_state(state);
+        self.report_wait().await;
     }
 
     fn step_reached(&mut self, sandbox: Option<Sandbox>, step: Step) -> Stage {
@@ -373,7 +386,7 @@ impl Cell {
             Some((limit, patience)) if running_time >= patience || !self.guest.is_running() => {
                 self.stop_at(limit_kind(limit))
             }
-            None if running_time >= self.session.limits.cell.running_time => {
+            None if running_time >= self.limits.running_time => {
                 if self.guest.is_running() {
                     self.ask_to_end(types::Limit::RunningTime);
                     stage
@@ -407,65 +420,10 @@ impl Cell {
         }
     }
 
-    fn terminate(&mut self, stage: Stage, reply: Reply) -> Stage {
-        if self.terminator.is_some() || matches!(stage, Stage::Closing(End::Terminated)) {
-            // A caller that has gone away needs no answer.
-            let _ = reply.send(Err(CodeModeError::AlreadyTerminating(self.id.clone())));
-            return stage;
-        }
-        self.terminator = Some(reply);
-        match stage {
-            // The program has ended and nothing of it is cancelled any more: it wins.
-            closing @ Stage::Closing(..) => closing,
-            running => self.begin_terminating(running),
-        }
-    }
-
-    fn observe(&mut self, until: Until, reply: Reply) {
-        if self.observer.as_ref().is_some_and(|observer| !observer.reply.is_closed()) {
-            let _ = reply.send(Err(CodeModeError::AlreadyObserved(self.id.clone())));
-            return;
-        }
-        let deadline = match until {
-            // A time beyond the clock's end needs no timer: a century is the longest.
-            Until::Yield(timeout) => {
-                Some(Instant::now() + timeout.min(Duration::from_hours(100 * 365 * 24)))
-            }
-            Until::Frontier => None,
-        };
-        self.observer = Some(Observer { reply, deadline });
-        self.frozen = false;
-    }
-
-    fn answer_yield(&mut self) {
-        let Content { items: content_items, charge } = std::mem::take(&mut self.content);
-        let report = CellReport { usage: self.usage_now(), ..CellReport::default() };
-        let cell_id = self.id.clone();
-        let response = RuntimeResponse::Yielded { cell_id, content_items, report };
-        self.answer(Answer::Yielded(response, charge));
-    }
-
-    fn answer_frontier(&mut self) {
-        let content = std::mem::take(&mut self.content);
-        let calls = std::mem::take(&mut self.calls_since_frontier);
-        self.frozen = true;
-        self.answer(Answer::Pending(content, calls));
-    }
-
-    /// Answers the observer; output comes back when they have gone away.
-    fn answer(&mut self, answer: Answer) {
-        let Some(observer) = self.observer.take() else { return };
-        let Err(Ok(mut answer)) = observer.reply.send(Ok(answer)) else { return };
-        if let Answer::Pending(_, calls) = &mut answer {
-            self.calls_since_frontier.splice(0..0, calls.drain(..));
-        }
-        self.content.prepend(answer.into_content());
-    }
-
     /// Usage so far. A step that has not ended, or was dropped, counts with the
     /// slices it has had.
     fn usage_now(&self) -> CellUsage {
-        let Totals { peak_memory, calls, output_bytes } = self.outbox.totals();
+        let Spent { peak_memory, calls, output_bytes, .. } = self.outbox.spent();
         CellUsage {
             fuel: self.fuel + self.slices * SLICE_FUEL,
             peak_memory_bytes: peak_memory as u64,

@@ -18,9 +18,9 @@ from ._connection import (
     Connection,
     Value,
     failure,
-    fresh,
 )
 from ._errors import BusyError, CellblockError, CellNotFoundError, HostLostError
+from ._outgoing import fresh
 from ._result import Audio, Image, Kind, Result, Text, items_of, result_of
 from ._stored import StoredValues
 from ._tools import Toolbox, message_of
@@ -49,7 +49,12 @@ class Cell:
     """One program, from its request to its end. It is used on one event loop."""
 
     def __init__(
-        self, remote: RemoteSession, tools: Toolbox, stored: StoredValues, on_notify: Notify | None
+        self,
+        remote: RemoteSession,
+        tools: Toolbox,
+        stored: StoredValues,
+        on_notify: Notify | None,
+        prelude: int,
     ) -> None:
         self.id = ""
         """Its name in the session, once it was admitted."""
@@ -61,6 +66,7 @@ class Cell:
         self._tools = tools
         self._stored = stored
         self._on_notify = on_notify
+        self._prelude = prelude
         self._context = contextvars.copy_context()
         # The answer on its way, who it was asked for, and what is kept of answers that nobody
         # had asked for.
@@ -206,7 +212,7 @@ class Cell:
             self._stored.merge(last.seam.stored)
         items = [*self._kept, *items_of(last)]
         kind: Kind = "result" if tagged.result else "terminated"
-        self._conclude(result_of(kind, last, self.id, items, self._stored))
+        self._conclude(self._result(kind, last, items))
 
     def _yield(self, response: messages.Response | None) -> None:
         """Answers the caller that the program goes on."""
@@ -215,9 +221,14 @@ class Cell:
         self._unexpect()
         if caller:
             if response:
-                _settle(caller, result_of("yielded", response, self.id, items, self._stored))
+                _settle(caller, self._result("yielded", response, items))
             else:
                 _settle(caller, Result("running", self.id, tuple(items)))
+
+    def _result(
+        self, kind: Kind, response: messages.Response, items: list[Text | Image | Audio]
+    ) -> Result:
+        return result_of(kind, response, self.id, items, self._stored, prelude=self._prelude)
 
     def _conclude(self, end: Result | CellblockError) -> None:
         """It has ended: what it has called is cancelled, and then the end is delivered."""
@@ -330,7 +341,10 @@ class Cell:
                 await self._notify(request.text)
                 outcome = _DELIVERED
             await self._connection.room()
-        except (Exception, SystemExit) as error:
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            # Also what is no `Exception` is the program's to handle, and ends nothing here.
             outcome = failure(message_of(error))
         finally:
             # One that the host has given up gets no answer: `reply` knows.

@@ -14,9 +14,8 @@ import json
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from concurrent.futures import Future
+from typing import Any, Protocol
 
 from . import _messages as messages
 from ._errors import (
@@ -27,21 +26,17 @@ from ._errors import (
     InvalidRequestError,
     RefusedError,
 )
+from ._outgoing import Outgoing, fresh, settle
 from ._transport import PATIENCE, Transport
 
 TRANSPORT_TIME = 60.0
 """Seconds that a host may take for an answer, beyond the time that it was asked to wait."""
-
-_MAX_QUEUED_BYTES = 64 << 20
-"""Bytes that may wait to be written before those who send more wait."""
 
 _MAX_DELEGATES = 1_024
 """Nested calls and notifications that a host may have open on a connection."""
 
 _CANCELLED = "code-mode request cancelled"
 _INVALID = "invalid code-mode execute request: "
-
-T = TypeVar("T")
 
 Value = (
     messages.SessionReady
@@ -99,21 +94,7 @@ class Answer:
         settle(self.future, error)
 
 
-def fresh(error: CellblockError) -> CellblockError:
-    """An error of its own for each who gets it: raising one adds to it."""
-    return type(error)(*error.args)
-
-
-def settle(future: Future[T], outcome: T | CellblockError) -> None:
-    """Gives a future its outcome, unless those who wait have gone or it has one."""
-    with contextlib.suppress(InvalidStateError):
-        if isinstance(outcome, CellblockError):
-            future.set_exception(fresh(outcome))
-        else:
-            future.set_result(outcome)
-
-
-_live: weakref.WeakSet[Connection] = weakref.WeakSet()
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 class Connection:
@@ -136,12 +117,10 @@ class Connection:
         self._sessions: dict[str, Recipient] = {}
         self._delegates: dict[int, tuple[Recipient, str]] = {}
         """Nested calls and notifications that await an answer, and whose they are."""
-        self._outgoing: SimpleQueue[bytes | Callable[[], bytes | None] | None] = SimpleQueue()
-        self._queued = 0
-        self._waiting_for_room: list[Future[None]] = []
+        self._outgoing = Outgoing()
         self._closing = False
         self._ended = threading.Event()
-        _live.add(self)
+        _connections.add(self)
         threading.Thread(target=self._run, name="cellblock-read", daemon=True).start()
 
     # Sending
@@ -162,7 +141,7 @@ class Connection:
         except ValueError as error:
             raise InvalidRequestError(str(error)) from None
         self._requests[request_id] = pending
-        self._put_locked(frame)
+        self._outgoing.put(frame)
         return request_id
 
     def locked(self) -> contextlib.AbstractContextManager[Any]:
@@ -195,19 +174,10 @@ class Connection:
 
     async def room(self) -> None:
         """Waits while as much waits to be written as may."""
-        while waiting := self._room():
-            try:
-                await asyncio.wait_for(asyncio.wrap_future(waiting), TRANSPORT_TIME)
-            except asyncio.TimeoutError:
-                self.fail(HostLostError("the host does not read what it is sent"))
-
-    def _room(self) -> Future[None] | None:
-        with self._lock:
-            if self._queued <= _MAX_QUEUED_BYTES or self.lost:
-                return None
-            waiting: Future[None] = Future()
-            self._waiting_for_room.append(waiting)
-            return waiting
+        try:
+            await self._outgoing.room(TRANSPORT_TIME)
+        except asyncio.TimeoutError:
+            self.fail(HostLostError("the host does not read what it is sent"))
 
     def close_session_soon(self, session_id: str) -> None:
         """Ends a session without waiting for it. Takes no lock: for finalizers."""
@@ -224,16 +194,12 @@ class Connection:
                 {"type": "operation/request", "id": request_id, "request": operation}
             )
 
-        self._outgoing.put(frame)
+        self._outgoing.put_made(frame)
 
     def _send(self, frame: bytes) -> None:
         with self._lock:
             if not self.lost:
-                self._put_locked(frame)
-
-    def _put_locked(self, frame: bytes) -> None:
-        self._queued += len(frame)
-        self._outgoing.put(frame)
+                self._outgoing.put(frame)
 
     # Sessions
 
@@ -263,10 +229,8 @@ class Connection:
             self.lost = error
             requests, self._requests = list(self._requests.values()), {}
             sessions, self._sessions = list(self._sessions.values()), {}
-            waiting, self._waiting_for_room = self._waiting_for_room, []
             self._delegates = {}
-        for room in waiting:
-            settle(room, None)
+        self._outgoing.drop()
         for session in sessions:
             session.lost(error)
         for pending in requests:
@@ -277,7 +241,7 @@ class Connection:
     def end_soon(self) -> None:
         """Asks the host to end. Takes no lock: for finalizers."""
         self._closing = True
-        self._outgoing.put(None)
+        self._outgoing.end()
 
     def end(self, patience: float) -> None:
         """Asks the host to end, and waits until it has; then it is made to."""
@@ -299,6 +263,7 @@ class Connection:
         """This process is a fork: the connection and the host are the parent's."""
         # Another thread may have held the lock, and there is no other thread any more.
         self._lock = threading.Lock()
+        self._outgoing = Outgoing()
         self.lost = HostLostError("this process is a fork of the one that started the program")
         self._requests, self._sessions, self._delegates = {}, {}, {}
         self._ended.set()
@@ -308,6 +273,15 @@ class Connection:
     # The two threads
 
     def _run(self) -> None:
+        try:
+            self._live()
+        except BaseException as error:
+            # Nobody may be left to wait for a thread that is no more.
+            self._unavailable(f"the connection to the host {self._place} has failed: {error!r}")
+            self._ended.set()
+            raise
+
+    def _live(self) -> None:
         try:
             self._transport = self._open_transport()
         except (OSError, ValueError, ImportError) as error:
@@ -355,8 +329,11 @@ class Connection:
             if payload is None:
                 return "" if late.is_alive() else f"no answer within {PATIENCE:.0f} s"
             message = messages.parse(payload)
-        except (OSError, ValueError) as error:
-            return str(error) if late.is_alive() else f"no answer within {PATIENCE:.0f} s"
+        except OSError:
+            # How it ended says more.
+            return "" if late.is_alive() else f"no answer within {PATIENCE:.0f} s"
+        except ValueError as error:
+            return str(error)
         finally:
             late.cancel()
         match message:
@@ -384,21 +361,8 @@ class Connection:
 
     def _write(self, transport: Transport) -> None:
         try:
-            while (item := self._outgoing.get()) is not None:
-                if callable(item):
-                    made = item()
-                    if made:
-                        transport.write(made)
-                    continue
-                transport.write(item)
-                with self._lock:
-                    self._queued -= len(item)
-                    waiting: list[Future[None]] = []
-                    if self._queued <= _MAX_QUEUED_BYTES:
-                        waiting, self._waiting_for_room = self._waiting_for_room, []
-                for room in waiting:
-                    settle(room, None)
-        except OSError as error:
+            self._outgoing.write_to(transport)
+        except Exception as error:
             # A host that has ended says more on the way that is read.
             if not self._ended.wait(1.0):
                 self.fail(HostLostError(f"the host cannot be written to: {error}"))
@@ -485,7 +449,7 @@ def read_refusal(text: str) -> CellblockError:
 
 def end_all(patience: float) -> None:
     """Ends every connection of this process: for its exit."""
-    connections = [each for each in list(_live) if not each.has_ended()]
+    connections = [each for each in list(_connections) if not each.has_ended()]
     for connection in connections:
         connection.end_soon()
     for connection in connections:
@@ -494,6 +458,6 @@ def end_all(patience: float) -> None:
 
 def forked() -> None:
     """This process is a fork of another, and so is no thread of its connections."""
-    for connection in list(_live):
+    for connection in list(_connections):
         connection.forked()
-        _live.discard(connection)
+        _connections.discard(connection)

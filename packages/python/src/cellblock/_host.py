@@ -14,8 +14,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from ._connection import Connection, end_all, forked, settle
+from ._connection import Connection, end_all, forked
 from ._errors import CellblockError, HostUnavailableError
+from ._outgoing import settle
 from ._transport import ChildTransport, Transport, UnixTransport
 
 EXIT_PATIENCE = 5.0

@@ -10,6 +10,7 @@ from typing_extensions import Self
 from . import _messages as messages
 from ._errors import LimitError, ProgramError, TerminatedError
 from ._json import decode
+from ._prelude import without_prelude
 from ._stored import StoredValues
 
 Kind = Literal["yielded", "terminated", "result"]
@@ -143,8 +144,11 @@ def result_of(
     cell_id: str,
     items: list[Text | Image | Audio],
     stored: StoredValues,
+    *,
+    prelude: int,
 ) -> Result:
-    """A response as a result. `stored` has values that are too long for it.
+    """A response as a result. `stored` has values that are too long for it; `prelude` is the
+    length of what stands in front of the program.
 
     Raises:
         ValueError: The host has sent a value that is not valid JSON.
@@ -176,7 +180,9 @@ def result_of(
         value=value,
         value_key=key,
         value_error=error,
-        error=response.error_text,
+        error=None
+        if response.error_text is None
+        else without_prelude(response.error_text, prelude),
         hint=report.hint,
         limit=report.limit,
         calls=tuple(Call(call.runtime_tool_call_id, call.tool, call.end) for call in report.calls),

@@ -22,6 +22,7 @@ from ._errors import (
 )
 from ._host import Host
 from ._limits import Limits, on_the_wire
+from ._prelude import prelude_of
 from ._remote import Execution, RemoteSession
 from ._result import Result
 from ._stored import StoredValues, delta
@@ -71,6 +72,8 @@ class Session:
         on_notify: Callable[[str], Any] | None = None,
         host: Host | None = None,
     ) -> None:
+        self.warns_when_unclosed = True
+        """Whether it is a mistake to forget the session without closing it."""
         self._remote: RemoteSession | None = None
         self._closed = False
         self._tools = Toolbox(tools)
@@ -124,10 +127,11 @@ class Session:
             SessionClosedError: The session was closed.
         """
         toolbox = self._tools if tools is None else Toolbox(tools)
+        prelude = prelude_of(program)
         request = {
             "tool_call_id": "",
             "enabled_tools": toolbox.definitions,
-            "source": program,
+            "source": prelude + program,
             "yield_time_ms": yield_ms(yield_after),
             "max_output_tokens": None,
         }
@@ -154,7 +158,7 @@ class Session:
                 remote.known = now
             return request_id
 
-        cell = Cell(remote, toolbox, self._stored, self._on_notify)
+        cell = Cell(remote, toolbox, self._stored, self._on_notify, len(prelude))
         result = await cell.first(send, yield_after)
         if result.status == "running":
             self._keep(cell)
@@ -231,7 +235,8 @@ class Session:
     def __del__(self) -> None:
         remote = getattr(self, "_remote", None)
         if remote and not remote.connection.lost:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            if self.warns_when_unclosed:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             remote.connection.close_session_soon(remote.id)
 
     def __repr__(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import inspect
@@ -17,6 +16,7 @@ from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, Validati
 from pydantic.errors import PydanticSchemaGenerationError
 from typing_extensions import NotRequired, TypedDict
 
+from . import _threads
 from ._errors import NotJsonError, ToolDefinitionError
 from ._json import clean, encode
 
@@ -127,7 +127,7 @@ class Toolbox:
         if is_async(tool.call):
             result = await tool.call(given)
         else:
-            result = await asyncio.to_thread(tool.call, given)
+            result = await _threads.call(tool.call, given)
             if inspect.isawaitable(result):
                 result = await result
         return encode(result, f"the result of {name}")

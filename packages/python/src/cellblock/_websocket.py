@@ -19,8 +19,9 @@ class WebSocketTransport:
 
     def __init__(self, url: str, token: str | None, tls: ssl.SSLContext | None) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else None
+        self._open = contextlib.ExitStack()
         try:
-            self._socket = connect(
+            connecting = connect(
                 url,
                 additional_headers=headers,
                 ssl=tls,
@@ -31,6 +32,7 @@ class WebSocketTransport:
                 close_timeout=EXIT_GRACE,
                 max_size=HEADER_BYTES + MAX_FRAME_BYTES,
             )
+            self._socket = self._open.enter_context(connecting)
         except WebSocketException as error:
             raise OSError(f"WebSocket: {error}") from None
 
@@ -62,7 +64,7 @@ class WebSocketTransport:
             self._socket.socket.shutdown(socket.SHUT_RDWR)
 
     def finish(self) -> str | None:
-        self._socket.close()
+        self._open.close()
         return None
 
     def forked(self) -> None:

@@ -72,6 +72,7 @@ impl RemoteCell {
     /// ended, unless an answer is on its way already.
     pub(super) fn ask_anew(&mut self) {
         if self.missing
+            || self.is_leaving()
             || self.answer.is_some()
             || self.termination.is_some()
             || self.outcome.is_some()
@@ -136,6 +137,8 @@ impl RemoteCell {
                 }
             }
             Ok(last) => self.last_response(last),
+            // It was parked, and the answer to that is on its way.
+            Err(Failure::Missing) if self.is_leaving() => {}
             // The termination has taken its last response.
             Err(Failure::Missing) if self.termination.is_some() => self.missing = true,
             Err(Failure::Cancelled) if cancelled => self.ask_anew(),
@@ -237,7 +240,7 @@ impl RemoteCell {
     }
 
     /// A refusal that names the cell as the host does, with this side's name of it.
-    fn named_here(&self, refusal: CodeModeError) -> CodeModeError {
+    pub(super) fn named_here(&self, refusal: CodeModeError) -> CodeModeError {
         match (refusal, self.handle.host_id()) {
             (CodeModeError::Host(text), Some(host_id)) => {
                 Refusal::read(&text, Some((host_id, &self.handle.id))).into()

@@ -14,8 +14,13 @@ pub(in super::super) type Reply<T> =
 pub(in super::super) enum Event {
     /// The host has admitted the cell.
     Admitted,
-    /// The program calls a tool.
-    Invoke(CodeModeNestedToolCall, CancellationToken, Reply<ToolResult>),
+    /// The program calls a tool, or has called it before its cell was parked.
+    Invoke {
+        call: CodeModeNestedToolCall,
+        is_resumed: bool,
+        cancellation: CancellationToken,
+        reply: Reply<ToolResult>,
+    },
     /// The program notifies its host.
     Notify { call_id: String, text: String, cancellation: CancellationToken, reply: Reply<()> },
     /// The cell has ended, and its last response waits on the host.

@@ -7,20 +7,24 @@
 //! closed it, and nothing of it runs on this side any more.
 //!
 //! `handle` is what the connection knows of the task, `callers` what its callers ask for,
-//! `end` how it ends.
+//! `park` how it leaves as bytes, `end` how it ends.
 
 mod callers;
 mod end;
 mod handle;
+mod park;
 
 pub(super) use handle::{CellHandle, Event, Reply};
 
 use super::connection::{Answer, ConnectionError, Failure, HostResponse, Program, WaitId};
 use super::session::{Connected, Session};
+use crate::protocol::SeamWake;
 use callers::Observer;
+use cellblock::PendingCalls;
 use cellblock::cells::{self, Callbacks, CellStatus, Command, Content, LiveEntry, Next, Until};
 use cellblock::{CellId, CellReport, CellState, ExecuteRequest, StoredValues};
 use end::{Outcome, Stage};
+use park::{Parking, parked};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -77,6 +81,10 @@ struct RemoteCell {
     /// How the cell has ended, and when that was known.
     outcome: Option<(Outcome, Instant)>,
     stage: Stage,
+    /// The caller that parks the cell, if one does, and how far that is.
+    parking: Option<Parking>,
+    /// Nested calls of a woken cell that its caller has.
+    pending: PendingCalls,
 }
 
 /// What a new cell is made from.
@@ -91,25 +99,20 @@ pub(super) struct Start {
     pub(super) commands: mpsc::Receiver<Command>,
     /// What the first caller waits for, and where its answer goes.
     pub(super) first: (Until, cells::Reply),
+    /// The parked cell that it is, if it is one, and the calls that its caller has.
+    pub(super) wake: Option<(SeamWake, PendingCalls)>,
 }
 
 /// Runs a cell to its end.
 pub(super) async fn run(start: Start) {
-    let Start { entry, id, request, stored, session, status, commands, first } = start;
+    let Start { entry, id, request, stored, session, status, commands, first, wake } = start;
+    let (wake, pending) = wake.unzip();
     let callbacks = Callbacks::new(&entry, session.turns.watch());
     let (handle, events) = CellHandle::new(id, &callbacks);
     let connected = Arc::new(OnceLock::<Connected>::new());
-    let executing = {
-        let (session, handle, slot) =
-            (Arc::clone(&session), handle.clone(), Arc::clone(&connected));
-        let until_frontier = first.0 == Until::Frontier;
-        let program = Program { request, stored: stored.clone(), until_frontier };
-        async move {
-            let connected = session.connected().await?;
-            let Connected { connection, remote } = slot.get_or_init(|| connected);
-            connection.execute(Arc::clone(remote), handle, program).await
-        }
-    };
+    let until_frontier = first.0 == Until::Frontier;
+    let program = Program { request, stored: stored.clone(), until_frontier, wake };
+    let executing = executing(&session, &connected, handle.clone(), program);
     let mut cell = RemoteCell {
         handle,
         session,
@@ -120,7 +123,7 @@ pub(super) async fn run(start: Start) {
         callbacks,
         observer: None,
         terminator: None,
-        answer: Some(OnItsWay { answer: Box::pin(executing), wait: None, cancelled: false }),
+        answer: Some(OnItsWay { answer: executing, wait: None, cancelled: false }),
         termination: None,
         ends_when_admitted: false,
         missing: false,
@@ -131,20 +134,44 @@ pub(super) async fn run(start: Start) {
         stored,
         outcome: None,
         stage: Stage::Running,
+        parking: None,
+        pending: pending.unwrap_or_default(),
     };
     cell.observer = Some(Observer::first(first.0, first.1));
-    cell.run_to_close().await;
-    cell.close(entry);
+    if cell.run_to_close(&entry).await {
+        cell.close(entry);
+    } else {
+        entry.park();
+    }
+}
+
+/// Starts a program on the session's host; its first response.
+fn executing(
+    session: &Arc<Session>,
+    connected: &Arc<OnceLock<Connected>>,
+    handle: CellHandle,
+    program: Program,
+) -> Answer<HostResponse> {
+    let (session, slot) = (Arc::clone(session), Arc::clone(connected));
+    Box::pin(async move {
+        let connected = session.connected().await?;
+        let Connected { connection, remote } = slot.get_or_init(|| connected);
+        connection.execute(Arc::clone(remote), handle, program).await
+    })
 }
 
 impl RemoteCell {
-    /// Turns the loop until the cell has ended, and nothing of it runs any more.
-    async fn run_to_close(&mut self) {
+    /// Turns the loop until the cell has ended, and nothing of it runs any more; false when
+    /// it was parked.
+    async fn run_to_close(&mut self, entry: &LiveEntry) -> bool {
         let shutdown = self.session.shutdown.clone();
         let mut ending = false;
         while self.outcome.is_none() || self.stage != Stage::Closed {
             if matches!(self.stage, Stage::Draining(_)) && !self.callbacks.is_notifying() {
                 self.begin_closing();
+            }
+            if self.leave(entry).await {
+                return false;
             }
             let yields_at = self.yields_at();
             let patience = self.patience().map(|(at, _)| at);
@@ -161,7 +188,11 @@ impl RemoteCell {
                 Some(command) = self.commands.recv() => match command {
                     Command::Observe(until, reply) => self.observe(until, reply),
                     Command::Terminate(reply) => self.terminate(reply),
+                    Command::Park(reply) => self.ask_to_park(reply).await,
                 },
+                parked = parked(&mut self.parking), if self.parking.is_some() => {
+                    self.parked(parked);
+                }
                 observed = answered(&mut self.answer), if self.answer.is_some() => {
                     let cancelled = self.answer.take().is_some_and(|answer| answer.cancelled);
                     self.answered(observed, cancelled);
@@ -186,6 +217,7 @@ impl RemoteCell {
                 () = at(patience), if patience.is_some() => self.out_of_patience(),
             }
         }
+        true
     }
 
     /// When the host must have answered or closed the cell, and what it has failed to do
@@ -215,11 +247,15 @@ impl RemoteCell {
         match event {
             Event::Admitted if self.ends_when_admitted => self.end(),
             Event::Admitted => {}
-            Event::Invoke(mut call, cancellation, reply) => {
+            Event::Invoke { mut call, is_resumed, cancellation, reply } => {
                 call.cell_id = self.handle.id.clone();
                 self.status.call_started();
                 self.publish_state();
-                self.callbacks.call(call, cancellation, reply);
+                if is_resumed {
+                    self.callbacks.resume(call, &mut self.pending, cancellation, reply);
+                } else {
+                    self.callbacks.call(call, cancellation, reply);
+                }
                 // The runtime keeps the task that was spawned last for this thread, and wakes
                 // no other for it. A tool that blocks would then hold up the connection, if
                 // this thread is the one that listens to it; so the call is not the last.
@@ -232,6 +268,8 @@ impl RemoteCell {
                 self.has_ended = true;
                 self.ask_anew();
             }
+            // The host has no cell any more that it has parked.
+            Event::Closed if self.is_leaving() => self.closed_meanwhile(),
             Event::Closed => self.host_closed(),
             Event::Lost => {
                 self.callbacks.cancel_all();

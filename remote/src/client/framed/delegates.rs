@@ -18,7 +18,7 @@ impl State {
         request: DelegateRequest,
     ) -> Result<(), ConnectionError> {
         let key = match &request {
-            DelegateRequest::InvokeTool { invocation } => invocation.cell_id.to_string(),
+            DelegateRequest::InvokeTool { invocation, .. } => invocation.cell_id.to_string(),
             DelegateRequest::Notify { cell_id, .. } => cell_id.to_string(),
         };
         let cancelled = match &request {
@@ -32,14 +32,14 @@ impl State {
         };
         let state = Arc::clone(self);
         match request {
-            DelegateRequest::InvokeTool { invocation } => {
+            DelegateRequest::InvokeTool { invocation, resumed } => {
                 let reply = move |result: Result<ToolResult, String>| -> BoxFuture<'static, ()> {
                     Box::pin(async move {
                         state.reply(id, result.and_then(tool_result)).await;
                         drop(in_flight);
                     })
                 };
-                session.invoke(&key, invocation, cancelled, Box::new(reply));
+                session.invoke(&key, invocation, resumed, cancelled, Box::new(reply));
             }
             DelegateRequest::Notify { call_id, text, .. } => {
                 let reply = move |result: Result<(), String>| -> BoxFuture<'static, ()> {

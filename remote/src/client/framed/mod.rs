@@ -164,6 +164,10 @@ impl HostConnection for FramedConnection {
         self.0.fail(reason);
     }
 
+    fn parks(&self, _session: &RemoteSession) -> bool {
+        self.0.has_seam
+    }
+
     fn open(
         &self,
         session: Arc<RemoteSession>,
@@ -207,14 +211,16 @@ impl HostConnection for FramedConnection {
     }
 
     fn wait(&self, session: &RemoteSession, cell_id: CellId, wait: Wait) -> Waiting {
-        let (yield_time_ms, until_frontier) = match wait {
-            Wait::Yield(yield_time_ms) => (yield_time_ms, false),
-            Wait::Frontier => (0, true),
+        let (yield_time_ms, until_frontier, park) = match wait {
+            Wait::Yield(yield_time_ms) => (yield_time_ms, false, false),
+            Wait::Frontier => (0, true, false),
+            Wait::Park => (0, false, true),
         };
         let (id, answer) = self.operation(OperationRequest::Wait {
             session_id: session.id().to_owned(),
             request: WaitRequest { cell_id, yield_time_ms },
             until_frontier,
+            park,
         });
         Waiting { id: WaitId::Framed(id), answer: self.outcome(answer) }
     }
@@ -275,7 +281,7 @@ impl State {
             if !inserted {
                 return Err(state.lifeline.failure());
             }
-            match frame::encode(&ClientMessage::Request { id, request }) {
+            match frame::encode(&ClientMessage::Request { id, request: Box::new(request) }) {
                 Ok(frame) => {
                     // A writer that has ended has failed the connection.
                     let _ = state.outgoing.send(frame).await;
@@ -314,16 +320,17 @@ impl State {
         // The host takes changes over in the order in which they are sent: they are found
         // out and queued in one go.
         let mut known = session.known_values();
-        let seam = SeamExecute {
+        let seam = Box::new(SeamExecute {
             stored: StoredDelta::between(known.as_ref(), &now),
             until_frontier: program.until_frontier,
             wants_value: program.request.wants_value,
             regional: program.request.regional.clone().into(),
             language: program.request.language,
-        };
+            wake: program.wake,
+        });
         let request =
             OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };
-        match frame::encode(&ClientMessage::Request { id, request }) {
+        match frame::encode(&ClientMessage::Request { id, request: Box::new(request) }) {
             Ok(frame) => {
                 place.send(frame);
                 *known = Some(now);

@@ -118,6 +118,10 @@ impl HostConnection for GrpcConnection {
         self.0.lifeline.fail(reason);
     }
 
+    fn parks(&self, remote: &RemoteSession) -> bool {
+        remote.has_seam.load(Ordering::Relaxed)
+    }
+
     fn open(
         &self,
         remote: Arc<RemoteSession>,
@@ -178,9 +182,10 @@ impl HostConnection for GrpcConnection {
 
     fn wait(&self, remote: &RemoteSession, cell_id: CellId, wait: Wait) -> Waiting {
         let id = self.0.next_id("wait");
-        let (yield_time_ms, cellblock_until_frontier) = match wait {
-            Wait::Yield(yield_time_ms) => (yield_time_ms, None),
-            Wait::Frontier => (0, Some(true)),
+        let (yield_time_ms, cellblock_until_frontier, cellblock_park) = match wait {
+            Wait::Yield(yield_time_ms) => (yield_time_ms, None, None),
+            Wait::Frontier => (0, Some(true), None),
+            Wait::Park => (0, None, Some(true)),
         };
         let request = grpc::WaitRequest {
             session_id: remote.id().to_owned(),
@@ -188,6 +193,7 @@ impl HostConnection for GrpcConnection {
             wait_id: id.clone(),
             yield_time_ms,
             cellblock_until_frontier,
+            cellblock_park,
         };
         let mut client = self.0.client.clone();
         let answer = self.outcome(async move { client.wait(request).await });
@@ -308,6 +314,7 @@ impl State {
             wants_value: program.request.wants_value,
             regional: program.request.regional.clone().into(),
             language: program.request.language,
+            wake: program.wake,
         };
         let mut request = grpc::ExecuteRequest::new(remote, execution_id, program.request);
         request.cellblock_seam_json = Some(encoded(&seam)?);

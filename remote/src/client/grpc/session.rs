@@ -108,6 +108,7 @@ impl Session {
     fn call(&mut self, call: grpc::ToolCall) -> Result<(), grpc::Malformed> {
         let (execution_id, sequence) = (call.execution_id.clone(), call.sequence);
         let (session_id, id) = (call.session_id.clone(), call.invocation_id.clone());
+        let is_resumed = call.cellblock_resumed.unwrap_or_default();
         let invocation = CodeModeNestedToolCall::try_from(call)?;
         let cancelled = self.remote.call_token(&execution_id);
         let in_flight = self.delegates.insert(id.clone(), cancelled.clone());
@@ -120,7 +121,7 @@ impl Session {
                 }
             })
         };
-        self.remote.invoke(&execution_id, invocation, cancelled, Box::new(reply));
+        self.remote.invoke(&execution_id, invocation, is_resumed, cancelled, Box::new(reply));
         self.closing.called(&self.remote, execution_id, sequence);
         Ok(())
     }

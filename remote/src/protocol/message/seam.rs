@@ -1,11 +1,14 @@
 //! What hosts and clients of this project add to the messages, once both have agreed on it:
 //! see [`SEAM_CAPABILITY`](crate::protocol::SEAM_CAPABILITY).
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use cellblock::{CellLimits, CellReport, Language, ProgramValue, RegionalSettings};
-use serde::ser::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 /// Additions to opening a session.
@@ -37,6 +40,66 @@ pub struct SeamExecute {
     /// As [`ExecuteRequest::language`](cellblock::ExecuteRequest::language).
     #[serde(default, skip_serializing_if = "is_auto")]
     pub language: Language,
+    /// Present where the program is a parked cell: the request's source is empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake: Option<SeamWake>,
+}
+
+/// A parked cell that is to be woken; see [`WakeRequest`](cellblock::WakeRequest). The
+/// request's `tool_call_id` and `enabled_tools` are the waker's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeamWake {
+    /// The cell.
+    pub cell: Base64,
+    /// As [`WakeRequest::is_fork`](cellblock::WakeRequest::is_fork).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_fork: bool,
+    /// Whether the program may call only the request's tools.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restricts_tools: bool,
+    /// Whether notifications carry the request's `tool_call_id`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renames_call: bool,
+    /// The pending calls that the client has, by their `runtime_tool_call_id`: each must be
+    /// pending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<String>,
+}
+
+/// A parked cell, with the answer to a wait that parks it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeamParked {
+    /// The cell.
+    pub cell: Base64,
+    /// Calls that are pending in the cell, and whose ends had come from the client: each
+    /// result as JSON text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ends: BTreeMap<String, Result<String, String>>,
+}
+
+/// Bytes, in JSON as text in base64.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Base64(pub Arc<[u8]>);
+
+impl fmt::Debug for Base64 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Base64({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for Base64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        STANDARD.decode(&*text).map(|bytes| Self(bytes.into())).map_err(de::Error::custom)
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -69,7 +132,7 @@ impl From<RegionalSettings> for Regional {
 
 impl Serialize for Regional {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.as_ref().map_err(S::Error::custom)?.serialize(serializer)
+        self.0.as_ref().map_err(ser::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -108,6 +171,9 @@ pub struct SeamResponse {
     /// calls since it was frozen before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_tool_call_ids: Option<Vec<String>>,
+    /// With a `Yielded`: the cell was parked, and this session has it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<SeamParked>,
 }
 
 impl SeamResponse {
@@ -117,7 +183,9 @@ impl SeamResponse {
             Some(ProgramValue::Json(text) | ProgramValue::Refused(text)) => text.len(),
             Some(ProgramValue::Stored { .. }) | None => 0,
         };
-        self.stored.iter().map(|(key, json)| key.len() + json.len()).sum::<usize>() + value
+        let parked = self.parked.as_ref().map_or(0, |parked| parked.cell.0.len() / 3 * 4);
+        let stored = self.stored.iter().map(|(key, json)| key.len() + json.len());
+        stored.sum::<usize>() + value + parked
     }
 }
 

@@ -93,7 +93,7 @@ fn carried_bytes(message: &HostMessage) -> usize {
         HostMessage::Response { result: Outcome::Error { message }, .. }
         | HostMessage::InitialResponse { result: Outcome::Error { message }, .. } => message.len(),
         HostMessage::DelegateRequest { request, .. } => match request {
-            DelegateRequest::InvokeTool { invocation } => {
+            DelegateRequest::InvokeTool { invocation, .. } => {
                 invocation.input.as_ref().map_or(0, ToolInput::byte_len)
             }
             DelegateRequest::Notify { text, .. } => text.len(),

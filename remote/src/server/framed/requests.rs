@@ -43,7 +43,7 @@ impl<'a> Requests<'a> {
         while let Some(payload) = frames.next().await {
             match frame::decode(&payload?)? {
                 ClientMessage::Hello { .. } => return Err(ServeError::SecondHello),
-                ClientMessage::Request { id, request } => self.request(id, request).await?,
+                ClientMessage::Request { id, request } => self.request(id, *request).await?,
                 ClientMessage::Cancel { id } => {
                     // One that was answered meanwhile is not there any more.
                     if let Some(cancelled) = self.connection.requests.get(&id) {
@@ -114,15 +114,19 @@ impl Connection {
                 match seam.regional.0 {
                     Ok(regional) => {
                         request.regional = regional;
-                        let program = Program { request, until_frontier };
+                        let program = Program { request, until_frontier, wake: seam.wake };
                         self.execute(running, &session_id, program).await
                     }
                     Err(why) => Err(CodeModeError::InvalidRequest(why).into()),
                 }
             }
-            OperationRequest::Wait { session_id, request, until_frontier } => {
+            OperationRequest::Wait { session_id, request, until_frontier, park } => {
                 let WaitRequest { cell_id, yield_time_ms } = request;
-                let wait = if until_frontier { Wait::Frontier } else { Wait::Yield(yield_time_ms) };
+                let wait = match (park, until_frontier) {
+                    (true, _) => Wait::Park,
+                    (false, true) => Wait::Frontier,
+                    (false, false) => Wait::Yield(yield_time_ms),
+                };
                 self.wait(running, &session_id, cell_id, wait, cancelled)
             }
             OperationRequest::Terminate { session_id, cell_id } => {
@@ -148,6 +152,7 @@ impl Connection {
             OperationRequest::Execute { session_id, seam: Some(seam), .. } => (session_id, seam),
             OperationRequest::Open { seam: Some(_), .. }
             | OperationRequest::Wait { until_frontier: true, .. }
+            | OperationRequest::Wait { park: true, .. }
                 if !self.granted.seam =>
             {
                 return Err(Refusal::SeamNotGranted);

@@ -1,7 +1,7 @@
 //! A framed client as the turn host of its sessions.
 
 use super::super::metrics::RunningCall;
-use super::super::session::Session;
+use super::super::session::{CELL_PARKED, Session};
 use super::Connection;
 use crate::in_flight::NotInserted;
 use crate::protocol::{
@@ -33,13 +33,17 @@ impl ClientTurnHost {
         Self { connection, session_id: session_id.to_owned(), session }
     }
 
-    /// Asks the client for something, until it answers or `cancellation`.
+    /// Asks the client for something, until it answers, `cancellation`, or its cell was
+    /// parked: the client goes on with it then.
     async fn delegate(
         &self,
         request: DelegateRequest,
+        cell_id: &CellId,
         cancellation: CancellationToken,
         cancelled: &str,
     ) -> Result<DelegateValue, String> {
+        let session = self.session.upgrade();
+        let parked = session.map(|session| session.parked(cell_id)).unwrap_or_default();
         let cancelled = || cancelled.to_owned();
         let connection = self.connection.upgrade().ok_or_else(cancelled)?;
         let (reply, answer) = oneshot::channel();
@@ -58,6 +62,7 @@ impl ClientTurnHost {
         let answered = tokio::select! {
             biased;
             answered = asking => Some(answered),
+            () = parked.cancelled() => Some(Err(CELL_PARKED.to_owned())),
             () = cancellation.cancelled() => None,
         };
         if answered.is_none() && sent {
@@ -71,22 +76,18 @@ impl ClientTurnHost {
 impl CodeModeTurnHost for ClientTurnHost {
     async fn invoke_tool(
         &self,
-        invocation: CodeModeNestedToolCall,
+        call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        if invocation.input.as_ref().is_some_and(|input| !input.is_shallow(MAX_VALUE_DEPTH)) {
-            return Err(format!("tool input is nested more than {MAX_VALUE_DEPTH} levels deep"));
-        }
-        let _running = RunningCall::start();
-        let request = DelegateRequest::InvokeTool { invocation };
-        let cancelled = CALL_CANCELLED;
-        match self.delegate(request, cancellation, cancelled).await? {
-            DelegateValue::ToolResult { result } => ToolResult::from_json(Box::<str>::from(result))
-                .map_err(|error| format!("tool result is {error}")),
-            DelegateValue::NotificationDelivered {} => {
-                Err("the client answered a tool call as if it were a notification".to_owned())
-            }
-        }
+        self.call(call, false, cancellation).await
+    }
+
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        self.call(call, true, cancellation).await
     }
 
     async fn notify(
@@ -96,14 +97,39 @@ impl CodeModeTurnHost for ClientTurnHost {
         text: String,
         cancellation: CancellationToken,
     ) -> Result<(), String> {
+        let cell = cell_id.clone();
         let request = DelegateRequest::Notify { call_id, cell_id, text };
         let cancelled = NOTIFICATION_CANCELLED;
-        self.delegate(request, cancellation, cancelled).await.map(drop)
+        self.delegate(request, &cell, cancellation, cancelled).await.map(drop)
     }
 
     fn cell_closed(&self, cell_id: &CellId) {
         if let Some(session) = self.session.upgrade() {
             session.ended(cell_id);
+        }
+    }
+}
+
+impl ClientTurnHost {
+    async fn call(
+        &self,
+        invocation: CodeModeNestedToolCall,
+        resumed: bool,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        if invocation.input.as_ref().is_some_and(|input| !input.is_shallow(MAX_VALUE_DEPTH)) {
+            return Err(format!("tool input is nested more than {MAX_VALUE_DEPTH} levels deep"));
+        }
+        let _running = RunningCall::start();
+        let cell_id = invocation.cell_id.clone();
+        let request = DelegateRequest::InvokeTool { invocation, resumed };
+        let cancelled = CALL_CANCELLED;
+        match self.delegate(request, &cell_id, cancellation, cancelled).await? {
+            DelegateValue::ToolResult { result } => ToolResult::from_json(Box::<str>::from(result))
+                .map_err(|error| format!("tool result is {error}")),
+            DelegateValue::NotificationDelivered {} => {
+                Err("the client answered a tool call as if it were a notification".to_owned())
+            }
         }
     }
 }

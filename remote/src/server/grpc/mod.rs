@@ -272,9 +272,10 @@ impl CodeModeHost for Connection {
         let addition: Option<SeamExecute> = decoded(request.cellblock_seam_json.as_deref())?;
         // The contract's own programs are JavaScript.
         let (mut until_frontier, mut wants_value, mut language) = (false, false, Language::Js);
-        let mut regional = RegionalSettings::default();
+        let (mut regional, mut wake) = (RegionalSettings::default(), None);
         if let Some(addition) = addition {
             (until_frontier, wants_value) = (addition.until_frontier, addition.wants_value);
+            wake = addition.wake;
             open.session.take_over_stored(addition.stored)?;
             language = addition.language;
             let invalid = |why| Refusal::from(CodeModeError::InvalidRequest(why));
@@ -294,7 +295,7 @@ impl CodeModeHost for Connection {
         let abandoned =
             Abandoned { cell: Some(open.session.request(cell_id)), tasks: self.tasks.clone() };
         let running = self.tasks.spawn(async move {
-            let program = seam::Program { request: program, until_frontier };
+            let program = seam::Program { request: program, until_frontier, wake };
             (cell.execute(program).await, cell)
         });
         let outcome = async move {
@@ -322,9 +323,11 @@ impl CodeModeHost for Connection {
             wait_id,
             yield_time_ms,
             cellblock_until_frontier,
+            cellblock_park,
         } = request.into_inner();
-        let until = match cellblock_until_frontier {
-            Some(true) => seam::Wait::Frontier,
+        let until = match (cellblock_park, cellblock_until_frontier) {
+            (Some(true), _) => seam::Wait::Park,
+            (_, Some(true)) => seam::Wait::Frontier,
             _ => seam::Wait::Yield(yield_time_ms),
         };
         let open = self.session(&session_id)?;

@@ -4,7 +4,7 @@
 use super::super::REMEMBERED_IDS;
 use super::super::metrics::RunningCall;
 use super::super::outgoing::{Gone, Receiver, Sender, Slot};
-use super::super::session::{CellRequest, Closing, Session};
+use super::super::session::{CELL_PARKED, CellRequest, Closing, Session};
 use crate::in_flight::{InFlight, NotInserted};
 use crate::protocol::frame::{FrameError, MAX_BYTES};
 use crate::protocol::grpc::{self, session_event};
@@ -264,55 +264,15 @@ impl CodeModeTurnHost for ClientTurnHost {
         call: CodeModeNestedToolCall,
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
-        let _running = RunningCall::start();
-        let cancelled = || CALL_CANCELLED.to_owned();
-        let open = self.open.upgrade().ok_or_else(cancelled)?;
-        let id = new_id();
-        let (reply, answer) = oneshot::channel();
-        let _in_flight = open.calls.insert(id.clone(), reply).map_err(|why| match why {
-            NotInserted::Full => TOO_MANY_DELEGATES.to_owned(),
-            NotInserted::Closed | NotInserted::Duplicate => cancelled(),
-        })?;
-        let cell_id = call.cell_id.clone();
-        let mut sent = false;
-        let asking = async {
-            let subscription = open
-                .subscription(&call.tool_name)
-                .await
-                .ok_or_else(|| format!("no client serves the tool `{}`", call.tool_name))?;
-            let input = call.input.map(ToolInput::into_json).transpose();
-            let input = input.map_err(|error| format!("tool input is {error}"))?;
-            let call = grpc::ToolCall {
-                session_id: open.id.clone(),
-                execution_id: String::new(),
-                cell_id: call.cell_id.to_string(),
-                invocation_id: id.clone(),
-                runtime_tool_call_id: call.runtime_tool_call_id,
-                tool_name: Some((&call.tool_name).into()),
-                tool_kind: grpc::ToolKind::from(call.tool_kind).into(),
-                input_json: input.map(Bytes::from),
-                sequence: 0,
-            };
-            let bytes = fits(&call).map_err(|error| error.to_string())?;
-            let slot = subscription
-                .reserve(bytes)
-                .await
-                .map_err(|Gone| "the client has ended its subscription".to_owned())?;
-            open.send_call(&cell_id, slot, call).ok_or_else(cancelled)?;
-            sent = true;
-            answer.await.unwrap_or_else(|_| Err(cancelled()))
-        };
-        let answered = tokio::select! {
-            biased;
-            answered = asking => Some(answered),
-            () = cancellation.cancelled() => None,
-        };
-        if answered.is_none() && sent {
-            let call = grpc::ToolCallCancelled { invocation_id: id };
-            // It is two identifiers: it fits.
-            let _ = open.event(session_event::Event::ToolCallCancelled(call)).await;
-        }
-        answered.unwrap_or_else(|| Err(cancelled()))
+        self.call(call, false, cancellation).await
+    }
+
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        self.call(call, true, cancellation).await
     }
 
     async fn notify(
@@ -347,6 +307,68 @@ impl CodeModeTurnHost for ClientTurnHost {
         if let Some(open) = self.open.upgrade() {
             open.session.ended(cell_id);
         }
+    }
+}
+
+impl ClientTurnHost {
+    async fn call(
+        &self,
+        call: CodeModeNestedToolCall,
+        resumed: bool,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        let _running = RunningCall::start();
+        let cancelled = || CALL_CANCELLED.to_owned();
+        let open = self.open.upgrade().ok_or_else(cancelled)?;
+        let id = new_id();
+        let (reply, answer) = oneshot::channel();
+        let _in_flight = open.calls.insert(id.clone(), reply).map_err(|why| match why {
+            NotInserted::Full => TOO_MANY_DELEGATES.to_owned(),
+            NotInserted::Closed | NotInserted::Duplicate => cancelled(),
+        })?;
+        let cell_id = call.cell_id.clone();
+        let parked = open.session.parked(&cell_id);
+        let mut sent = false;
+        let asking = async {
+            let subscription = open
+                .subscription(&call.tool_name)
+                .await
+                .ok_or_else(|| format!("no client serves the tool `{}`", call.tool_name))?;
+            let input = call.input.map(ToolInput::into_json).transpose();
+            let input = input.map_err(|error| format!("tool input is {error}"))?;
+            let call = grpc::ToolCall {
+                session_id: open.id.clone(),
+                execution_id: String::new(),
+                cell_id: call.cell_id.to_string(),
+                invocation_id: id.clone(),
+                runtime_tool_call_id: call.runtime_tool_call_id,
+                tool_name: Some((&call.tool_name).into()),
+                tool_kind: grpc::ToolKind::from(call.tool_kind).into(),
+                input_json: input.map(Bytes::from),
+                sequence: 0,
+                cellblock_resumed: resumed.then_some(true),
+            };
+            let bytes = fits(&call).map_err(|error| error.to_string())?;
+            let slot = subscription
+                .reserve(bytes)
+                .await
+                .map_err(|Gone| "the client has ended its subscription".to_owned())?;
+            open.send_call(&cell_id, slot, call).ok_or_else(cancelled)?;
+            sent = true;
+            answer.await.unwrap_or_else(|_| Err(cancelled()))
+        };
+        let answered = tokio::select! {
+            biased;
+            answered = asking => Some(answered),
+            () = parked.cancelled() => Some(Err(CELL_PARKED.to_owned())),
+            () = cancellation.cancelled() => None,
+        };
+        if answered.is_none() && sent {
+            let call = grpc::ToolCallCancelled { invocation_id: id };
+            // It is two identifiers: it fits.
+            let _ = open.event(session_event::Event::ToolCallCancelled(call)).await;
+        }
+        answered.unwrap_or_else(|| Err(cancelled()))
     }
 }
 

@@ -1,0 +1,47 @@
+//! What `--record` writes: all that came to the script from outside.
+
+use anyhow::{Context, Result};
+use cellblock::recording::{Recording, Recordings};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// The file that a recording goes to.
+pub struct RecordFile {
+    file: File,
+    path: PathBuf,
+    kept: SyncSender<Recording>,
+    recording: Receiver<Recording>,
+}
+
+impl RecordFile {
+    /// Makes the file, which an error after the run could not help any more.
+    pub fn create(path: &Path) -> Result<Self> {
+        // What tools return may be secret.
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        // A run has one cell.
+        let (kept, recording) = sync_channel(1);
+        Ok(Self { file, path: path.to_owned(), kept, recording })
+    }
+
+    /// What the session does with the recording of its cell.
+    pub fn recordings(&self) -> Recordings {
+        let kept = self.kept.clone();
+        Recordings::new(move |_, recording| {
+            let _ = kept.try_send(recording);
+        })
+    }
+
+    /// Writes the recording, of a script that has ended; false for one that did not start.
+    pub fn write(mut self) -> Result<bool> {
+        let Ok(recording) = self.recording.try_recv() else { return Ok(false) };
+        self.file
+            .write_all(recording.as_bytes())
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,175 @@
+//! Nested calls of a parked cell: they stay with the caller until the cell is woken.
+
+use crate::backend::ToolResult;
+use crate::support::CALL_CANCELLED;
+use crate::tools::ToolName;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// The end of a nested call: what its promise is settled with.
+pub(super) type CallResult = Result<ToolResult, String>;
+
+/// Nested calls that have not ended, of a cell that was parked. Those that run go on until
+/// this is dropped, which cancels them.
+///
+/// ```
+/// use cellblock::PendingCalls;
+///
+/// // The ends of calls that some other process has taken up.
+/// let mut calls = PendingCalls::default();
+/// calls.insert("tool-1", Ok(serde_json::json!("approved").into()));
+/// calls.insert("tool-2", Err("nobody answered".to_owned()));
+/// assert_eq!(calls.iter().map(|(id, _)| id).collect::<Vec<_>>(), ["tool-1", "tool-2"]);
+/// ```
+#[derive(Default)]
+pub struct PendingCalls {
+    /// By `runtime_tool_call_id`, in the order of the calls.
+    calls: BTreeMap<Key, Pending>,
+    running: Option<Arc<Running>>,
+}
+
+/// `tool-1`, `tool-2`, ... `tool-10` in this order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(usize, Arc<str>);
+
+impl Key {
+    fn new(id: impl Into<Arc<str>>) -> Self {
+        let id = id.into();
+        Self(id.len(), id)
+    }
+}
+
+struct Pending {
+    tool: Option<ToolName>,
+    end: PendingEnd,
+}
+
+/// Where the end of a call comes from.
+pub(super) enum PendingEnd {
+    /// It is known.
+    Known(CallResult),
+    /// The turn's host is asked for it.
+    Resumed,
+    /// A task of the parked cell's sends it.
+    Running(oneshot::Receiver<CallResult>, Arc<Running>),
+}
+
+/// The tasks of calls that run on.
+pub(super) struct Running {
+    /// Cancelled before the tasks are dropped.
+    cancellation: CancellationToken,
+    /// Dropped, they end where they await. Empty until the cell is parked for good.
+    tasks: OnceLock<Box<dyn Send + Sync>>,
+}
+
+impl Running {
+    pub(super) fn new(cancellation: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { cancellation, tasks: OnceLock::new() })
+    }
+
+    /// The tasks are the caller's from here on.
+    pub(super) fn hand_over(&self, tasks: Box<dyn Send + Sync>) {
+        // Once: a cell is parked once.
+        let _ = self.tasks.set(tasks);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.tasks.get().is_some() {
+            self.cancellation.cancel();
+        }
+    }
+}
+
+impl PendingCalls {
+    /// Calls that run on, by their ids.
+    pub(super) fn running(
+        running: &Arc<Running>,
+        calls: impl IntoIterator<Item = (Arc<str>, ToolName, oneshot::Receiver<CallResult>)>,
+    ) -> Self {
+        let calls = calls.into_iter().map(|(id, tool, end)| {
+            let end = PendingEnd::Running(end, Arc::clone(running));
+            (Key::new(id), Pending { tool: Some(tool), end })
+        });
+        Self { calls: calls.collect(), running: Some(Arc::clone(running)) }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// The calls in the order in which they were made: their `runtime_tool_call_id`, and their
+    /// tool where it is known.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&ToolName>)> {
+        self.calls.iter().map(|(Key(_, id), call)| (&**id, call.tool.as_ref()))
+    }
+
+    /// Inserts the end of a call, in place of the call if it runs.
+    pub fn insert(
+        &mut self,
+        runtime_tool_call_id: impl Into<Arc<str>>,
+        end: Result<ToolResult, String>,
+    ) {
+        let pending = Pending { tool: None, end: PendingEnd::Known(end) };
+        self.calls.insert(Key::new(runtime_tool_call_id), pending);
+    }
+
+    /// Inserts a call whose end the turn's host has, or will have.
+    pub fn expect(&mut self, runtime_tool_call_id: impl Into<Arc<str>>) {
+        let pending = Pending { tool: None, end: PendingEnd::Resumed };
+        self.calls.insert(Key::new(runtime_tool_call_id), pending);
+    }
+
+    /// Waits until every call has ended, and returns their ends in the order of the calls.
+    pub async fn ends(mut self) -> Vec<(String, Result<ToolResult, String>)> {
+        let mut ends = Vec::new();
+        while let Some((Key(_, id), call)) = self.calls.pop_first() {
+            ends.push((id.to_string(), call.end.receive(&CancellationToken::new()).await));
+        }
+        ends
+    }
+
+    /// Asks the calls that run to end.
+    pub fn cancel(&self) {
+        if let Some(running) = &self.running {
+            running.cancellation.cancel();
+        }
+    }
+
+    /// Takes a call out.
+    pub(super) fn take(&mut self, id: &str) -> Option<PendingEnd> {
+        let end = self.calls.remove(&Key::new(id))?.end;
+        (!matches!(end, PendingEnd::Resumed)).then_some(end)
+    }
+}
+
+impl PendingEnd {
+    /// The end. The call is asked to end when `cancellation` is.
+    pub(super) async fn receive(self, cancellation: &CancellationToken) -> CallResult {
+        let (mut end, running) = match self {
+            Self::Known(end) => return end,
+            Self::Resumed => return Err(CALL_CANCELLED.to_owned()),
+            Self::Running(end, running) => (end, running),
+        };
+        let received = tokio::select! {
+            biased;
+            received = &mut end => received,
+            () = cancellation.cancelled() => {
+                running.cancellation.cancel();
+                end.await
+            }
+        };
+        received.unwrap_or_else(|_| Err(CALL_CANCELLED.to_owned()))
+    }
+}
+
+impl fmt::Debug for PendingCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}

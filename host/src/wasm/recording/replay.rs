@@ -1,0 +1,435 @@
+//! A recorded cell that is run again: nothing comes from outside but what was written down.
+
+use super::super::bindings::cellblock::code_mode::types;
+use super::super::engine::Engine;
+use super::super::guest_clock::GuestClock;
+use super::super::imports::{GuestOutput, Imports, Outbox, Spent};
+use super::super::park::ParkedEvent;
+use super::super::sandbox::{SLICE_FUEL, Sandbox};
+use super::Recording;
+use super::lines::{End as EndLine, Head, Reached, Run, Step, VERSION};
+use super::sent::hex;
+use super::tape::{End, Player, Tape};
+use crate::backend::ContentItem;
+use crate::cells::Account;
+use crate::clock::SystemClock;
+use crate::limits::CellLimits;
+use crate::support::lock;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+/// Why a recording cannot be run again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// A line is not one of a recording.
+    #[error("line {line} of the recording is not valid: {why}")]
+    Line {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It is of another version of the format.
+    #[error(
+        "the recording has version {found} of the format, and this build reads version {VERSION}"
+    )]
+    Version {
+        /// The version that it has.
+        found: u32,
+    },
+    /// It was made by a build of Cellblock with another sandbox.
+    #[error("the recording needs the sandbox of another build of Cellblock, of version {version}")]
+    OtherGuest {
+        /// The version that recorded it.
+        version: String,
+    },
+    /// The cell had a limit that is above what the replay may use.
+    #[error("the recorded cell may use more than the replay: its limit {0}")]
+    OverLimits(String),
+    /// There is no event of that number.
+    #[error("the recording has {events} events, so there is none of number {asked}")]
+    NoEvent {
+        /// Events that there are.
+        events: u64,
+        /// The number that was asked for.
+        asked: u64,
+    },
+    /// No sandbox could be made; the text is the engine's.
+    #[error("no sandbox for the replay: {0}")]
+    Sandbox(String),
+}
+
+/// Where a replay went another way than the recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The line of the recording, from 1.
+    pub line: usize,
+    /// What is different.
+    pub what: String,
+}
+
+/// Something that happened to the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordedEvent {
+    /// A nested call returned: its `runtime_tool_call_id`, and the JSON of its result.
+    Succeeded(String, String),
+    /// A nested call failed: its `runtime_tool_call_id`, and the text.
+    Failed(String, String),
+    /// A timer fired: what `setTimeout` returned.
+    Timer(u64),
+}
+
+/// A nested call that the program waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingCall {
+    /// `tool-1`, `tool-2`, ... in the order of the cell's calls.
+    pub runtime_tool_call_id: String,
+    /// The tool's name in the program.
+    pub tool: String,
+    /// The JSON of its input; `None` when the program gave none.
+    pub input: Option<String>,
+}
+
+/// What a replay reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Replayed {
+    /// The output.
+    pub content_items: Vec<ContentItem>,
+    /// The notifications.
+    pub notifications: Vec<String>,
+    /// Events that were delivered.
+    pub events: u64,
+    /// Fuel that the cell had used by then. What it took to find out that a text is not
+    /// TypeScript either is not part of it.
+    pub fuel: u64,
+    /// How the cell had ended when it was recorded, in words; `None` where the replay stopped
+    /// before, and where the recording has no end.
+    pub end: Option<String>,
+    /// Its `error_text`, of a cell that had failed.
+    pub error_text: Option<String>,
+    /// The nested calls that the program waits for, where it stopped.
+    pub waiting: Vec<WaitingCall>,
+    /// What `setTimeout` returned for the timer that is due next, where it stopped.
+    pub timer: Option<u64>,
+    /// The event that came next, where it stopped.
+    pub next: Option<RecordedEvent>,
+    /// Where it went another way. Nothing after it was run.
+    pub divergence: Option<Divergence>,
+}
+
+/// A recording that was read, and can be run again.
+#[derive(Debug)]
+pub struct Replay {
+    head: Head,
+    steps: Vec<Step>,
+    end: Option<End>,
+}
+
+impl Replay {
+    /// Reads a recording. Nothing of it is trusted: it is run in a sandbox, within its limits.
+    ///
+    /// # Errors
+    /// [`ReplayError::Line`] and [`ReplayError::Version`].
+    pub fn new(recording: &Recording) -> Result<Self, ReplayError> {
+        let mut lines = recording
+            .as_bytes()
+            .split(|byte| *byte == b'\n')
+            .enumerate()
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(at, line)| (at + 1, line))
+            .peekable();
+        let (at, first) = lines.next().unwrap_or((1, b""));
+        let version: Version = parsed(at, first)?;
+        if version.cellblock_recording != VERSION {
+            return Err(ReplayError::Version { found: version.cellblock_recording });
+        }
+        let head: Head = parsed(at, first)?;
+        if let Err(error) = head.limits.check() {
+            return Err(ReplayError::Line { line: at, why: error.to_string() });
+        }
+        let (mut steps, mut end) = (Vec::new(), None);
+        while let Some((at, line)) = lines.next() {
+            if lines.peek().is_none()
+                && let Ok(EndLine { end: last }) = serde_json::from_slice(line)
+            {
+                end = Some(last);
+                break;
+            }
+            let step: Step = parsed(at, line)?;
+            let is_start = matches!(step.run, Run::Execute(_));
+            if steps.is_empty() && !is_start {
+                let why = "the first step must start a program".to_owned();
+                return Err(ReplayError::Line { line: at, why });
+            }
+            steps.push(step);
+        }
+        Ok(Self { head, steps, end })
+    }
+
+    /// What the author of the program wrote.
+    pub fn source(&self) -> &str {
+        &self.head.source
+    }
+
+    /// The limits that the cell had.
+    pub fn limits(&self) -> &CellLimits {
+        &self.head.limits
+    }
+
+    /// The events that came to the cell, in order.
+    pub fn events(&self) -> impl Iterator<Item = RecordedEvent> + '_ {
+        self.steps.iter().flat_map(|step| events(&step.run)).map(RecordedEvent::from)
+    }
+
+    /// Runs the cell again, to its end or until the event of number `until`, from 1, would be
+    /// delivered: then what the program waits for is part of the answer. Events that came at one
+    /// time are delivered at one time, so the replay stops before the first of them.
+    ///
+    /// # Errors
+    /// [`ReplayError`]; a cell that goes another way is not one, see [`Replayed::divergence`].
+    pub async fn run(
+        self,
+        engine: &Engine,
+        most: &CellLimits,
+        until: Option<u64>,
+    ) -> Result<Replayed, ReplayError> {
+        let Self { head, steps, end } = self;
+        if head.guest != hex(engine.guest_hash()) {
+            return Err(ReplayError::OtherGuest { version: head.version });
+        }
+        if let Some(limit) = head.limits.first_above(&most.with_held_bytes()) {
+            return Err(ReplayError::OverLimits(limit));
+        }
+        let all: usize = steps.iter().map(|step| events(&step.run).len()).sum();
+        if let Some(asked) = until.filter(|until| !(1..=all as u64).contains(until)) {
+            return Err(ReplayError::NoEvent { events: all as u64, asked });
+        }
+        let mut run = Running::new(engine, head).await?;
+        for (number, step) in steps.into_iter().enumerate() {
+            let coming = events(&step.run);
+            if until.is_some_and(|until| run.reached.events + coming.len() as u64 >= until) {
+                run.reached.next = coming.first().map(RecordedEvent::from);
+                return Ok(run.stopped());
+            }
+            // Lines are numbered from 1, and the first is the head.
+            if let Err(what) = run.step(step).await {
+                run.reached.divergence = Some(Divergence { line: number + 2, what });
+                return Ok(run.stopped());
+            }
+        }
+        Ok(run.ended(end))
+    }
+}
+
+/// The beginning of the first line, whatever the version.
+#[derive(serde::Deserialize)]
+struct Version {
+    cellblock_recording: u32,
+}
+
+fn parsed<T: DeserializeOwned>(line: usize, text: &[u8]) -> Result<T, ReplayError> {
+    serde_json::from_slice(text).map_err(|error| ReplayError::Line { line, why: error.to_string() })
+}
+
+/// The events of a step.
+fn events(run: &Run) -> &[ParkedEvent] {
+    match run {
+        Run::Wait(events) => events,
+        Run::Execute(_) | Run::Awaiting => &[],
+    }
+}
+
+/// A cell that is run again.
+struct Running {
+    /// `None` when it has ended.
+    sandbox: Option<Sandbox>,
+    outbox: Arc<Outbox>,
+    source: String,
+    limits: Arc<CellLimits>,
+    /// Names of the tools.
+    tools: Vec<String>,
+    /// Calls that have not ended.
+    calls: BTreeMap<u64, WaitingCall>,
+    reached: Replayed,
+}
+
+impl Running {
+    async fn new(engine: &Engine, head: Head) -> Result<Self, ReplayError> {
+        let limits = Arc::new(head.limits);
+        let outbox = Outbox::new(Account::new(usize::MAX), Arc::default(), Spent::default());
+        let outbox = Arc::new(outbox.with_tape(Tape::playing()));
+        let imports = Imports::new(
+            Arc::clone(&outbox),
+            Arc::clone(&limits),
+            [].into(),
+            Arc::default(),
+            GuestClock::replayed(Arc::new(SystemClock), head.epoch),
+        );
+        let sandbox = Sandbox::new(engine, imports)
+            .await
+            .map_err(|error| ReplayError::Sandbox(format!("{error:#}")))?;
+        let (tools, calls, reached) = (Vec::new(), BTreeMap::new(), Replayed::default());
+        let (sandbox, source) = (Some(sandbox), head.source);
+        Ok(Self { sandbox, outbox, source, limits, tools, calls, reached })
+    }
+
+    /// Runs a step; the text says what was different.
+    async fn step(&mut self, step: Step) -> Result<(), String> {
+        let Step { run, fuel_left, times, answers, fuel, sent, reached } = step;
+        let Some(mut sandbox) = self.sandbox.take() else {
+            return Err("the program had ended, and was called again".to_owned());
+        };
+        self.player(|player| player.load(times, answers));
+        sandbox.set_fuel_left(fuel_left);
+        let slices = match &reached {
+            Reached::Stopped { slices } => Some(*slices),
+            _ => None,
+        };
+        let got = match run {
+            Run::Execute(program) => {
+                self.tools = program.tools().to_vec();
+                let request = program.into_request(&self.source, &self.limits);
+                let step = sliced(sandbox.execute(&request), slices).await;
+                step.map(|step| Reached::of(&step))
+            }
+            Run::Wait(events) => {
+                self.deliver(&events);
+                let events = events.into_iter().map(types::Event::from).collect();
+                let step = sliced(sandbox.wait(events), slices).await;
+                step.map(|step| Reached::of(&step))
+            }
+            Run::Awaiting => sliced(sandbox.awaiting(), slices).await.map(Reached::Place),
+        };
+        self.take_output();
+        let got = got.unwrap_or_else(|| reached.clone());
+        let used = match slices {
+            // Its store is in the middle of the step.
+            Some(_) => 0,
+            None => fuel_left.saturating_sub(sandbox.fuel_left()),
+        };
+        if got != reached {
+            return Err(format!("the step {got}, and {reached} when it was recorded"));
+        }
+        if used != fuel {
+            return Err(format!("the step used {used} fuel, and {fuel} when it was recorded"));
+        }
+        match self.player(Player::unload).flatten() {
+            Some(hash) if hash == sent => {}
+            Some(_) => return Err("the program sent something else, or ended otherwise".to_owned()),
+            None => return Err("the program asked its host for something else".to_owned()),
+        }
+        self.reached.fuel = sandbox.fuel_used() + slices.unwrap_or(0).saturating_mul(SLICE_FUEL);
+        self.reached.timer = match &got {
+            Reached::Waits(timer) => timer.map(|(id, _)| id),
+            _ => self.reached.timer,
+        };
+        if !matches!(got, Reached::Ended | Reached::Stopped { .. }) {
+            self.sandbox = Some(sandbox);
+        }
+        Ok(())
+    }
+
+    fn player<T>(&self, with: impl FnOnce(&mut Player) -> T) -> Option<T> {
+        match &self.outbox.tape {
+            Tape::Playing(player) => Some(with(&mut lock(player))),
+            _ => None,
+        }
+    }
+
+    /// Notes events that the program is about to receive.
+    fn deliver(&mut self, events: &[ParkedEvent]) {
+        self.reached.events += events.len() as u64;
+        for event in events {
+            if let ParkedEvent::Succeeded(id, _) | ParkedEvent::Failed(id, _) = event {
+                self.calls.remove(id);
+            }
+        }
+    }
+
+    fn take_output(&mut self) {
+        for output in self.outbox.take() {
+            match output {
+                GuestOutput::Item(item, _) => self.reached.content_items.push(item),
+                GuestOutput::Notification(text, _) => self.reached.notifications.push(text),
+                GuestOutput::Yield => {}
+                GuestOutput::Call { id, tool, input, .. } => {
+                    let tool = self.tools.get(tool).cloned().unwrap_or_default();
+                    let runtime_tool_call_id = format!("tool-{id}");
+                    let call = WaitingCall { runtime_tool_call_id, tool, input };
+                    self.calls.insert(id, call);
+                }
+            }
+        }
+    }
+
+    /// What was reached before the end.
+    fn stopped(self) -> Replayed {
+        Replayed { waiting: self.calls.into_values().collect(), ..self.reached }
+    }
+
+    /// What was reached at the end.
+    fn ended(self, end: Option<End>) -> Replayed {
+        let (end, error_text) = match end {
+            None => return self.stopped(),
+            Some(End::Completed) => ("completed", None),
+            Some(End::Failed(error_text)) => ("failed", Some(error_text)),
+            Some(End::Terminated) => ("terminated", None),
+            Some(End::Parked) => ("parked", None),
+            Some(End::Full) => ("recorded in part", None),
+        };
+        Replayed { end: Some(end.to_owned()), error_text, ..self.stopped() }
+    }
+}
+
+/// Runs a step to its end, or for so many slices of fuel: `None` when it has not ended then.
+async fn sliced<T>(step: impl Future<Output = T>, slices: Option<u64>) -> Option<T> {
+    let mut step = pin!(step);
+    let mut left = slices;
+    std::future::poll_fn(|context| {
+        if left == Some(0) {
+            return Poll::Ready(None);
+        }
+        match step.as_mut().poll(context) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending => {
+                left = left.map(|left| left - 1);
+                // Fuel is all that it can have waited for, so it has asked to be woken.
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+impl From<&ParkedEvent> for RecordedEvent {
+    fn from(event: &ParkedEvent) -> Self {
+        match event {
+            ParkedEvent::Succeeded(id, json) => Self::Succeeded(format!("tool-{id}"), json.clone()),
+            ParkedEvent::Failed(id, text) => Self::Failed(format!("tool-{id}"), text.clone()),
+            ParkedEvent::Timer(id) => Self::Timer(*id),
+        }
+    }
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waits(None) => f.write_str("came to wait"),
+            Self::Waits(Some((id, due))) => {
+                write!(f, "came to wait, with the timer {id} due at {due}")
+            }
+            Self::Ended => f.write_str("ended the program"),
+            Self::Unparsed => f.write_str("found that the program does not parse"),
+            Self::Place(None) => f.write_str("found no place where the program waits"),
+            Self::Place(Some(place)) => write!(f, "found the program waiting at {place}"),
+            Self::Stopped { slices } => write!(f, "was stopped after {slices} slices"),
+        }
+    }
+}
