@@ -35,6 +35,13 @@ pub struct Arguments {
     /// Cells that may be active at one time in one session; half of all unless it is given.
     #[arg(long, value_name = "N")]
     max_cells_per_session: Option<usize>,
+    /// Cells that may run at one time; those that wait sleep meanwhile, and those that are to
+    /// run wait their turn. As `--max-cells`, but 1,024 at most, unless it is given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_running: Option<u32>,
+    /// How long a cell that waits keeps its sandbox, such as `1s`, or `never`.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = sleeps_after)]
+    sleeps_after: SleepsAfter,
     /// After SIGTERM, how long cells that run may take to end; no new ones are admitted.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     drain_timeout: Duration,
@@ -57,6 +64,21 @@ pub struct Arguments {
 /// The longest `--min-wait`: Codex closes a connection when an answer comes a minute later
 /// than it asked for.
 const LONGEST_MIN_WAIT: Duration = Duration::from_secs(55);
+
+/// Cells that run at one time, unless it is said.
+const MOST_RUNNING: u32 = 1_024;
+
+/// How long a cell that waits keeps its sandbox; `None` for ever.
+#[derive(Clone, Copy)]
+struct SleepsAfter(Option<Duration>);
+
+fn sleeps_after(text: &str) -> Result<SleepsAfter, String> {
+    if text == "never" {
+        return Ok(SleepsAfter(None));
+    }
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    Ok(SleepsAfter(Some(time)))
+}
 
 fn min_wait(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
@@ -86,7 +108,9 @@ fn run(arguments: Arguments) -> Result<Exit> {
         ..SessionLimits::default()
     };
     let mut config = EngineConfig::default();
-    config.max_cells = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX);
+    let most = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX).min(MOST_RUNNING);
+    config.max_cells = arguments.max_running.unwrap_or(most);
+    config.sleeps_after = arguments.sleeps_after.0;
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
     let min_wait = arguments.min_wait;
     let parking = parking(arguments.park_key.as_deref(), arguments.forbid_forks)?;

@@ -242,10 +242,11 @@ impl CellLimits {
             LimitKind::Timers => (self.timers.to_string(), "clear timers, or set fewer"),
             LimitKind::StoredBytes => (self.stored_bytes.to_string(), "store less"),
             LimitKind::StoredKeys => (self.stored_keys.to_string(), "store fewer keys"),
-            // The session's own, which `SessionLimits::describe` answers.
-            LimitKind::SessionStoredBytes | LimitKind::SessionStoredKeys => {
-                return Default::default();
-            }
+            // The session's and the engine's own, which those describe.
+            LimitKind::SessionStoredBytes
+            | LimitKind::SessionStoredKeys
+            | LimitKind::SandboxQueue
+            | LimitKind::SandboxWait => return Default::default(),
         };
         (value, remedy.to_owned())
     }

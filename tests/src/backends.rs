@@ -1,16 +1,19 @@
 //! The backends under test, each behind the seam.
 
-use cellblock::{CodeModeBackend, Engine, SessionLimits, WasmBackend};
+use cellblock::{CodeModeBackend, Engine, EngineConfig, SessionLimits, WasmBackend};
 use cellblock_remote::protocol::Protocol;
 use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend, ProcessLimits};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 /// Makes sessions of one kind of backend.
 #[derive(Clone, Copy, Debug)]
 pub enum Backends {
     /// In this process.
     Wasm,
+    /// In this process, where cells that wait sleep at once.
+    Sleeping,
     /// In a child: the program at this path, `host`, by framed JSON.
     Framed(&'static Path),
     /// In a child: the program at this path, `host`, by gRPC.
@@ -30,6 +33,15 @@ impl Backends {
                 let engine = Engine::shared().expect("an engine");
                 Arc::new(WasmBackend::with_limits(&engine, limits))
             }
+            Self::Sleeping => {
+                static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+                    let mut config = EngineConfig::default();
+                    config.max_cells = 256;
+                    config.sleeps_after = Some(Duration::ZERO);
+                    Engine::new(&config).expect("an engine")
+                });
+                Arc::new(WasmBackend::with_limits(&ENGINE, limits))
+            }
             Self::Framed(program) => {
                 let command = host(program, "stdio", &limits);
                 child(HostAddress::child(Protocol::Framed, command), &limits)
@@ -47,7 +59,7 @@ impl Backends {
 
     /// Whether cells run on this process's clock, which a test may pause.
     pub fn share_the_clock(self) -> bool {
-        matches!(self, Self::Wasm)
+        matches!(self, Self::Wasm | Self::Sleeping)
     }
 }
 

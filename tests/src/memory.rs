@@ -17,8 +17,20 @@ pub fn peak() -> usize {
     field("VmHWM:")
 }
 
+/// What is this process's own, pages that others share in part, in bytes.
+///
+/// # Panics
+/// Where there is no `/proc`.
+pub fn own() -> usize {
+    read("/proc/self/smaps_rollup", "Pss:")
+}
+
 fn field(name: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("there is /proc");
+    read("/proc/self/status", name)
+}
+
+fn read(file: &str, name: &str) -> usize {
+    let status = std::fs::read_to_string(file).expect("there is /proc");
     let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
     let kib: usize = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
     kib << 10

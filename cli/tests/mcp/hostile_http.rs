@@ -46,21 +46,21 @@ fn an_answer_over_http_is_that_of_one_call() {
     let mut wrong = Vec::new();
     for (server, kind, said) in [
         ("bad", "huge", "the maximum size of 16777216 bytes"),
-        ("bad", "huge-event", "closed before its final response"),
-        ("bad", "endless-line", "closed before its final response"),
+        ("bad", "huge-event", "its answer cannot be had"),
+        ("bad", "endless-line", "its answer cannot be had"),
         ("hasty", "endless-events", "did not answer within 1s"),
         ("hasty", "silent", "did not answer within 1s"),
         ("bad", "half", "its answer cannot be had"),
         ("bad", "garbage", "its answer cannot be had"),
-        ("bad", "halves", "surrogate"),
-        ("bad", "halves-event", "closed before its final response"),
+        ("bad", "halves", "its answer cannot be had"),
+        ("bad", "halves-event", "its answer cannot be had"),
         ("bad", "html", "text/html"),
         ("bad", "failed", "500"),
         ("bad", "unauthorized", "its answer cannot be had"),
         ("bad", "redirect", "307"),
         ("hasty", "accepted", "did not answer within 1s"),
         ("hasty", "other-id", "did not answer within 1s"),
-        ("bad", "no-event", "closed before its final response"),
+        ("bad", "no-event", "its answer cannot be had"),
         ("bad", "number", "out of range"),
     ] {
         // Whoever is hasty may have to ask more than once on a machine that is busy.

@@ -64,7 +64,7 @@ pub enum ImageDetail {
     Original,
 }
 
-/// A limit of [`CellLimits`](crate::CellLimits) that ended a cell.
+/// A limit of [`CellLimits`](crate::CellLimits), or of its session or host, that ended a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -103,6 +103,10 @@ pub enum LimitKind {
     SessionStoredBytes,
     /// Stored keys over the session.
     SessionStoredKeys,
+    /// Cells that wait for a sandbox on the host.
+    SandboxQueue,
+    /// Wall-clock time waiting for a sandbox on the host.
+    SandboxWait,
 }
 
 impl fmt::Display for LimitKind {
@@ -125,6 +129,8 @@ impl fmt::Display for LimitKind {
             Self::StoredKeys => "stored keys",
             Self::SessionStoredBytes => "session stored bytes",
             Self::SessionStoredKeys => "session stored keys",
+            Self::SandboxQueue => "sandbox queue",
+            Self::SandboxWait => "sandbox wait",
         })
     }
 }

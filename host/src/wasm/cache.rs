@@ -263,7 +263,11 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     fn engine_with(dir: &std::path::Path) -> Sandboxes {
-        let config = EngineConfig { max_cells: 1, cache_dir: Some(dir.to_owned()) };
+        let config = EngineConfig {
+            max_cells: 1,
+            cache_dir: Some(dir.to_owned()),
+            ..EngineConfig::default()
+        };
         Sandboxes::new(&config).unwrap()
     }
 

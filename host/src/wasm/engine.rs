@@ -8,6 +8,7 @@ use super::guest_clock::GuestClock;
 use super::imports::{Imports, Moving, Outbox, Spent};
 use super::park::Pristine;
 use super::sandbox::{FUEL_RESERVE, Sandbox};
+use super::slots::Slots;
 use super::typescript::{READERS, TypeScript};
 use crate::backend::LimitKind;
 use crate::cells::Account;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use wasmtime::component::{HasSelf, Linker, WasmList};
 use wasmtime::{
     Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, StoreContextMut,
@@ -45,11 +47,24 @@ const KEEP_RESIDENT_BYTES: usize = 4 * MIB;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineConfig {
-    /// Sandboxes that may exist at one time, over all sessions; 10,240 by default.
+    /// Cells that may run at one time, over all sessions; 10,240 by default. Those that
+    /// sleep do not count, see [`EngineConfig::sleeps_after`].
     /// Address space is reserved for each, 4 GiB, but no memory. Guarding its stack
     /// takes three microseconds when the engine is made: ask for fewer where a
     /// process is short-lived.
     pub max_cells: u32,
+    /// How long a cell that waits keeps its sandbox, a second by default. Then it sleeps: what
+    /// it is lies compressed in the process's memory, about 9 KB for a small one, until
+    /// something comes for it. Nobody notices, but that the next step begins some tens of
+    /// microseconds later. When others wait for a sandbox, cells that wait do not keep theirs. `None` lets no cell sleep.
+    pub sleeps_after: Option<Duration>,
+    /// Cells that may wait for a sandbox at one time, new ones and those that are to wake;
+    /// 131,072 by default. One more ends with
+    /// [`LimitKind::SandboxQueue`](crate::LimitKind::SandboxQueue).
+    pub max_waiting: usize,
+    /// How long a cell may wait for a sandbox, a minute by default. Then it ends with
+    /// [`LimitKind::SandboxWait`](crate::LimitKind::SandboxWait).
+    pub max_wait: Duration,
     /// Where compiled code is kept; `None` compiles anew in every process. It
     /// must be a place that only this user can write, or it is not used.
     pub cache_dir: Option<PathBuf>,
@@ -57,7 +72,13 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { max_cells: 10_240, cache_dir: cache::default_dir() }
+        Self {
+            max_cells: 10_240,
+            sleeps_after: Some(Duration::from_secs(1)),
+            max_waiting: 131_072,
+            max_wait: Duration::from_mins(1),
+            cache_dir: cache::default_dir(),
+        }
     }
 }
 
@@ -84,6 +105,10 @@ struct Inner {
     pristine: Pristine,
     /// SHA-256 of the guest: parked cells are tied to it.
     guest_hash: [u8; 32],
+    /// The places for sandboxes.
+    slots: Slots,
+    /// How long a cell that waits keeps its sandbox.
+    sleeps_after: Option<Duration>,
     pooled: bool,
 }
 
@@ -105,7 +130,16 @@ impl Engine {
         let typescript = TypeScript::new(config.cache_dir.clone());
         let pristine = pristine(&pre).map_err(|error| EngineError::Setup(format!("{error:#}")))?;
         let guest_hash = Sha256::digest(GUEST).into();
-        Ok(Self(Arc::new(Inner { guest: pre, typescript, pristine, guest_hash, pooled })))
+        let slots = Slots::new(config.max_cells, config.max_waiting, config.max_wait);
+        Ok(Self(Arc::new(Inner {
+            guest: pre,
+            typescript,
+            pristine,
+            guest_hash,
+            slots,
+            sleeps_after: config.sleeps_after,
+            pooled,
+        })))
     }
 
     /// The engine of this process, made on first use with the default set-up.
@@ -133,6 +167,14 @@ impl Engine {
 
     pub(super) fn guest_hash(&self) -> &[u8; 32] {
         &self.0.guest_hash
+    }
+
+    pub(super) fn slots(&self) -> &Slots {
+        &self.0.slots
+    }
+
+    pub(super) fn sleeps_after(&self) -> Option<Duration> {
+        self.0.sleeps_after
     }
 
     pub(super) fn guest(&self) -> &CellPre<Imports> {
@@ -213,7 +255,7 @@ fn pool(max_cells: u32) -> PoolingAllocationConfig {
         .total_core_instances(sandboxes.saturating_mul(4))
         .total_memories(sandboxes)
         .total_tables(sandboxes.saturating_mul(2))
-        // A store keeps the stack of its last step, a parked one too.
+        // A store keeps the stack of its last step, one at rest too.
         .total_stacks(sandboxes)
         .max_memory_size(CellLimits::MAX_MEMORY_BYTES + CellLimits::MAX_MEMORY_BYTES / 8)
         .max_core_instances_per_component(4)

@@ -41,6 +41,8 @@ pub(super) struct Outbox {
     pub(super) account: Arc<Account>,
     /// An import was refused because its bytes did not fit into the account.
     overdrawn: AtomicBool,
+    /// Growth of a sandbox's memory was refused.
+    memory_refused: AtomicBool,
     /// Set by the task when the guest should end by itself, at this limit.
     asked_to_end: OnceLock<types::Limit>,
     /// What others see of the cell: the guest's calls are counted there.
@@ -90,6 +92,7 @@ impl Outbox {
             sent: Mutex::default(),
             account,
             overdrawn: AtomicBool::new(false),
+            memory_refused: AtomicBool::new(false),
             asked_to_end: OnceLock::new(),
             status,
             peak_memory: AtomicUsize::new(spent.peak_memory),
@@ -134,6 +137,11 @@ impl Outbox {
         self.peak_memory.fetch_max(bytes, Ordering::Relaxed);
     }
 
+    /// Whether a sandbox of the cell was refused memory.
+    pub(super) fn was_memory_refused(&self) -> bool {
+        self.memory_refused.load(Ordering::Relaxed)
+    }
+
     /// Whether the guest was refused for want of room in its account.
     pub(super) fn is_overdrawn(&self) -> bool {
         self.overdrawn.load(Ordering::Relaxed)
@@ -171,8 +179,6 @@ pub(super) struct Imports {
     /// The values that the program may load.
     stored: Arc<Snapshot>,
     clock: GuestClock,
-    /// Growth of the sandbox's memory was refused.
-    pub(super) memory_refused: bool,
     /// What `park` and `wake` are to do, while they run.
     pub(super) moving: Moving,
 }
@@ -201,8 +207,7 @@ impl Imports {
         stored: Arc<Snapshot>,
         clock: GuestClock,
     ) -> Self {
-        let (memory_refused, moving) = (false, Moving::Still);
-        Self { outbox, limits, tools, stored, clock, memory_refused, moving }
+        Self { outbox, limits, tools, stored, clock, moving: Moving::Still }
     }
 
     /// What an output of so many bytes is charged.
@@ -353,7 +358,7 @@ impl wasmtime::ResourceLimiter for Imports {
     ) -> wasmtime::Result<bool> {
         let without_stack = desired.saturating_sub(CellLimits::MAX_STACK_BYTES);
         if without_stack > self.limits.sandbox_bytes() {
-            self.memory_refused = true;
+            self.outbox.memory_refused.store(true, Ordering::Relaxed);
             return Ok(false);
         }
         self.outbox.note_memory(without_stack);

@@ -2,8 +2,9 @@
 //!
 //! From the outside in: [`WasmBackend`] is the seam; `cell` is the task that owns a cell,
 //! `sandbox` the guest's steps, `imports` all that a guest can reach, `engine` and `cache`
-//! the machinery, `park` what becomes of a cell that is parked, `typescript` what reads TypeScript. What every backend does in the same
-//! way is in [`crate::cells`].
+//! the machinery, `slots` the places for sandboxes, `park` what becomes of a cell that is
+//! parked, `typescript` what reads TypeScript. What every backend does in the same way is in
+//! [`crate::cells`].
 
 mod bindings;
 mod cache;
@@ -16,6 +17,7 @@ mod park;
 pub mod recording;
 mod sandbox;
 mod session;
+mod slots;
 mod typescript;
 
 pub use engine::{Engine, EngineConfig, EngineError};
@@ -35,7 +37,7 @@ use async_trait::async_trait;
 use cell::{Arrival, Charges, Origin, Start};
 use guest_clock::GuestClock;
 use imports::{Outbox, Spent};
-use park::Contents;
+use park::Opened;
 use recording::{Recordings, Tape};
 use session::{Session, ToolSet};
 use std::sync::Arc;
@@ -108,7 +110,7 @@ impl WasmBackend {
     pub fn pending_calls(&self, cell: &ParkedCell) -> Result<Vec<ParkedCall>, CodeModeError> {
         let (session, parking) = (&self.session, self.session.parking());
         let opened = parking.open(cell, session.engine.guest_hash(), &session.limits)?;
-        Ok(opened.contents.head.parked_calls()?)
+        Ok(opened.head.parked_calls()?)
     }
 
     /// Admits a cell and waits for its first answer.
@@ -172,8 +174,7 @@ impl WasmBackend {
         let WakeRequest { cell, calls, enabled_tools, tool_call_id, yield_time_ms, is_fork } =
             request;
         let (session, parking) = (Arc::clone(&self.session), self.session.parking());
-        let opened = session.open_parked(&parking, cell).await?;
-        let Contents { mut head, image } = opened.contents;
+        let Opened { name, mut head, image } = session.open_parked(&parking, cell).await?;
         if let Some((unknown, _)) = calls.iter().find(|(id, _)| !head.is_pending(id)) {
             return Err(ParkError::UnknownCall(unknown.to_owned()).into());
         }
@@ -191,7 +192,7 @@ impl WasmBackend {
             charges.ok_or_else(|| ParkError::OverLimits("host_bytes".to_owned()))?;
         let status = Arc::new(CellStatus::default());
         let (entry, commands) = session.registry.admit(&cell_id, &status)?;
-        let is_fork = match parking.note_woken(opened.name, is_fork) {
+        let is_fork = match parking.note_woken(name, is_fork) {
             Ok(is_fork) => is_fork,
             Err(error) => {
                 entry.fail(Vec::new(), None);

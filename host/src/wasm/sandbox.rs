@@ -9,8 +9,10 @@ use super::engine::{Engine, limit_kind};
 use super::imports::{Imports, Moving};
 use super::park::{Image, ParkedEvent, Pristine};
 use super::recording::{Run, Tape};
+use super::slots::Slot;
 use super::typescript;
 use crate::backend::LimitKind;
+use futures_util::FutureExt;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -73,39 +75,57 @@ pub(super) enum Finished {
     Broken,
 }
 
+impl Finished {
+    /// A program that was stopped at a limit outside its sandbox.
+    pub(super) fn stopped_at(limit: LimitKind) -> Self {
+        Self::Limited { limit, stack: String::new() }
+    }
+}
+
 /// A guest that is at rest.
 pub(super) struct Sandbox {
     store: Store<Imports>,
     guest: Cell,
     fuel_left: u64,
+    /// Its place in the engine, which is free once the store is gone: so it comes after.
+    _slot: Option<Slot>,
 }
 
 impl Sandbox {
     /// Instantiates the guest.
-    pub(super) async fn new(engine: &Engine, imports: Imports) -> wasmtime::Result<Self> {
-        Self::instantiate(engine.guest(), imports).await
+    pub(super) async fn new(
+        engine: &Engine,
+        imports: Imports,
+        slot: Slot,
+    ) -> wasmtime::Result<Self> {
+        Self::instantiate(engine.guest(), imports, Some(slot)).await
     }
 
-    async fn instantiate(pre: &CellPre<Imports>, imports: Imports) -> wasmtime::Result<Self> {
+    async fn instantiate(
+        pre: &CellPre<Imports>,
+        imports: Imports,
+        slot: Option<Slot>,
+    ) -> wasmtime::Result<Self> {
         let fuel_left = imports.limits.fuel;
         let mut store = Store::new(pre.engine(), imports);
         store.limiter(|imports| imports);
         store.set_fuel(SLICE_FUEL)?;
         store.fuel_async_yield_interval(Some(SLICE_FUEL))?;
         let guest = pre.instantiate_async(&mut store).await?;
-        Ok(Self { store, guest, fuel_left })
+        Ok(Self { store, guest, fuel_left, _slot: slot })
     }
 
-    /// A sandbox with the guest that was parked, which has used so much fuel. With a
+    /// A sandbox with the guest of an image, which has used so much fuel. With a
     /// seed, its `Math.random` goes on from there.
     pub(super) async fn wake(
         engine: &Engine,
         imports: Imports,
+        slot: Slot,
         image: Image,
         fuel_used: u64,
         seed: Option<u64>,
     ) -> wasmtime::Result<Self> {
-        let mut sandbox = Self::new(engine, imports).await?;
+        let mut sandbox = Self::new(engine, imports, slot).await?;
         sandbox.fuel_left = sandbox.fuel_left.saturating_sub(fuel_used);
         if image.begins_below(engine.pristine().start()) {
             wasmtime::bail!("the image has a run in the guest's stack");
@@ -131,8 +151,8 @@ impl Sandbox {
 
     /// What the guest's memory differs in from a fresh guest's. Changes nothing of a guest
     /// that waits.
-    pub(super) async fn park(&mut self, engine: &Engine) -> wasmtime::Result<Image> {
-        match self.show(Moving::Leaving(engine.pristine().clone())).await? {
+    pub(super) fn image(&mut self, engine: &Engine) -> wasmtime::Result<Image> {
+        match self.show(Moving::Leaving(engine.pristine().clone()))? {
             Moving::Left(image) => Ok(image),
             _ => wasmtime::bail!("the guest has not shown its memory"),
         }
@@ -143,24 +163,27 @@ impl Sandbox {
         engine: &CellPre<Imports>,
         imports: Imports,
     ) -> wasmtime::Result<Pristine> {
-        let mut sandbox = Self::instantiate(engine, imports).await?;
-        match sandbox.show(Moving::First).await? {
+        let mut sandbox = Self::instantiate(engine, imports, None).await?;
+        match sandbox.show(Moving::First)? {
             Moving::Pristine(pristine) => Ok(pristine),
             _ => wasmtime::bail!("the guest has not shown its memory"),
         }
     }
 
-    /// Has the guest show its memory.
-    async fn show(&mut self, how: Moving) -> wasmtime::Result<Moving> {
+    /// Has the guest show its memory, which takes it a few instructions.
+    fn show(&mut self, how: Moving) -> wasmtime::Result<Moving> {
         self.store.data_mut().moving = how;
         self.store.set_fuel(MOVING_FUEL)?;
         let granted = self.store.hostcall_fuel();
         // The memory is read in place, so what it counts is not held.
         self.store.set_hostcall_fuel(usize::MAX);
-        let shown = self.guest.call_park(&mut self.store).await;
+        let shown = self.guest.call_park(&mut self.store).now_or_never();
         self.store.set_hostcall_fuel(granted);
         let moved = std::mem::replace(&mut self.store.data_mut().moving, Moving::Still);
-        shown.map(|()| moved)
+        match shown {
+            Some(shown) => shown.map(|()| moved),
+            None => wasmtime::bail!("the guest did not show its memory at once"),
+        }
     }
 
     /// Starts the program.
@@ -288,7 +311,7 @@ impl Sandbox {
             Some(Trap::OutOfFuel) => limited(self.which(LimitKind::Fuel)),
             Some(Trap::StackOverflow) => limited(LimitKind::Stack),
             // A guest that cannot have memory aborts where it cannot say so.
-            _ if self.store.data().memory_refused => limited(LimitKind::Memory),
+            _ if self.store.data().outbox.was_memory_refused() => limited(LimitKind::Memory),
             _ => {
                 tracing::error!("the guest broke: {error:?}");
                 Finished::Broken

@@ -306,6 +306,9 @@ impl Connection {
             ServiceError::TransportSend(error) if self.over_http => {
                 format!("its answer cannot be had: {}", causes(&*error.error))
             }
+            ServiceError::TransportClosed if self.over_http => {
+                "its answer cannot be had: the connection ended before the answer did".to_owned()
+            }
             ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                 format!("the server has gone{}", self.words.last().await)
             }

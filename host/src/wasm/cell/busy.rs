@@ -17,29 +17,38 @@ pub(super) struct BusyTime {
     earlier: Duration,
     /// When the turn that goes on began; `None` while the task is suspended.
     since: Option<Instant>,
+    /// Time among these that is not the program's.
+    excluded: Duration,
 }
 
 impl BusyTime {
     /// The first turn begins, of a task that has been at work for so long.
     pub(super) fn start(earlier: Duration) -> Self {
-        Self { earlier, since: Some(Instant::now()) }
+        Self { earlier, since: Some(Instant::now()), excluded: Duration::ZERO }
     }
 
     /// All the time so far.
     pub(super) fn total(&self) -> Duration {
-        self.earlier + self.turn()
+        (self.earlier + self.turn()).saturating_sub(self.excluded)
+    }
+
+    /// So much of the time was not the program's.
+    pub(super) fn exclude(&mut self, time: Duration) {
+        self.excluded += time;
     }
 
     fn turn(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    fn suspend(&mut self) {
+    /// The turn ends.
+    pub(super) fn suspend(&mut self) {
         self.earlier += self.turn();
         self.since = None;
     }
 
-    fn resume(&mut self) {
+    /// A turn begins.
+    pub(super) fn resume(&mut self) {
         self.since.get_or_insert_with(Instant::now);
     }
 
@@ -67,14 +76,17 @@ impl BusyTime {
     }
 }
 
-/// Sleeps until the instant; for ever without one.
-pub(super) async fn at(instant: Option<tokio::time::Instant>) {
-    match instant {
-        // The runtime's timer looks at most once a millisecond; what is due is due.
-        Some(instant) if instant <= tokio::time::Instant::now() => {}
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
+/// Runs a future, and says how long it was at work.
+pub(super) async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let mut work = pin!(work);
+    let mut took = Duration::ZERO;
+    std::future::poll_fn(|context| {
+        let began = Instant::now();
+        let polled = work.as_mut().poll(context);
+        took += began.elapsed();
+        polled.map(|done| (done, took))
+    })
+    .await
 }
 
 /// Polls a future once each time the task runs: ready with `None` when the task runs again
@@ -105,5 +117,17 @@ mod tests {
         let began = Instant::now();
         busy.measure(async { while began.elapsed() < Duration::from_millis(20) {} }).await;
         assert!(busy.total() >= idle + Duration::from_millis(20));
+        let before = busy.total();
+        let work = async {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(20) {}
+        };
+        let ((), took) = timed(work).await;
+        assert!((20..30).contains(&took.as_millis()), "{took:?}");
+        busy.exclude(before);
+        assert!(busy.total() >= took);
+        busy.exclude(Duration::from_hours(1));
+        assert_eq!(busy.total(), Duration::ZERO);
     }
 }

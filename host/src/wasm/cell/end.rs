@@ -152,7 +152,9 @@ impl Cell {
     /// Names the limit, the line being run, the remedy, and what was called.
     fn limited(&self, limit: LimitKind, stack: String, report: &mut CellReport) -> String {
         report.limit = Some(limit);
-        let (value, remedy) = self.session.limits.describe(&self.limits, limit);
+        let of_the_engine = self.session.engine.slots().describe(limit);
+        let (value, remedy) =
+            of_the_engine.unwrap_or_else(|| self.session.limits.describe(&self.limits, limit));
         let mut text = format!("cell stopped: its {limit} limit of {value} was reached; {remedy}");
         if !stack.is_empty() {
             text.push('\n');

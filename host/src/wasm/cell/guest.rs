@@ -1,13 +1,16 @@
 //! The guest of a cell: what it is doing, and its next step.
 
 use super::super::bindings::cellblock::code_mode::types;
-use super::super::park::ParkedEvent;
+use super::super::engine::Engine;
+use super::super::park::{Packed, ParkedEvent};
 use super::super::recording::guest_limits;
 use super::super::sandbox::{Finished, Sandbox, Step, Timer};
+use super::super::slots::Slot;
 use super::busy::slice;
 use super::calls::CallEnd;
 use super::program::Program;
-use super::{Cell, Start};
+use super::sleep::{Kept, Moved, Moving, Place};
+use super::{Cell, Wake};
 use crate::backend::ProgramValue;
 use crate::cells::Charge;
 use std::future::Future;
@@ -16,7 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A sandbox at work: gives itself back with the step it reached.
-type Working = Pin<Box<dyn Future<Output = (Option<Sandbox>, Step)> + Send>>;
+pub(super) type Working = Pin<Box<dyn Future<Output = (Option<Sandbox>, Step)> + Send>>;
 
 /// Bytes of a program's value for each token of the output's budget, and the budget of a
 /// request that names none: as the contract counts output.
@@ -29,12 +32,26 @@ pub(super) enum Guest {
     Running(Working),
     /// The program waits for events.
     Resting {
-        sandbox: Box<Sandbox>,
+        body: Body,
         /// The timer that is due next.
         timer: Option<Armed>,
     },
+    /// It is on its way to a sandbox, or out of one.
+    Moving(Moving),
     /// The program has ended, or was stopped. The sandbox is gone.
     Gone,
+}
+
+/// Where a guest at rest is.
+pub(super) enum Body {
+    /// In its sandbox.
+    Awake {
+        sandbox: Box<Sandbox>,
+        /// When it gives that up.
+        sleeps_at: Option<Instant>,
+    },
+    /// In few bytes.
+    Asleep(Packed),
 }
 
 /// A timer of the guest's.
@@ -50,6 +67,18 @@ impl Guest {
         matches!(self, Self::Running(_))
     }
 
+    pub(super) fn is_moving(&self) -> bool {
+        matches!(self, Self::Moving(_))
+    }
+
+    /// When it gives its sandbox up, if it is at rest in one.
+    pub(super) fn sleeps_at(&self) -> Option<Instant> {
+        match self {
+            Self::Resting { body: Body::Awake { sleeps_at, .. }, .. } => *sleeps_at,
+            _ => None,
+        }
+    }
+
     /// When the next timer is due, of a program that waits.
     pub(super) fn timer(&self) -> Option<(u64, Instant)> {
         match self {
@@ -58,10 +87,11 @@ impl Guest {
         }
     }
 
-    /// Lets the guest run for one slice: `Some` when its step has ended.
-    pub(super) async fn slice(&mut self) -> Option<(Option<Sandbox>, Step)> {
+    /// Lets the guest run for one slice, or waits until it has come to where it is on its way to.
+    pub(super) async fn go_on(&mut self) -> Wake {
         match self {
-            Self::Running(working) => slice(working).await,
+            Self::Running(working) => Wake::Slice(slice(working).await),
+            Self::Moving(moving) => Wake::Moved(moving.await),
             _ => std::future::pending().await,
         }
     }
@@ -112,14 +142,10 @@ impl Events {
 }
 
 impl Cell {
-    /// The first step: instantiate, and run the program.
-    pub(super) fn first_step(
-        start: &mut Start,
-        tool_names: Vec<String>,
-        source_charge: Charge,
-    ) -> Guest {
-        let imports = start.imports();
-        let Start { request, session, limits, value_key, .. } = start;
+    /// Begins the first step: takes a sandbox, and runs the program.
+    pub(super) fn begin(&mut self, tool_names: Vec<String>, source_charge: Charge) {
+        let imports = self.imports();
+        let Self { request, session, limits, value_key, .. } = self;
         let language = request.language;
         let request = types::ExecuteRequest {
             source: std::mem::take(&mut request.source),
@@ -137,22 +163,33 @@ impl Cell {
         };
         let typescript_bytes = limits.typescript_bytes;
         let engine = session.engine.clone();
-        Guest::Running(Box::pin(async move {
-            match Sandbox::new(&engine, imports).await {
-                Ok(mut sandbox) => {
-                    let program = Program { language, request, typescript_bytes };
-                    let step = program.start(&engine, &mut sandbox).await;
-                    drop(source_charge);
-                    (Some(sandbox), step)
+        let work = move |engine: Engine, slot: Slot| -> Working {
+            Box::pin(async move {
+                match Sandbox::new(&engine, imports, slot).await {
+                    Ok(mut sandbox) => {
+                        let program = Program { language, request, typescript_bytes };
+                        let step = program.start(&engine, &mut sandbox).await;
+                        drop(source_charge);
+                        (Some(sandbox), step)
+                    }
+                    Err(error) => {
+                        tracing::error!("no sandbox for a new cell: {error:#}");
+                        let error_text =
+                            format!("failed to initialize code mode runtime: {error:#}");
+                        let stored = Vec::new();
+                        (None, Step::Finished(Finished::Failed { error_text, stored, hint: None }))
+                    }
                 }
-                Err(error) => {
-                    tracing::error!("no sandbox for a new cell: {error:#}");
-                    let error_text = format!("failed to initialize code mode runtime: {error:#}");
-                    let stored = Vec::new();
-                    (None, Step::Finished(Finished::Failed { error_text, stored, hint: None }))
-                }
-            }
-        }))
+            })
+        };
+        self.guest = match engine.slots().try_take() {
+            Some(slot) => Guest::Running(work(engine, slot)),
+            None => Guest::Moving(Box::pin(async move {
+                let slot = engine.slots().take().await.map_err(Finished::stopped_at);
+                let to = slot.map(|slot| Place::Begun(work(engine, slot)));
+                Moved { to, took: Duration::ZERO }
+            })),
+        };
     }
 
     /// Delivers events to a guest at rest, or answers that it waits.
@@ -166,17 +203,22 @@ impl Cell {
             }
             return;
         }
-        let Guest::Resting { mut sandbox, .. } = std::mem::replace(&mut self.guest, Guest::Gone)
-        else {
-            return;
-        };
-        let Events { batch, charge } = std::mem::take(&mut self.events);
-        self.monitored.resumed();
-        self.guest = Guest::Running(Box::pin(async move {
-            let step = sandbox.wait(batch).await;
-            drop(charge);
-            (Some(*sandbox), step)
-        }));
+        match std::mem::replace(&mut self.guest, Guest::Gone) {
+            Guest::Resting { body: Body::Awake { mut sandbox, .. }, .. } => {
+                let Events { batch, charge } = std::mem::take(&mut self.events);
+                self.monitored.resumed();
+                self.guest = Guest::Running(Box::pin(async move {
+                    let step = sandbox.wait(batch).await;
+                    drop(charge);
+                    (Some(*sandbox), step)
+                }));
+            }
+            // It receives the events once it is awake.
+            Guest::Resting { body: Body::Asleep(packed), timer } => {
+                self.rouse(Kept::Packed(packed), None, timer);
+            }
+            guest => self.guest = guest,
+        }
     }
 
     /// When a timer of the guest's is due, on the runtime's clock.
@@ -188,14 +230,25 @@ impl Cell {
     /// Whether nothing is left that could wake a program that waits. Notes the place of
     /// the `await` once.
     pub(super) async fn is_stuck(&mut self) -> bool {
-        let Guest::Resting { sandbox, timer: None } = &mut self.guest else { return false };
+        let Guest::Resting { body, timer: None } = &mut self.guest else { return false };
         if !self.events.is_empty() || !self.callbacks.is_idle() {
             return false;
         }
-        if !self.outbox.status.is_stuck() {
-            // Runs a few instructions, and no JavaScript.
-            self.outbox.status.note_stuck_at(sandbox.awaiting().await);
+        if self.outbox.status.is_stuck() {
+            return true;
         }
-        true
+        match body {
+            // Runs a few instructions, and no JavaScript.
+            Body::Awake { sandbox, .. } => {
+                self.outbox.status.note_stuck_at(sandbox.awaiting().await);
+                true
+            }
+            // It is asked once it is awake.
+            Body::Asleep(packed) => {
+                let packed = packed.clone();
+                self.rouse(Kept::Packed(packed), None, None);
+                false
+            }
+        }
     }
 }

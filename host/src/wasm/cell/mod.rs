@@ -12,12 +12,14 @@
 //!
 //! `guest` is the sandbox and its steps, `program` how it is started, `sent` what it sends,
 //! `calls` the outcomes of its calls, `callers` who is answered, `end` the stages of
-//! the end, `park` how it leaves as bytes and comes back, `busy` the time, `monitored` what
-//! whoever follows the cell receives.
+//! the end, `sleep` how it gives its sandbox up while it waits, `park` how it leaves as bytes
+//! and comes back, `busy` and `alarm` the time, `monitored` what whoever follows the
+//! cell receives.
 
 pub(super) use end::value_key;
 pub(super) use park::{Arrival, Charges, allowed};
 
+mod alarm;
 mod busy;
 mod callers;
 mod calls;
@@ -27,6 +29,7 @@ mod monitored;
 mod park;
 mod program;
 mod sent;
+mod sleep;
 
 use super::bindings::cellblock::code_mode::types;
 use super::engine::limit_kind;
@@ -39,11 +42,13 @@ use crate::cells::{Callbacks, Charge, Command, Content, LiveEntry, Next, ParkRep
 use crate::limits::CellLimits;
 use crate::stored::{Snapshot, StoredValues};
 use crate::tools::ToolName;
-use busy::{BusyTime, at};
+use alarm::{Alarm, due};
+use busy::BusyTime;
 use calls::{CallEnd, RecentCalls};
 use end::{End, Stage};
 use guest::{Events, Guest};
 use monitored::Monitored;
+use sleep::Moved;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,19 +105,6 @@ pub(super) enum Origin {
     Parked(Box<Arrival>),
 }
 
-impl Start {
-    /// What the cell's guest can reach.
-    fn imports(&self) -> Imports {
-        Imports::new(
-            Arc::clone(&self.outbox),
-            Arc::clone(&self.limits),
-            Arc::clone(&self.request.enabled_tools),
-            Arc::clone(&self.seen),
-            self.clock.clone(),
-        )
-    }
-}
-
 /// The task's state.
 struct Cell {
     /// The cell's place in the registry, until its end. First, so that a task that dies
@@ -153,6 +145,8 @@ struct Cell {
     fuel: u64,
     /// Slices of the step that runs.
     slices: u64,
+    /// Wakes the task when something may be due.
+    alarm: Alarm,
     /// The time that the task has been at work, which is the program's running time.
     busy: BusyTime,
     /// The limit at which the guest was asked to end, and the running time by
@@ -182,6 +176,12 @@ enum Wake {
     Shutdown,
     Command(Command),
     YieldTime,
+    /// The guest has come to where it was on its way to.
+    Moved(Moved),
+    /// The guest is to give its sandbox up.
+    Sleep,
+    /// Something may be due.
+    Alarm,
     /// The guest has had a slice: `Some` when its step has ended.
     Slice(Option<(Option<Sandbox>, Step)>),
     Callback(Next<CallEnd>),
@@ -190,19 +190,12 @@ enum Wake {
 }
 
 /// Runs a cell to its end, or until it was parked.
-pub(super) async fn run(mut start: Start, origin: Origin) {
-    let (mut cell, first) = match origin {
-        Origin::Program { tool_names, source_charge } => {
-            let guest = Cell::first_step(&mut start, tool_names, source_charge);
-            Cell::new(start, guest)
-        }
-        Origin::Parked(mut arrival) => {
-            let guest = Cell::wake_step(&start, &mut arrival);
-            let (mut cell, first) = Cell::new(start, guest);
-            cell.take_up(*arrival);
-            (cell, first)
-        }
-    };
+pub(super) async fn run(start: Start, origin: Origin) {
+    let (mut cell, first) = Cell::new(start);
+    match origin {
+        Origin::Program { tool_names, source_charge } => cell.begin(tool_names, source_charge),
+        Origin::Parked(arrival) => cell.take_up(*arrival),
+    }
     cell.observe(first.0, first.1);
     if let Some(end) = cell.run_to_close().await {
         cell.close(end);
@@ -210,8 +203,8 @@ pub(super) async fn run(mut start: Start, origin: Origin) {
 }
 
 impl Cell {
-    /// A cell whose first step is to be made, and its first observer.
-    fn new(start: Start, guest: Guest) -> (Self, (Until, Reply)) {
+    /// A cell that has not begun, and its first observer.
+    fn new(start: Start) -> (Self, (Until, Reply)) {
         let Start {
             entry, id, mut request, stored_values, session, outbox, commands, first, ..
         } = start;
@@ -232,12 +225,13 @@ impl Cell {
             content: Content::default(),
             callbacks,
             recent_calls: RecentCalls::default(),
-            guest,
+            guest: Guest::Gone,
             events: Events::default(),
             frozen: false,
             calls_since_frontier: Vec::new(),
             fuel: 0,
             slices: 0,
+            alarm: Alarm::default(),
             busy: BusyTime::start(Duration::ZERO),
             asked_to_end: None,
             _tools: start.tools_charge,
@@ -250,6 +244,17 @@ impl Cell {
             parker: None,
         };
         (cell, first)
+    }
+
+    /// What the cell's guest can reach.
+    fn imports(&self) -> Imports {
+        Imports::new(
+            Arc::clone(&self.outbox),
+            Arc::clone(&self.limits),
+            Arc::clone(&self.request.enabled_tools),
+            Arc::clone(&self.seen),
+            self.clock.clone(),
+        )
     }
 
     /// Turns the loop until nothing of the cell runs any more; `None` when it was parked.
@@ -287,6 +292,11 @@ impl Cell {
                     self.answer_yield();
                     stage
                 }
+                Wake::Sleep => {
+                    self.fall_asleep().await;
+                    stage
+                }
+                Wake::Moved(moved) => self.moved(moved),
                 Wake::Slice(None) => {
                     self.slices += 1;
                     self.watch_running_time(stage)
@@ -299,7 +309,7 @@ impl Cell {
                     self.call_ended(end);
                     stage
                 }
-                Wake::Callback(Next::Ended) => stage,
+                Wake::Alarm | Wake::Callback(Next::Ended) => stage,
                 Wake::Callback(Next::Closed) => match stage {
                     Stage::Closing(end) => return Some(end),
                     other => other,
@@ -322,27 +332,33 @@ impl Cell {
         let yield_at = self.observer.as_ref().and_then(|observer| observer.deadline);
         let alive = running || matches!(stage, Stage::Draining(_));
         let ends_at = Some(self.ends_at).filter(|_| alive && self.asked_to_end.is_none());
-        let timer = self.guest.timer();
-        let Self { busy, shutdown, commands, guest, callbacks, .. } = self;
+        let (timer, sleeps_at) = (self.guest.timer(), self.guest.sleeps_at());
+        let timer_at = timer.map(|(_, at)| at);
+        let earliest = [yield_at, ends_at, timer_at, sleeps_at].into_iter().flatten().min();
+        let Self { busy, shutdown, commands, guest, callbacks, alarm, session, .. } = self;
         busy.measure(async {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled(), if alive => Wake::Shutdown,
                 Some(command) = commands.recv() => Wake::Command(command),
-                () = at(yield_at), if yield_at.is_some() => Wake::YieldTime,
-                () = at(ends_at), if ends_at.is_some() => Wake::TotalTime,
-                done = guest.slice(), if guest.is_running() => Wake::Slice(done),
+                () = due(yield_at) => Wake::YieldTime,
+                () = due(ends_at) => Wake::TotalTime,
+                wake = guest.go_on(), if guest.is_running() || guest.is_moving() => wake,
                 next = callbacks.next(), if callbacks.has_next() => Wake::Callback(next),
-                () = at(timer.map(|(_, at)| at)), if timer.is_some() => {
-                    Wake::Timer(timer.map_or(0, |(id, _)| id))
-                }
+                () = due(timer_at) => Wake::Timer(timer.map_or(0, |(id, _)| id)),
+                () = due(sleeps_at) => Wake::Sleep,
+                () = session.engine.slots().wanted(), if sleeps_at.is_some() => Wake::Sleep,
+                () = alarm.ring(earliest), if earliest.is_some() => Wake::Alarm,
             }
         })
         .await
     }
 
     async fn publish_state(&mut self) {
-        let state = if self.guest.is_running() {
+        let state = if self.guest.is_moving() {
+            // As before.
+            return;
+        } else if self.guest.is_running() {
             CellState::Running
         } else if self.is_stuck().await {
             CellState::Stuck
@@ -361,7 +377,7 @@ impl Cell {
         match (step, sandbox) {
             (Step::Pending(timer), Some(sandbox)) => {
                 let timer = timer.map(|timer| self.arm(timer));
-                self.guest = Guest::Resting { sandbox: Box::new(sandbox), timer };
+                self.rest(Box::new(sandbox), timer);
                 Stage::Running
             }
             (Step::Finished(finished), sandbox) => {

@@ -2,7 +2,7 @@
 
 use super::Cell;
 use super::calls::CallEnd;
-use super::guest::Guest;
+use super::guest::{Body, Guest};
 use crate::backend::{CellEvent, MonitorHandle};
 
 /// The monitor, and what it has received.
@@ -48,7 +48,9 @@ impl Cell {
         if self.monitored.waits || !self.monitored.monitor.is_set() {
             return;
         }
-        let Guest::Resting { sandbox, .. } = &mut self.guest else { return };
+        let Guest::Resting { body: Body::Awake { sandbox, .. }, .. } = &mut self.guest else {
+            return;
+        };
         // Runs a few instructions, and no JavaScript.
         let place = sandbox.awaiting().await;
         let usage = self.usage_now();

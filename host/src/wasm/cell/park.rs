@@ -1,15 +1,14 @@
 //! A cell on its way out of the session as bytes, and one that comes back.
 
-use super::super::park::{Contents, Head, Image, ParkedEvent, PendingCall, nanos};
+use super::super::park::{Head, Image, ParkedEvent, PendingCall, nanos};
 use super::super::recording::End as RecordedEnd;
-use super::super::sandbox::{Finished, Sandbox, Step, Timer};
+use super::super::sandbox::Timer;
+use super::Cell;
 use super::busy::BusyTime;
 use super::calls::CallEnd;
-use super::guest::Guest;
-use super::{Cell, Start};
-use crate::backend::{
-    CellEvent, CodeModeError, ContentItem, ParkError, Parked, ParkedCell, ToolInput,
-};
+use super::guest::{Body, Guest};
+use super::sleep::Kept;
+use crate::backend::{CellEvent, ContentItem, ParkError, Parked, ParkedCell, ToolInput};
 use crate::cells::{Account, Charge, Offer, ParkReply, PendingCalls};
 use crate::tools::{ToolDefinition, ToolName};
 use serde_json::value::RawValue;
@@ -22,8 +21,8 @@ use tokio::time::{Instant, timeout};
 /// How long a caller may take to accept a parked cell: it does so whenever it is polled.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Images above this are compressed where they hold nobody up.
-const LARGE: usize = 1 << 20;
+/// Images above this are sealed where they hold nobody up.
+const LARGE: usize = 256 << 10;
 
 /// A parked cell that is to go on.
 pub(in super::super) struct Arrival {
@@ -87,16 +86,29 @@ impl Cell {
         self.parker = Some(reply);
     }
 
-    /// Parks the cell, if a caller waits for that and its program does. True when the cell is
-    /// the caller's from here on.
+    /// Parks the cell, if a caller waits for that and its program does: it sleeps first. True
+    /// when the cell is the caller's from here on.
     pub(super) async fn park(&mut self) -> bool {
-        let at_rest = matches!(self.guest, Guest::Resting { .. })
-            && (self.events.is_empty() || self.frozen)
+        let Guest::Resting { body, .. } = &self.guest else { return false };
+        let is_asleep = matches!(body, Body::Asleep(_));
+        let can = (self.events.is_empty() || self.frozen)
             && self.asked_to_end.is_none()
             && !self.callbacks.is_notifying();
-        if !at_rest || self.parker.as_ref().is_none_or(ParkReply::is_closed) {
+        if !can || self.parker.as_ref().is_none_or(ParkReply::is_closed) {
             return false;
         }
+        if !is_asleep {
+            self.fall_asleep().await;
+            return false;
+        }
+        self.busy.suspend();
+        let is_parked = self.leave().await;
+        self.busy.resume();
+        is_parked
+    }
+
+    /// Offers the cell to its caller. True when it was accepted.
+    async fn leave(&mut self) -> bool {
         let Some(reply) = self.parker.take() else { return false };
         if self.observer.is_some() {
             self.answer_yield();
@@ -104,47 +116,31 @@ impl Cell {
         for end in self.callbacks.hold().await {
             self.call_ended(end);
         }
-        let is_parked = match self.image().await {
-            Ok(image) => self.leave(image, reply).await,
-            Err(error) => {
-                tracing::error!("a cell cannot be parked: {error:#}");
-                let _ = reply.send(Err(CodeModeError::EndedUnexpectedly));
-                false
-            }
-        };
-        if !is_parked {
-            self.callbacks.deliver();
-        }
-        is_parked
-    }
-
-    async fn image(&mut self) -> wasmtime::Result<Image> {
-        match &mut self.guest {
-            Guest::Resting { sandbox, .. } => sandbox.park(&self.session.engine).await,
-            _ => wasmtime::bail!("its program does not wait"),
-        }
-    }
-
-    /// Offers the cell to its caller. True when it was accepted.
-    async fn leave(&mut self, image: Image, reply: ParkReply) -> bool {
         // What was answered and not received goes along.
         if let Some(entry) = &self.entry {
             let unreceived = entry.unreceived();
             self.content.prepend(unreceived);
         }
-        let cell = match self.seal(Contents { head: self.head(), image }).await {
-            Ok(cell) => cell,
+        let is_parked = match self.seal().await {
+            Ok(cell) => {
+                let (calls, handover) = self.callbacks.offer();
+                let parked = Parked { cell, calls, content_items: Vec::new() };
+                let is_accepted = self.accepted(reply, parked).await;
+                if is_accepted {
+                    self.callbacks.release(handover);
+                }
+                is_accepted
+            }
             Err(error) => {
                 let _ = reply.send(Err(error.into()));
-                return false;
+                false
             }
         };
-        let (calls, handover) = self.callbacks.offer();
-        if !self.accepted(reply, Parked { cell, calls, content_items: Vec::new() }).await {
+        if !is_parked {
+            self.callbacks.deliver();
             return false;
         }
         self.guest = Guest::Gone;
-        self.callbacks.release(handover);
         if let Some(entry) = self.entry.take() {
             entry.park();
         }
@@ -167,11 +163,16 @@ impl Cell {
         }
     }
 
-    async fn seal(&mut self, contents: Contents) -> Result<ParkedCell, ParkError> {
+    async fn seal(&mut self) -> Result<ParkedCell, ParkError> {
+        let Guest::Resting { body: Body::Asleep(packed), timer } = &self.guest else {
+            // It was looked at before.
+            return Err(ParkError::AlreadyParking(self.id.clone()));
+        };
+        let head = self.head(timer.map(|armed| armed.timer));
+        let (id, packed) = (self.id.clone(), packed.clone());
         let (parking, engine) = (self.session.parking(), self.session.engine.clone());
-        let id = self.id.clone();
-        let is_large = contents.image.bytes() > LARGE;
-        let seal = move || parking.seal(&id, &contents, engine.guest_hash());
+        let is_large = packed.bytes() > LARGE;
+        let seal = move || parking.seal(&id, &head, &packed, engine.guest_hash());
         if !is_large {
             return seal();
         }
@@ -183,13 +184,7 @@ impl Cell {
     }
 
     /// What is known of the cell here.
-    fn head(&self) -> Head {
-        let (timer, fuel) = match &self.guest {
-            Guest::Resting { timer, sandbox } => {
-                (timer.map(|armed| (armed.timer.id, armed.timer.due)), sandbox.fuel_used())
-            }
-            _ => (None, self.fuel),
-        };
+    fn head(&self, timer: Option<Timer>) -> Head {
         let plain = |tool: &ToolDefinition| ToolDefinition {
             input_schema: None,
             output_schema: None,
@@ -202,12 +197,12 @@ impl Cell {
         Head {
             limits: self.limits.with_held_bytes(),
             spent: self.outbox.spent(),
-            fuel,
+            fuel: self.fuel,
             running_time: nanos(self.busy.total()).min(nanos(self.limits.running_time)),
             time_left: nanos(self.ends_at.saturating_duration_since(Instant::now())),
             monotonic: self.clock.monotonic(),
             wall: self.clock.wall(),
-            timer,
+            timer: timer.map(|timer| (timer.id, timer.due)),
             tool_call_id: self.request.tool_call_id.clone(),
             value_key: self.value_key.clone(),
             tools: self.request.enabled_tools.iter().map(plain).collect(),
@@ -228,30 +223,12 @@ impl Cell {
         }
     }
 
-    /// The first step of a woken cell: its guest is made again.
-    pub(super) fn wake_step(start: &Start, arrival: &mut Arrival) -> Guest {
-        let imports = start.imports();
-        let engine = start.session.engine.clone();
-        let (image, seed) = (std::mem::take(&mut arrival.image), arrival.seed);
-        let fuel = arrival.head.fuel;
-        let timer = arrival.head.timer.map(|(id, due)| Timer { id, due });
-        Guest::Running(Box::pin(async move {
-            match Sandbox::wake(&engine, imports, image, fuel, seed).await {
-                Ok(sandbox) => (Some(sandbox), Step::Pending(timer)),
-                Err(error) => {
-                    tracing::error!("a parked cell cannot be woken: {error:#}");
-                    let error_text = format!("failed to wake the parked cell: {error:#}");
-                    let (stored, hint) = (Vec::new(), None);
-                    (None, Step::Finished(Finished::Failed { error_text, stored, hint }))
-                }
-            }
-        }))
-    }
-
     /// Goes on with what was under way when the cell was parked.
     pub(super) fn take_up(&mut self, arrival: Arrival) {
-        let Arrival { head, mut calls, charges, .. } = arrival;
+        let Arrival { head, image, mut calls, seed, charges } = arrival;
         self.fuel = head.fuel;
+        let timer = head.timer.map(|(id, due)| self.arm(Timer { id, due }));
+        self.rouse(Kept::Plain(image), seed, timer);
         self.busy = BusyTime::start(Duration::from_nanos(head.running_time));
         self.ends_at = Instant::now() + Duration::from_nanos(head.time_left);
         self.calls_since_frontier = head.calls_since_frontier;

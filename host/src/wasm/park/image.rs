@@ -36,8 +36,9 @@ pub(in super::super) struct Image {
 }
 
 /// The bytes are not the runs of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the image of the guest's memory is damaged")]
+pub(in super::super) struct Malformed;
 
 impl Pristine {
     /// `bytes` is the memory from the address `start`, the end of the stack, to its end.
@@ -169,11 +170,6 @@ impl Image {
     /// Size of the whole memory in pages.
     pub(in super::super) fn pages(&self) -> u32 {
         self.pages
-    }
-
-    /// Bytes of the runs.
-    pub(in super::super) fn bytes(&self) -> usize {
-        self.runs.len()
     }
 }
 

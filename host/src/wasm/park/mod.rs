@@ -1,9 +1,10 @@
-//! Parked cells: a guest's memory (`image`), what the host knows of the cell (`head`), and the
-//! bytes that both become (`seal`, with a `key` of the host's).
+//! Parked cells: a guest's memory (`image`, and `packed` in few bytes), what the host knows of
+//! the cell (`head`), and the bytes that both become (`seal`, with a `key` of the host's).
 
 mod head;
 mod image;
 mod key;
+mod packed;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ mod tests;
 pub(super) use head::{Head, ParkedEvent, PendingCall, nanos};
 pub(super) use image::{Image, Pristine};
 pub use key::ParkKey;
-pub(super) use seal::Contents;
+pub(super) use packed::Packed;
 
 use crate::backend::{CellId, ParkError, ParkedCell};
 use crate::limits::SessionLimits;
@@ -31,7 +32,10 @@ type Name = [u8; 16];
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) name: Name,
-    pub(super) contents: Contents,
+    /// What the host knew of the cell.
+    pub(super) head: Head,
+    /// Its guest's memory.
+    pub(super) image: Image,
 }
 
 /// How the cells of a session are parked and woken. A clone shares the memory of which cells
@@ -83,7 +87,8 @@ impl Parking {
     pub(super) fn seal(
         &self,
         cell: &CellId,
-        contents: &Contents,
+        head: &Head,
+        image: &Packed,
         guest: &[u8; 32],
     ) -> Result<ParkedCell, ParkError> {
         let (mut name, mut nonce) = ([0; 16], [0; 24]);
@@ -91,7 +96,7 @@ impl Parking {
         let seal = self.seal.as_ref().filter(|_| is_random).ok_or(ParkError::NoRandomness)?;
         let too_large =
             |bytes| ParkError::TooLarge { cell: cell.clone(), bytes, limit: self.most_bytes };
-        let sealed = seal::seal(contents, guest, seal, name, nonce).map_err(too_large)?;
+        let sealed = seal::seal(head, image, guest, seal, name, nonce).map_err(too_large)?;
         let bytes = sealed.as_bytes().len();
         if bytes > self.most_bytes { Err(too_large(bytes)) } else { Ok(sealed) }
     }
@@ -105,7 +110,7 @@ impl Parking {
     ) -> Result<Opened, ParkError> {
         let seal = self.seal.as_ref().ok_or(ParkError::NoRandomness)?;
         let opened = seal::open(cell, guest, seal, most_bytes(limits))?;
-        let Contents { head, image } = &opened.contents;
+        let Opened { head, image, .. } = &opened;
         head.check(limits)?;
         let most = head.limits.sandbox_bytes() + crate::limits::CellLimits::MAX_STACK_BYTES;
         if image.memory() > most as u64 {

@@ -14,13 +14,15 @@
 //!   92+n     32  HMAC-SHA256 of all before; 16 bytes of Poly1305 when encrypted
 //! ```
 //!
-//! The payload is the length of what follows once it is decompressed, four bytes, and an LZ4
-//! block: the length of the head, four bytes, the head as JSON, the number of pages, four
-//! bytes, and the runs of the image.
+//! The payload: the length of the head once it is decompressed, four bytes; the length of its
+//! block, four bytes; the head as JSON, an LZ4 block; the number of pages, four bytes; the
+//! length of the image's runs once they are decompressed, four bytes; and the runs, an LZ4
+//! block. The runs are a block of their own because a cell that sleeps has that already.
 
 use super::head::Head;
 use super::image::Image;
 use super::key::{Seal, TAG};
+use super::packed::{Packed, compressed, decompressed};
 use super::{Name, Opened};
 use crate::backend::{ParkError, ParkedCell};
 
@@ -32,46 +34,32 @@ const GUEST: usize = 36;
 const NONCE: usize = 68;
 pub(super) const PAYLOAD: usize = 92;
 
-/// The most that an LZ4 block grows for each of its bytes when it is decompressed.
-const MOST_GROWTH: usize = 255;
-
 /// The most that a payload may have once it is decompressed.
 pub(super) const MOST_BYTES: usize = 1 << 31;
-
-/// What a cell is parked as, before it is sealed.
-#[derive(Debug)]
-pub(in super::super) struct Contents {
-    pub(in super::super) head: Head,
-    pub(in super::super) image: Image,
-}
 
 /// Writes a parked cell.
 ///
 /// # Errors
 /// The number of bytes that it would have, when they are too many.
 pub(super) fn seal(
-    contents: &Contents,
+    head: &Head,
+    image: &Packed,
     guest: &[u8; 32],
     seal: &Seal,
     name: Name,
     nonce: [u8; 24],
 ) -> Result<ParkedCell, usize> {
     // A head is made of texts, numbers and JSON, which are always written.
-    let head = serde_json::to_vec(&contents.head).unwrap_or_default();
-    let runs = &contents.image.runs;
-    let plain_len = 4 + head.len() + 4 + runs.len();
-    let plain_word = u32::try_from(plain_len).ok().filter(|_| plain_len <= MOST_BYTES);
-    let (Some(plain_word), Ok(head_word)) = (plain_word, u32::try_from(head.len())) else {
+    let head = serde_json::to_vec(head).unwrap_or_default();
+    let plain_len = head.len() + image.plain_bytes();
+    if plain_len > MOST_BYTES {
         return Err(plain_len);
-    };
-    let mut plain = Vec::with_capacity(plain_len);
-    plain.extend_from_slice(&head_word.to_le_bytes());
-    plain.extend_from_slice(&head);
-    plain.extend_from_slice(&contents.image.pages.to_le_bytes());
-    plain.extend_from_slice(runs);
+    }
+    // Shorter than the above.
+    let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+    let block = compressed(&head);
 
-    let most = lz4_flex::block::get_maximum_output_size(plain_len);
-    let mut bytes = Vec::with_capacity(PAYLOAD + 4 + most + TAG);
+    let mut bytes = Vec::with_capacity(PAYLOAD + 16 + block.len() + image.bytes() + TAG);
     bytes.extend_from_slice(ParkedCell::MAGIC);
     bytes.extend_from_slice(&ParkedCell::VERSION.to_le_bytes());
     bytes.extend_from_slice(&[u8::from(seal.encrypts()), 0]);
@@ -79,12 +67,12 @@ pub(super) fn seal(
     bytes.extend_from_slice(&name);
     bytes.extend_from_slice(guest);
     bytes.extend_from_slice(&if seal.encrypts() { nonce } else { [0; 24] });
-    bytes.extend_from_slice(&plain_word.to_le_bytes());
-    bytes.resize(PAYLOAD + 4 + most, 0);
-    // The room is the most that it takes, so it fits.
-    let compressed =
-        lz4_flex::block::compress_into(&plain, &mut bytes[PAYLOAD + 4..]).unwrap_or_default();
-    bytes.truncate(PAYLOAD + 4 + compressed);
+    bytes.extend_from_slice(&word(head.len()));
+    bytes.extend_from_slice(&word(block.len()));
+    bytes.extend_from_slice(&block);
+    bytes.extend_from_slice(&image.pages.to_le_bytes());
+    bytes.extend_from_slice(&image.length.to_le_bytes());
+    bytes.extend_from_slice(&image.block);
     seal.close(&mut bytes, NONCE, PAYLOAD);
     // The magic and the version were just written.
     ParkedCell::from_bytes(bytes).map_err(|_| plain_len)
@@ -114,33 +102,29 @@ pub(super) fn open(
     if !is_same_guest {
         return Err(ParkError::OtherGuest);
     }
-    Ok(Opened { name, contents: read(&payload, most)? })
+    let (head, image) = read(&payload, most)?;
+    Ok(Opened { name, head, image })
 }
 
 /// Reads a payload. Nothing of it is trusted.
-pub(super) fn read(payload: &[u8], most: usize) -> Result<Contents, ParkError> {
-    let damaged = |_| ParkError::Damaged;
-    let (length, block) = payload.split_first_chunk().ok_or(ParkError::Damaged)?;
-    let length = u32::from_le_bytes(*length) as usize;
-    if length > block.len().saturating_mul(MOST_GROWTH).saturating_add(64) {
-        return Err(ParkError::Damaged);
-    }
-    if length > most {
+pub(super) fn read(payload: &[u8], most: usize) -> Result<(Head, Image), ParkError> {
+    let (head_len, rest) = word(payload)?;
+    let (block_len, rest) = word(rest)?;
+    let (block, rest) = rest.split_at_checked(block_len as usize).ok_or(ParkError::Damaged)?;
+    let (pages, rest) = word(rest)?;
+    let (length, runs) = word(rest)?;
+    if (head_len as usize).saturating_add(length as usize) > most {
         return Err(ParkError::OverLimits("of memory".to_owned()));
     }
-    let mut plain = vec![0; length];
-    let written =
-        lz4_flex::block::decompress_into(block, &mut plain).map_err(|_| ParkError::Damaged)?;
-    if written != length {
-        return Err(ParkError::Damaged);
-    }
-    let (head_len, rest) = plain.split_first_chunk().ok_or(ParkError::Damaged)?;
-    let head_len = u32::from_le_bytes(*head_len) as usize;
-    let (head, rest) = rest.split_at_checked(head_len).ok_or(ParkError::Damaged)?;
-    let head: Head = serde_json::from_slice(head).map_err(|_| ParkError::Damaged)?;
-    let (pages, runs) = rest.split_first_chunk().ok_or(ParkError::Damaged)?;
-    let (pages, runs_at) = (u32::from_le_bytes(*pages), plain.len() - runs.len());
-    plain.drain(..runs_at);
-    let image = Image::from_runs(pages, plain).map_err(damaged)?;
-    Ok(Contents { head, image })
+    let head = decompressed(block, head_len as usize).ok_or(ParkError::Damaged)?;
+    let head = serde_json::from_slice(&head).map_err(|_| ParkError::Damaged)?;
+    let runs = decompressed(runs, length as usize).ok_or(ParkError::Damaged)?;
+    let image = Image::from_runs(pages, runs).map_err(|_| ParkError::Damaged)?;
+    Ok((head, image))
+}
+
+/// A number of four bytes, and what comes after it.
+fn word(bytes: &[u8]) -> Result<(u32, &[u8]), ParkError> {
+    let (word, rest) = bytes.split_first_chunk().ok_or(ParkError::Damaged)?;
+    Ok((u32::from_le_bytes(*word), rest))
 }

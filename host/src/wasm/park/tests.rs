@@ -1,8 +1,8 @@
 //! Parked cells that somebody has made up: nothing read from one is trusted.
 
 use super::super::{Engine, EngineConfig, WasmBackend};
-use super::seal::{self, Contents};
-use super::{Image, Opened, ParkKey, Parking};
+use super::seal;
+use super::{Head, Image, Opened, Packed, ParkKey, Parking};
 use crate::backend::{
     CodeModeBackend, CodeModeNestedToolCall, CodeModeTurnHost, ExecuteRequest, ParkError,
     ParkedCell, RuntimeResponse, ToolResult, WakeRequest,
@@ -84,14 +84,17 @@ fn opened(parking: &Parking, engine: &Engine, cell: &ParkedCell) -> Opened {
     parking.open(cell, engine.guest_hash(), &limits()).unwrap()
 }
 
+fn sealed(parking: &Parking, whole: &Opened, guest: &[u8; 32]) -> ParkedCell {
+    parking.seal(&"1".into(), &whole.head, &Packed::of(&whole.image), guest).unwrap()
+}
+
 #[tokio::test]
 async fn bytes_that_were_changed_or_cut_are_refused() {
     let (backend, parking) = backend();
     let engine = backend.session.engine.clone();
     let cell = parked(&backend, PROGRAM).await;
-    let contents = opened(&parking, &engine, &cell).contents;
     let encrypting = Parking::new(&ParkKey::encrypting([1; 32]));
-    let encrypted = encrypting.seal(&"1".into(), &contents, engine.guest_hash()).unwrap();
+    let encrypted = sealed(&encrypting, &opened(&parking, &engine, &cell), engine.guest_hash());
     let open = |bytes: &[u8]| {
         let cell = ParkedCell::from_bytes(bytes)?;
         parking.open(&cell, engine.guest_hash(), &limits()).map(drop)
@@ -123,23 +126,23 @@ async fn bytes_that_were_changed_or_cut_are_refused() {
 async fn a_parked_cell_is_for_one_guest_and_for_those_who_have_the_key() {
     let (backend, parking) = backend();
     let engine = backend.session.engine.clone();
-    let contents = opened(&parking, &engine, &parked(&backend, PROGRAM).await).contents;
+    let whole = opened(&parking, &engine, &parked(&backend, PROGRAM).await);
     let other = Parking::new(&ParkKey::new([2; 32]));
-    let cell = other.seal(&"1".into(), &contents, engine.guest_hash()).unwrap();
+    let cell = sealed(&other, &whole, engine.guest_hash());
     let error = parking.open(&cell, engine.guest_hash(), &limits()).unwrap_err();
     assert_eq!(error, ParkError::OtherKey);
-    let cell = parking.seal(&"1".into(), &contents, &[0; 32]).unwrap();
+    let cell = sealed(&parking, &whole, &[0; 32]);
     let error = parking.open(&cell, engine.guest_hash(), &limits()).unwrap_err();
     assert_eq!(error, ParkError::OtherGuest);
     let small = parking.clone().limited_to(1_000);
     assert!(matches!(
-        small.seal(&"1".into(), &contents, engine.guest_hash()),
+        small.seal(&"1".into(), &whole.head, &Packed::of(&whole.image), engine.guest_hash()),
         Err(ParkError::TooLarge { limit: 1_000, .. })
     ));
     // What the program knows cannot be read where there is a key for that.
     let secret = Parking::new(&ParkKey::encrypting([1; 32]));
-    let cell = secret.seal(&"1".into(), &contents, engine.guest_hash()).unwrap();
-    let plain = parking.seal(&"1".into(), &contents, engine.guest_hash()).unwrap();
+    let cell = sealed(&secret, &whole, engine.guest_hash());
+    let plain = sealed(&parking, &whole, engine.guest_hash());
     let shows = |cell: &ParkedCell| cell.as_bytes().windows(8).any(|each| each == b"monotoni");
     assert!(shows(&plain) && !shows(&cell));
 }
@@ -150,10 +153,10 @@ async fn heads_are_checked_field_by_field() {
     let (backend, parking) = backend();
     let engine = backend.session.engine.clone();
     let cell = parked(&backend, PROGRAM).await;
-    let refused = |change: &dyn Fn(&mut super::Head)| {
-        let Opened { mut contents, .. } = opened(&parking, &engine, &cell);
-        change(&mut contents.head);
-        let cell = parking.seal(&"1".into(), &contents, engine.guest_hash()).unwrap();
+    let refused = |change: &dyn Fn(&mut Head)| {
+        let mut whole = opened(&parking, &engine, &cell);
+        change(&mut whole.head);
+        let cell = sealed(&parking, &whole, engine.guest_hash());
         parking.open(&cell, engine.guest_hash(), &limits()).unwrap_err()
     };
     for (limit, error) in [
@@ -168,7 +171,7 @@ async fn heads_are_checked_field_by_field() {
     {
         assert!(matches!(error, ParkError::OverLimits(_)), "{limit}: {error:?}");
     }
-    let changes: [&dyn Fn(&mut super::Head); 17] = [
+    let changes: [&dyn Fn(&mut Head); 17] = [
         &|head| head.limits.host_bytes = None,
         &|head| head.limits.stack_bytes = 0,
         &|head| head.fuel = u64::MAX,
@@ -219,13 +222,13 @@ async fn damaged_payloads_are_refused_or_read() {
             payload[..4]
                 .copy_from_slice(&u32::try_from(numbers.next(1 << 32)).unwrap().to_le_bytes());
         }
-        if let Ok(contents) = seal::read(&payload, 64 << 20) {
-            read += usize::from(contents.head.check(&limits()).is_ok());
+        if let Ok((head, _)) = seal::read(&payload, 64 << 20) {
+            read += usize::from(head.check(&limits()).is_ok());
         }
     }
     assert!(read > 0, "none was read, so little was tried");
     // A length that is much more than the block can grow to takes no memory.
-    let bomb = [&u32::MAX.to_le_bytes()[..], &[0; 100]].concat();
+    let bomb = [&u32::MAX.to_le_bytes()[..], &50_u32.to_le_bytes(), &[0; 100]].concat();
     assert!(matches!(seal::read(&bomb, usize::MAX), Err(ParkError::Damaged)));
     let _ = engine;
 }
@@ -240,7 +243,7 @@ async fn damaged_images_end_their_cell_at_worst() {
     let mut numbers = Numbers(23);
     let (mut refused, mut failed, mut on) = (0, 0, 0);
     for round in 0..400 {
-        let Opened { contents: Contents { head, image }, .. } = opened(&parking, &engine, &cell);
+        let Opened { name, head, image } = opened(&parking, &engine, &cell);
         let mut runs = image.runs.clone();
         for _ in 0..=numbers.next(40) {
             let at = numbers.next(runs.len());
@@ -252,8 +255,8 @@ async fn damaged_images_end_their_cell_at_worst() {
             image.pages
         };
         // Not checked here: the session checks it.
-        let contents = Contents { head, image: Image { pages, runs } };
-        let cell = parking.seal(&"1".into(), &contents, engine.guest_hash()).unwrap();
+        let image = Image { pages, runs };
+        let cell = sealed(&parking, &Opened { name, head, image }, engine.guest_hash());
         let mut request = WakeRequest { yield_time_ms: Some(50), ..WakeRequest::new(cell) };
         request.calls.insert("tool-1", Ok(serde_json::json!(1).into()));
         request.calls.insert("tool-2", Ok(serde_json::json!({ "a": [1, 2] }).into()));

@@ -272,7 +272,10 @@ impl Running {
             Arc::default(),
             GuestClock::replayed(Arc::new(SystemClock), head.epoch),
         );
-        let sandbox = Sandbox::new(engine, imports)
+        let slot = engine.slots().take().await.map_err(|limit| {
+            ReplayError::Sandbox(format!("the {limit} limit of the engine was reached"))
+        })?;
+        let sandbox = Sandbox::new(engine, imports, slot)
             .await
             .map_err(|error| ReplayError::Sandbox(format!("{error:#}")))?;
         let (tools, calls, reached) = (Vec::new(), BTreeMap::new(), Replayed::default());
