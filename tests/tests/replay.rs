@@ -60,7 +60,7 @@ impl CodeModeTurnHost for Tools {
 
 fn request(source: &str) -> ExecuteRequest {
     let tools = ["echo", "late", "fail", "large", "never", "giant", "nested", "forged"]
-        .map(|name| ToolDefinition::function(name, &format!("what {name} does")));
+        .map(|name| ToolDefinition::function(name, format!("what {name} does")));
     ExecuteRequest {
         enabled_tools: tools.into(),
         yield_time_ms: Some(600_000),
@@ -213,7 +213,7 @@ async fn limits_are_met_again_where_they_were() {
             limits(),
             "total time",
         ),
-        ("for (const n of [1]) setTimeout(() => { for (;;); }, 5)", limits(), "running time"),
+        ("await new Promise(() => setTimeout(() => { for (;;); }, 5))", limits(), "running time"),
     ] {
         let (response, _) = both(request(source), cell).await;
         let RuntimeResponse::Result { error_text, .. } = response else { panic!("{response:?}") };

@@ -16,6 +16,7 @@ pub struct Trace {
 }
 
 /// How the run of a script ended.
+#[derive(Clone, Copy)]
 pub enum TraceEnd<'a> {
     /// With this response.
     Response(&'a RuntimeResponse),

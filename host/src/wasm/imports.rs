@@ -210,6 +210,11 @@ impl Imports {
         Self { outbox, limits, tools, stored, clock, moving: Moving::Still }
     }
 
+    /// The guest's wall clock less its monotonic one, in nanoseconds.
+    pub(super) fn epoch(&self) -> i64 {
+        self.clock.epoch()
+    }
+
     /// What an output of so many bytes is charged.
     fn output_charge(&self, bytes: usize) -> Result<Charge, Refusal> {
         let used = self.outbox.spent();

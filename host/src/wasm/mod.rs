@@ -138,10 +138,9 @@ impl WasmBackend {
         let status = Arc::new(CellStatus::default());
         let (entry, commands) = self.session.registry.admit(&cell_id, &status)?;
         let (reply, answer) = oneshot::channel();
-        let clock = GuestClock::new(Arc::clone(&self.session.clock));
         let tape = self.session.recordings().map_or(Tape::Off, |recordings| {
             let guest = self.session.engine.guest_hash();
-            Tape::recording(&recordings, &cell_id, &request, &limits.cell, guest, clock.epoch())
+            Tape::recording(&recordings, &cell_id, &request, &limits.cell, guest)
         });
         let outbox = Outbox::new(account, Arc::clone(&status), Spent::default()).with_tape(tape);
         let start = Start {
@@ -156,7 +155,7 @@ impl WasmBackend {
             first: (until, reply),
             tools_charge,
             limits: Arc::clone(&self.session.cell_limits),
-            clock,
+            clock: None,
             value_key: cell::value_key(&cell_id),
             allowed: None,
         };
@@ -212,7 +211,7 @@ impl WasmBackend {
             first: (until, reply),
             tools_charge,
             limits: Arc::new(head.limits.clone()),
-            clock: GuestClock::woken(Arc::clone(&session.clock), head.monotonic, head.wall),
+            clock: Some(GuestClock::woken(Arc::clone(&session.clock), head.monotonic, head.wall)),
             value_key: std::mem::take(&mut head.value_key),
             allowed: cell::allowed(enabled_tools.as_deref()),
             session: Arc::clone(&session),

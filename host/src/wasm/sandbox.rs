@@ -273,7 +273,8 @@ impl Sandbox {
 
     /// Records that a step begins.
     fn begin(&self, run: impl FnOnce(&str) -> Run) {
-        self.store.data().outbox.tape.begin(self.fuel_left, run);
+        let imports = self.store.data();
+        imports.outbox.tape.begin(|| imports.epoch(), self.fuel_left, run);
     }
 
     /// Fuel that is left to the cell.

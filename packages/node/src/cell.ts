@@ -1,98 +1,49 @@
-// A program on the host, as it is seen from here, and the session that it belongs to there.
+// A program on the host, as it is seen from here.
 
+import { Calls, type Serving } from "./calls.js";
 import {
   CancelledRequestError,
   type Connection,
   failure,
   type Pending,
-  type Recipient,
   TRANSPORT_MS,
 } from "./connection.js";
-import { BusyError, CellblockError, CellNotFoundError, HostLostError } from "./errors.js";
-import type { DelegateRequest, OperationValue, Response, TaggedResponse } from "./messages.js";
-import { type Item, itemsOf, Result, resultOf } from "./result.js";
+import {
+  BusyError,
+  type CellblockError,
+  CellNotFoundError,
+  HostLostError,
+  ParkError,
+} from "./errors.js";
+import {
+  type DelegateRequest,
+  type OperationValue,
+  type Response,
+  type TaggedResponse,
+  yieldMs,
+} from "./messages.js";
+import type { Parked } from "./parked.js";
+import type { RemoteSession } from "./remote.js";
+import { type Item, itemsOf, type Kind, Result, resultOf } from "./result.js";
 import type { StoredValues } from "./stored.js";
-import { messageOf, type Toolbox } from "./tools.js";
 
-const CENTURY_MS = 100 * 365 * 24 * 60 * 60 * 1000;
+const HAS_ENDED = "the program has ended: wait for its result";
 
-const DELIVERED = '{"status":"ok","value":{"type":"notification/delivered"}}';
-
-export type OnNotify = (text: string) => unknown;
-
-/** A time to wait as hosts know it; `undefined` is without end. */
-export function yieldMs(ms: number | undefined): number {
-  if (ms === undefined || Number.isNaN(ms)) return CENTURY_MS;
-  return Math.max(0, Math.min(CENTURY_MS, Math.round(ms)));
-}
-
-/** A session on one connection: which of its messages is for which cell. */
-export class RemoteSession implements Recipient {
-  readonly id: string;
-  /** The stored values that the host has, as JSON texts; undefined before the first program. */
-  known: Map<string, string> | undefined;
-  readonly #cells = new Map<string, Cell>();
-
-  constructor(readonly connection: Connection) {
-    this.id = `session-${connection.nextId()}`;
-  }
-
-  /** Opens it on the host. */
-  async open(limits: unknown): Promise<this> {
-    this.connection.addSession(this.id, this);
-    const seam = limits === undefined ? {} : { seam: { cellLimits: limits } };
-    const operation = { method: "session/open", sessionId: this.id, ...seam };
-    await this.connection.ask(operation, "the opening of a session");
-    return this;
-  }
-
-  /** Ends it and its cells. */
-  async close(reason: CellblockError): Promise<void> {
-    const operation = { method: "session/shutdown", sessionId: this.id };
-    try {
-      await this.connection.ask(operation, "the end of a session");
-    } catch (error) {
-      // It has ended with its host.
-      if (!(error instanceof CellblockError)) throw error;
-    }
-    this.connection.removeSession(this.id);
-    this.lost(reason);
-  }
-
-  admit(hostId: string, cell: Cell): void {
-    if (this.#cells.has(hostId)) throw new TypeError(`the cell ${hostId} was started twice`);
-    this.#cells.set(hostId, cell);
-    cell.admitted(hostId);
-  }
-
-  /** Nothing more is expected for a cell. */
-  forget(cell: Cell): void {
-    this.#cells.delete(cell.hostId);
-  }
-
-  delegated(cellId: string, delegate: number, request: DelegateRequest): boolean {
-    const cell = this.#cells.get(cellId);
-    cell?.delegated(delegate, request);
-    return cell !== undefined;
-  }
-
-  cancelled(cellId: string, delegate: number): void {
-    this.#cells.get(cellId)?.cancelled(delegate);
-  }
-
-  ended(cellId: string): void {
-    this.#cells.get(cellId)?.ended();
-  }
-
-  lost(error: CellblockError): void {
-    for (const cell of [...this.#cells.values()]) cell.lost(error);
-  }
-}
-
-/** Who waits for an answer. */
-interface Caller {
-  resolve(result: Result): void;
+/** Who waits for something. */
+interface Waiter<T> {
+  resolve(value: T): void;
   reject(error: Error): void;
+}
+
+type Caller = Waiter<Result>;
+
+/** What a program runs with on this side. */
+export interface Setting extends Serving {
+  readonly stored: StoredValues;
+  /** The length of what stands in front of it. */
+  readonly prelude: number;
+  /** What it was parked as, for one that is woken. */
+  readonly parked: Parked;
 }
 
 /** One program, from its request to its end. */
@@ -103,15 +54,14 @@ export class Cell implements Pending {
   hostId = "";
   readonly #remote: RemoteSession;
   readonly #connection: Connection;
-  readonly #tools: Toolbox;
-  readonly #stored: StoredValues;
-  readonly #onNotify: OnNotify | undefined;
-  readonly #prelude: number;
+  readonly #setting: Setting;
+  // Has the host wake it in its place; returns the request's id.
+  readonly #wake: (cell: Cell, parked: Uint8Array) => number;
   // The answer on its way, whom it was asked for, and what is kept of answers that nobody had
   // asked for.
   #asked: number | undefined;
   #asker: Caller | undefined;
-  #kept: Item[] = [];
+  #kept: Item[];
   #lastYield: Response | undefined;
   // Who waits for the next answer, until when, and who waits for the end.
   #caller: Caller | undefined;
@@ -122,23 +72,25 @@ export class Cell implements Pending {
   // The end: announced by the host, and known.
   #announced = false;
   #terminating = false;
+  #asksToEnd = false;
   #end: Result | CellblockError | undefined;
+  // Who parks it, and whether the answer on its way is to that.
+  #parker: Waiter<Parked> | undefined;
+  #asksToPark = false;
   // Nested calls and notifications that are served.
-  readonly #calls = new Map<number, AbortController>();
+  #calls: Calls;
 
   constructor(
     remote: RemoteSession,
-    tools: Toolbox,
-    stored: StoredValues,
-    onNotify: OnNotify | undefined,
-    prelude: number,
+    setting: Setting,
+    wake: (cell: Cell, parked: Uint8Array) => number,
   ) {
     this.#remote = remote;
     this.#connection = remote.connection;
-    this.#tools = tools;
-    this.#stored = stored;
-    this.#onNotify = onNotify;
-    this.#prelude = prelude;
+    this.#setting = setting;
+    this.#wake = wake;
+    this.#kept = [...setting.parked.items];
+    this.#calls = new Calls(this.#connection, setting, setting.parked.calls);
   }
 
   // Callers
@@ -151,7 +103,7 @@ export class Cell implements Pending {
   ): Promise<Result> {
     const answer = this.#call(ms, signal, () => {
       this.#terminate();
-      this.#abortCalls("the program was terminated");
+      this.#calls.cancel("the program was terminated");
     });
     this.#asker = this.#caller;
     this.#expect("an execute", TRANSPORT_MS);
@@ -167,9 +119,7 @@ export class Cell implements Pending {
   /** The next answer. Aborted, it leaves the answer to the next caller. */
   wait(ms: number | undefined, signal: AbortSignal | undefined): Promise<Result> {
     if (this.#end) return this.#outcome();
-    if (this.#caller) {
-      return Promise.reject(new BusyError(`somebody else waits for the cell ${this.id}`));
-    }
+    if (this.#caller || this.#parker) return Promise.reject(this.#busy());
     const answer = this.#call(ms, signal, (caller) => {
       if (this.#asker === caller && this.#asked !== undefined) {
         this.#connection.cancel(this.#asked);
@@ -191,6 +141,49 @@ export class Cell implements Pending {
       this.#hold();
       this.#terminate();
     });
+  }
+
+  /** Parks it, once it waits. Aborted, it leaves the program alone. */
+  park(signal: AbortSignal | undefined): Promise<Parked> {
+    if (this.#end) return Promise.reject(new ParkError(HAS_ENDED));
+    if (this.#caller || this.#parker) return Promise.reject(this.#busy());
+    return new Promise((resolve, reject) => {
+      const abort = () => {
+        if (this.#parker !== parker) return;
+        this.#takeParker();
+        if (this.#asksToPark && this.#asked !== undefined) this.#connection.cancel(this.#asked);
+        else this.#calls.deliver();
+        reject(signal?.reason);
+      };
+      const done = () => signal?.removeEventListener("abort", abort);
+      const parker: Waiter<Parked> = {
+        resolve: (parked) => {
+          done();
+          resolve(parked);
+        },
+        reject: (error) => {
+          done();
+          reject(error);
+        },
+      };
+      this.#parker = parker;
+      this.#hold();
+      signal?.addEventListener("abort", abort, { once: true });
+      // What the host is sent from now on might be lost between two cells.
+      this.#calls.hold();
+      this.#ask();
+    });
+  }
+
+  #takeParker(): Waiter<Parked> | undefined {
+    const parker = this.#parker;
+    this.#parker = undefined;
+    if (!this.#caller && this.#enders.length === 0) this.#letGo();
+    return parker;
+  }
+
+  #busy(): BusyError {
+    return new BusyError(`somebody else waits for the cell ${this.id}`);
   }
 
   /** Whether it has ended. */
@@ -281,7 +274,8 @@ export class Cell implements Pending {
   admitted(hostId: string): void {
     const { generation } = this.#connection;
     this.hostId = hostId;
-    this.id = generation === 1 ? hostId : `g${generation}:${hostId}`;
+    // One that was parked and is woken in its place keeps its name.
+    this.id ||= generation === 1 ? hostId : `g${generation}:${hostId}`;
     this.#unexpect();
     if (this.#terminating) this.#sendTermination();
     else if (this.#until !== undefined) this.#expectUntil(this.#until);
@@ -300,6 +294,12 @@ export class Cell implements Pending {
 
   #respond(tagged: TaggedResponse): void {
     this.#asked = undefined;
+    this.#asksToPark = false;
+    const parked = tagged.Yielded?.seam?.parked;
+    if (tagged.Yielded && parked) {
+      this.#left(tagged.Yielded, parked);
+      return;
+    }
     if (tagged.Yielded) {
       this.#lastYield = tagged.Yielded;
       this.#kept.push(...itemsOf(tagged.Yielded));
@@ -310,18 +310,22 @@ export class Cell implements Pending {
     }
     const last = tagged.Result ?? tagged.Terminated;
     if (!last) throw new TypeError("a response of no kind");
-    if (tagged.Result) this.#stored.merge(last.seam?.stored ?? new Map());
+    if (tagged.Result) this.#setting.stored.merge(last.seam?.stored ?? new Map());
     const items = [...this.#kept, ...itemsOf(last)];
     const kind = tagged.Result ? "result" : "terminated";
-    this.#conclude(resultOf(kind, last, this.id, items, this.#stored, this.#prelude));
+    this.#conclude(this.#result(kind, last, items));
   }
 
   /** Answers the caller that the program goes on. */
   #yield(response: Response): void {
-    const items = this.#kept;
-    const result = resultOf("yielded", response, this.id, items, this.#stored, this.#prelude);
+    const result = this.#result("yielded", response, this.#kept);
     this.#kept = [];
     this.#takeCaller()?.resolve(result);
+  }
+
+  #result(kind: Kind, response: Response, items: readonly Item[]): Result {
+    const { stored, prelude } = this.#setting;
+    return resultOf(kind, response, this.id, items, stored, prelude);
   }
 
   /** It has ended: what it has called is aborted, and the end is delivered. */
@@ -329,7 +333,9 @@ export class Cell implements Pending {
     if (this.#end) return;
     this.#end = end;
     this.#remote.forget(this);
-    this.#abortCalls("the program has ended");
+    // One that was never there leaves what it would have gone on with.
+    this.#calls.cancel("the program has ended", { withPending: this.hostId !== "" });
+    this.#takeParker()?.reject(end instanceof Result ? new ParkError(HAS_ENDED) : end);
     const callers = [this.#takeCaller(), ...this.#enders.splice(0)];
     this.#letGo();
     for (const caller of callers) {
@@ -342,7 +348,7 @@ export class Cell implements Pending {
 
   /** Asks for the next answer, if somebody wants it and none is on its way. */
   #ask(): void {
-    const isWanted = this.#caller || this.#announced;
+    const isWanted = this.#caller || this.#parker || this.#announced;
     if (!isWanted || this.#asked !== undefined || this.#terminating || this.#end) return;
     let ms: number | undefined = 0;
     if (this.#caller) {
@@ -350,10 +356,21 @@ export class Cell implements Pending {
       if (this.#until !== undefined) this.#expectUntil(this.#until);
     }
     this.#asker = this.#caller;
+    this.#asksToPark = !this.#caller && !this.#announced;
     const request = { cell_id: this.hostId, yield_time_ms: yieldMs(ms) };
-    const operation = { method: "session/wait", sessionId: this.#remote.id, request };
+    const operation = {
+      method: "session/wait",
+      sessionId: this.#remote.id,
+      request,
+      ...(this.#asksToPark ? { park: true } : {}),
+    };
     this.#asked = this.#request(operation, (error) => {
-      if (error instanceof CancelledRequestError) {
+      if (error instanceof CellNotFoundError) {
+        this.#asked = undefined;
+        this.#asksToPark = false;
+        this.#missed(error);
+      } else if (this.#asksToPark) this.#notParked(error);
+      else if (error instanceof CancelledRequestError) {
         this.#asked = undefined;
         this.#ask();
       } else if (error instanceof HostLostError || !this.#caller) {
@@ -372,7 +389,17 @@ export class Cell implements Pending {
       sessionId: this.#remote.id,
       cellId: this.hostId,
     };
-    this.#request(operation, (error) => this.#conclude(error));
+    this.#asksToEnd = true;
+    this.#request(operation, (error) => {
+      this.#asksToEnd = false;
+      if (error instanceof CellNotFoundError) this.#missed(error);
+      else this.#conclude(error);
+    });
+  }
+
+  /** The host does not know it; an answer that is on its way may say how it has ended. */
+  #missed(error: CellNotFoundError): void {
+    if (this.#asked === undefined && !this.#asksToEnd) this.#conclude(error);
   }
 
   #request(operation: unknown, failed: (error: CellblockError) => void): number | undefined {
@@ -381,9 +408,7 @@ export class Cell implements Pending {
         throw new TypeError("an answer to a wait that is not one");
       }
       if (value.outcome.LiveCell) this.#respond(value.outcome.LiveCell);
-      else {
-        this.#conclude(new CellNotFoundError(`the host knows no cell ${this.id}, or not any more`));
-      }
+      else failed(new CellNotFoundError(`the host knows no cell ${this.id}, or not any more`));
       return true;
     };
     try {
@@ -408,44 +433,68 @@ export class Cell implements Pending {
     this.#late = undefined;
   }
 
+  // Parked
+
+  /** The host has parked it. */
+  #left(response: Response, parked: NonNullable<NonNullable<Response["seam"]>["parked"]>): void {
+    this.#remote.forget(this);
+    const ends = new Map<string, string>();
+    for (const [name, { Ok, Err }] of parked.ends ?? []) {
+      const value = `{"status":"ok","value":{"type":"tool/result","result":${Ok}}}`;
+      ends.set(name, Ok === undefined ? failure(Err ?? "") : value);
+    }
+    const left = {
+      cell: new Uint8Array(Buffer.from(parked.cell, "base64")),
+      calls: this.#calls.leave(ends),
+      items: [...this.#kept, ...itemsOf(response)],
+    };
+    const parker = this.#takeParker();
+    if (!parker) {
+      // Nobody takes it any more.
+      this.#wakeAgain(left);
+      return;
+    }
+    this.#conclude(new CellNotFoundError(`the cell ${this.id} was parked`));
+    parker.resolve(left);
+  }
+
+  /** Has the host wake it in its place. */
+  #wakeAgain(left: Parked): void {
+    this.hostId = "";
+    this.#kept = [...left.items];
+    this.#calls = new Calls(this.#connection, this.#setting, left.calls);
+    this.#expect("an execute", TRANSPORT_MS);
+    try {
+      this.#asked = this.#wake(this, left.cell);
+    } catch (error) {
+      this.#conclude(error as CellblockError);
+    }
+  }
+
+  /** It was not parked, and goes on. */
+  #notParked(error: CellblockError): void {
+    this.#asked = undefined;
+    this.#asksToPark = false;
+    if (error instanceof HostLostError) {
+      this.#conclude(error);
+      return;
+    }
+    // One that was cancelled is another's than that of whoever has begun to park it since.
+    const parker = error instanceof CancelledRequestError ? undefined : this.#takeParker();
+    if (!this.#parker) this.#calls.deliver();
+    parker?.reject(error instanceof BusyError ? error : new ParkError(error.message));
+    this.#ask();
+  }
+
   // Nested calls and notifications
 
   /** The program calls a tool, or sends a notification. */
   delegated(delegate: number, request: DelegateRequest): void {
-    const controller = new AbortController();
-    this.#calls.set(delegate, controller);
-    void this.#serve(delegate, request, controller.signal).finally(() => {
-      this.#calls.delete(delegate);
-    });
+    this.#calls.serve(delegate, request, this.id);
   }
 
   /** The host gives one up. */
   cancelled(delegate: number): void {
-    this.#calls.get(delegate)?.abort(new Error("the program gives up the call"));
-  }
-
-  #abortCalls(why: string): void {
-    for (const controller of this.#calls.values()) controller.abort(new Error(why));
-  }
-
-  /** Runs a tool or delivers a notification, and answers. */
-  async #serve(delegate: number, request: DelegateRequest, signal: AbortSignal): Promise<void> {
-    let outcome: string;
-    try {
-      if (request.type === "tool/invoke") {
-        const { tool_name, input, runtime_tool_call_id } = request.invocation;
-        const options = { signal, cellId: this.id, callId: runtime_tool_call_id };
-        const text = await this.#tools.call(tool_name.name, input, options);
-        outcome = `{"status":"ok","value":{"type":"tool/result","result":${text}}}`;
-      } else {
-        await this.#onNotify?.(request.text);
-        outcome = DELIVERED;
-      }
-      while (this.#connection.isFull) await this.#connection.emptied();
-    } catch (error) {
-      outcome = failure(messageOf(error));
-    }
-    // One that the host has given up gets no answer: `reply` knows.
-    this.#connection.reply(delegate, outcome);
+    this.#calls.cancelled(delegate);
   }
 }

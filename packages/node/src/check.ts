@@ -17,6 +17,9 @@ export const string: Check<string> = (value, path) =>
 export const integer: Check<number> = (value, path) =>
   Number.isSafeInteger(value) ? (value as number) : wrong(path, "an integer");
 
+export const boolean: Check<boolean> = (value, path) =>
+  typeof value === "boolean" ? value : wrong(path, "a boolean");
+
 export const anything: Check<unknown> = (value) => value;
 
 export function literal<const T extends string>(...allowed: T[]): Check<T> {

@@ -220,6 +220,11 @@ export class Connection {
     this.#transport.write(bytes);
   }
 
+  /** The host no longer waits for a nested call, whose cell it has parked. */
+  forget(delegate: number): void {
+    this.#delegates.delete(delegate);
+  }
+
   /** Whether as much waits to be written as may. Others may have filled it after `emptied`. */
   get isFull(): boolean {
     return !this.lost && this.#transport.queued() > MAX_QUEUED_BYTES;

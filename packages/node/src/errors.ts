@@ -41,6 +41,11 @@ export class InvalidRequestError extends RefusedError {
   override readonly code = "invalid_request";
 }
 
+/** A program cannot be parked, or what it was parked as cannot be woken here. */
+export class ParkError extends RefusedError {
+  override readonly code = "park";
+}
+
 /** There is no such cell, or its result was returned before. */
 export class CellNotFoundError extends CellblockError {
   override readonly code: string = "cell_not_found";

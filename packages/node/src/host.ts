@@ -56,6 +56,11 @@ export interface HostOptions {
    * one of this package.
    */
   readonly command?: readonly string[];
+  /**
+   * A file with the key of parked programs, made when missing. Without one they can be woken only
+   * while the process lives that has parked them.
+   */
+  readonly parkKey?: string;
   /** The bearer token that the host wants of its clients. */
   readonly token?: string;
   /** For `wss://`. */
@@ -163,9 +168,12 @@ export function binary(): string {
 
 /** What a host is called in errors, and what opens a connection to it. */
 function transport(options: HostOptions): [string, () => Promise<Transport>] {
-  const { url, command, token, tls } = options;
+  const { url, command, parkKey, token, tls } = options;
   if (url !== undefined && command !== undefined) {
     throw new TypeError("a host has a url or a command, not both");
+  }
+  if (parkKey !== undefined && (url !== undefined || command !== undefined)) {
+    throw new TypeError("a host with a url or a command has a key of its own");
   }
   const scheme = url?.match(/^(unix|wss?):\/\//)?.[1];
   if ((token !== undefined || tls) && scheme !== "ws" && scheme !== "wss") {
@@ -173,12 +181,14 @@ function transport(options: HostOptions): [string, () => Promise<Transport>] {
   }
   if (url === undefined) {
     const limits = CEILINGS.flatMap((limit) => ["--limit", limit]);
+    const key = parkKey === undefined ? [] : ["--park-key", parkKey];
     const own = command ?? [];
     return command
       ? [own[0] ?? "", () => ChildTransport.open(own)]
       : [
           "cellblock",
-          async () => ChildTransport.open([binary(), "host", "--listen", "stdio", ...limits]),
+          async () =>
+            ChildTransport.open([binary(), "host", "--listen", "stdio", ...limits, ...key]),
         ];
   }
   if (scheme === "unix") return [url, () => SocketTransport.open(url.slice("unix://".length))];

@@ -9,9 +9,11 @@ export { type Call, type Item, Result, type Status, type Usage } from "./result.
 export {
   type ExecOptions,
   type Language,
+  type ParkOptions,
   Session,
   type SessionOptions,
   type WaitOptions,
+  type WakeOptions,
 } from "./session.js";
 export { StoredValues } from "./stored.js";
 export {

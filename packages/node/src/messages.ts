@@ -3,6 +3,7 @@
 
 import {
   anything,
+  boolean,
   type Check,
   type Checked,
   integer,
@@ -73,7 +74,18 @@ const response = object({
   cell_id: string,
   content_items: list(contentItem),
   error_text: optional(string),
-  seam: optional(object({ report, stored: optional(map(string)) })),
+  seam: optional(
+    object({
+      report,
+      stored: optional(map(string)),
+      parked: optional(
+        object({
+          cell: string,
+          ends: optional(map(object({ Ok: optional(string), Err: optional(string) }))),
+        }),
+      ),
+    }),
+  ),
 });
 
 export type Response = Checked<typeof response>;
@@ -120,6 +132,7 @@ const delegateRequest = tagged("type", {
       tool_name: object({ name: string }),
       input: anything,
     }),
+    resumed: optional(boolean),
   }),
   "notification/send": object({
     type: literal("notification/send"),
@@ -192,6 +205,14 @@ export function frameText(text: string): Buffer {
   bytes.writeUInt32LE(length);
   bytes.write(text, HEADER_BYTES);
   return bytes;
+}
+
+const CENTURY_MS = 100 * 365 * 24 * 60 * 60 * 1000;
+
+/** A time to wait as hosts know it; `undefined` is without end. */
+export function yieldMs(ms: number | undefined): number {
+  if (ms === undefined || Number.isNaN(ms)) return CENTURY_MS;
+  return Math.max(0, Math.min(CENTURY_MS, Math.round(ms)));
 }
 
 /** The first message of a client. */

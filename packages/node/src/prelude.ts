@@ -4,7 +4,8 @@
 // first line, so that the lines of the program keep their numbers; columns of the first line
 // are set right in errors.
 
-const PRELUDE =
+/** It is always the same where programs wait. */
+export const PRELUDE =
   "{const raw=globalThis.tools,all=Object.create(null),E=Error;" +
   "for(const name of Object.keys(raw)){const f=raw[name];all[name]=(...given)=>{" +
   "const e=new E('');return f(...given).then(undefined,why=>{" +

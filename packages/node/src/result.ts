@@ -111,6 +111,9 @@ export class Result {
   }
 }
 
+/** What kind of response there is. */
+export type Kind = "yielded" | "terminated" | "result";
+
 /** The content of a response. */
 export function itemsOf(response: Response): Item[] {
   return response.content_items.map(itemOf);
@@ -136,7 +139,7 @@ function itemOf(item: ContentItem): Item {
  * @throws The host has sent a value that is not valid JSON, or no report.
  */
 export function resultOf(
-  kind: "yielded" | "terminated" | "result",
+  kind: Kind,
   response: Response,
   cellId: string,
   items: readonly Item[],

@@ -1,10 +1,20 @@
 // A session: programs that share tools, limits and stored values.
 
-import { Cell, type OnNotify, RemoteSession, yieldMs } from "./cell.js";
-import { CellNotFoundError, InvalidRequestError, SessionClosedError } from "./errors.js";
+import type { OnNotify, Serving } from "./calls.js";
+import { Cell, type Setting } from "./cell.js";
+import {
+  CellblockError,
+  CellNotFoundError,
+  InvalidRequestError,
+  ParkError,
+  SessionClosedError,
+} from "./errors.js";
 import { Host } from "./host.js";
 import { type Limits, onTheWire } from "./limits.js";
-import { preludeOf } from "./prelude.js";
+import { yieldMs } from "./messages.js";
+import { alone, cancelCalls, nameOf, type Parked } from "./parked.js";
+import { PRELUDE, preludeOf } from "./prelude.js";
+import { RemoteSession } from "./remote.js";
 import type { Result } from "./result.js";
 import { delta, StoredValues } from "./stored.js";
 import { Toolbox, type Tools } from "./tools.js";
@@ -17,6 +27,11 @@ export type Language = "auto" | "js" | "ts";
  * it, the oldest that have ended are forgotten.
  */
 const UNREAD_CELLS = 256;
+
+/** Parked programs whose calls run on; above it, those of the oldest are cancelled. */
+const MAX_PARKED = 256;
+
+const NO_TOOLS = new Toolbox({});
 
 export interface SessionOptions {
   /** Functions that programs may call as `tools.NAME(input)`. */
@@ -65,6 +80,31 @@ export interface WaitOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface ParkOptions {
+  /** Gives it up when it is aborted; the program goes on. */
+  readonly signal?: AbortSignal;
+}
+
+export interface WakeOptions {
+  /** As for `exec`. */
+  readonly yieldAfterMs?: number;
+  /** The tools that it may call, of those that it was started with, instead of the session's. */
+  readonly tools?: Tools;
+  /**
+   * Tools for the calls that it waited for when it was parked, and that this session does not
+   * have: each is made again, with the input that it had. One of another tool rejects, for it may
+   * have taken effect.
+   */
+  readonly resume?: Tools;
+  /**
+   * Whether it is a copy of one that goes on elsewhere: then its `Math.random` goes on from
+   * another seed.
+   */
+  readonly isFork?: boolean;
+  /** Terminates the program when it is aborted. */
+  readonly signal?: AbortSignal;
+}
+
 /**
  * Runs programs that share tools, limits and stored values, each in a sandbox of its own.
  *
@@ -85,6 +125,8 @@ export class Session {
   readonly #onNotify: OnNotify | undefined;
   readonly #host: Host;
   readonly #cells = new Map<string, Cell>();
+  /** What runs on of programs that were parked, by their names. */
+  readonly #parked = new Map<string, Parked>();
   #remote: RemoteSession | undefined;
   #opening: Promise<RemoteSession> | undefined;
   #isClosed = false;
@@ -117,41 +159,19 @@ export class Session {
     const tools = options.tools ? new Toolbox(options.tools) : this.#tools;
     signal?.throwIfAborted();
     if (!program.isWellFormed()) throw new InvalidRequestError("it is not valid Unicode");
-    const remote = await this.#connected();
-    while (remote.connection.isFull) await remote.connection.emptied();
+    const remote = await this.#ready();
     signal?.throwIfAborted();
     const prelude = preludeOf(program);
-    const cell = new Cell(remote, tools, this.stored, this.#onNotify, prelude.length);
-    const send = () => {
-      // Changes of stored values count in the order in which they are sent, so each is found out
-      // and sent in one go.
-      const now = this.stored.texts();
-      const id = remote.connection.request(
-        {
-          method: "session/execute",
-          sessionId: remote.id,
-          request: {
-            tool_call_id: "",
-            enabled_tools: tools.definitions,
-            source: prelude + program,
-            yield_time_ms: yieldMs(yieldAfterMs),
-            max_output_tokens: null,
-          },
-          seam: {
-            wantsValue: value,
-            language,
-            regional: { locale, timeZone },
-            stored: delta(remote.known, now),
-          },
-        },
-        cell,
-      );
-      remote.known = now;
-      return id;
+    const { stored } = this;
+    const setting = {
+      ...this.#serving(tools),
+      stored,
+      prelude: prelude.length,
+      parked: alone(new Uint8Array()),
     };
-    const result = await cell.first(send, yieldAfterMs, signal);
-    if (result.status === "running") this.#keep(cell);
-    return result;
+    const request = requestOf(tools, prelude + program, yieldAfterMs);
+    const seam = { wantsValue: value, language, regional: { locale, timeZone } };
+    return this.#run(remote, request, seam, setting, yieldAfterMs, signal);
   }
 
   /**
@@ -187,11 +207,76 @@ export class Session {
     return result;
   }
 
+  /**
+   * Parks a program that was answered as `running`, once it waits, as bytes. The session has it
+   * no more; `wake` lets it go on, in any session of a host with the same key. Calls that it
+   * waits for run on until this session is closed, and what they end with is given to it when it
+   * is woken here.
+   *
+   * @param cell The result, or its `cellId`.
+   * @throws {ParkError} The program has ended, or is too large.
+   * @throws {CellNotFoundError} There is no such program, or its end was returned before.
+   * @throws {BusyError} Somebody else waits for it.
+   * @throws {HostLostError} The host failed, and the program with it.
+   * @throws {SessionClosedError} The session was closed.
+   */
+  async park(cell: Result | string, options: ParkOptions = {}): Promise<Uint8Array> {
+    options.signal?.throwIfAborted();
+    const found = this.#find(cell);
+    const left = await found.park(options.signal);
+    this.#cells.delete(found.id);
+    this.#keepParked(left);
+    return left.cell;
+  }
+
+  /**
+   * Lets a parked program go on where it waited, and returns what it answers. It is a new program
+   * with an id of its own, and `exec` says what holds for those. It has the limits with which it
+   * was started, less what it has used.
+   *
+   * @param parked What `park` returned.
+   * @throws {ParkError} The bytes are something else, were made with another key or by another
+   *   build, or may use more than the session allows.
+   * @throws {BusyError} As many programs run as may.
+   * @throws {HostUnavailableError} There is no host.
+   * @throws {HostLostError} The host failed, and the program with it.
+   * @throws {SessionClosedError} The session was closed.
+   */
+  async wake(parked: Uint8Array, options: WakeOptions = {}): Promise<Result> {
+    const { yieldAfterMs, isFork = false, signal } = options;
+    const tools = options.tools ? new Toolbox(options.tools) : this.#tools;
+    const resume = new Toolbox(options.resume ?? {});
+    signal?.throwIfAborted();
+    const remote = await this.#ready();
+    signal?.throwIfAborted();
+    const left = this.#parked.get(nameOf(parked)) ?? alone(parked);
+    this.#parked.delete(nameOf(parked));
+    const { stored } = this;
+    const serving = { ...this.#serving(tools), resume };
+    const setting = { ...serving, stored, prelude: PRELUDE.length, parked: left };
+    const request = requestOf(tools, "", yieldAfterMs);
+    try {
+      return await this.#run(
+        remote,
+        request,
+        seamOf(parked, isFork),
+        setting,
+        yieldAfterMs,
+        signal,
+      );
+    } catch (error) {
+      const isRefused = error instanceof CellblockError && error.code === "refused";
+      throw isRefused ? new ParkError(error.message) : error;
+    }
+  }
+
   /** Ends the session and its programs. The host goes on. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#cells.clear();
+    for (const left of this.#parked.values()) cancelCalls(left);
+    this.#parked.clear();
     const remote = await this.#opening?.catch(() => undefined);
     if (!remote || remote.connection.lost) return;
     const release = remote.connection.hold();
@@ -201,6 +286,65 @@ export class Session {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #serving(tools: Toolbox): Serving {
+    return { tools, onNotify: this.#onNotify, resume: NO_TOOLS };
+  }
+
+  /** The session on its host, once there is room for another request. */
+  async #ready(): Promise<RemoteSession> {
+    const remote = await this.#connected();
+    while (remote.connection.isFull) await remote.connection.emptied();
+    return remote;
+  }
+
+  /** Starts a program, or wakes one; returns its first answer. */
+  async #run(
+    remote: RemoteSession,
+    request: object,
+    seam: object,
+    setting: Setting,
+    yieldAfterMs: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<Result> {
+    const send = (cell: Cell, request: object, seam: object) => {
+      // Changes of stored values count in the order in which they are sent, so each is found out
+      // and sent in one go.
+      const now = this.stored.texts();
+      const changed = { ...seam, stored: delta(remote.known, now) };
+      const operation = { method: "session/execute", sessionId: remote.id, request, seam: changed };
+      const id = remote.connection.request(operation, cell);
+      remote.known = now;
+      return id;
+    };
+    const cell = new Cell(remote, setting, (cell, parked) =>
+      send(cell, requestOf(setting.tools, "", 0), seamOf(parked, false)),
+    );
+    try {
+      const result = await cell.first(() => send(cell, request, seam), yieldAfterMs, signal);
+      if (result.status === "running") this.#keep(cell);
+      return result;
+    } catch (error) {
+      // Of one that was not admitted nothing was taken.
+      if (error instanceof CellblockError && !cell.hostId) this.#keepParked(setting.parked);
+      throw error;
+    }
+  }
+
+  /** Keeps the calls of a parked program, which run on. */
+  #keepParked(left: Parked): void {
+    if (left.calls.size === 0 && left.items.length === 0) return;
+    if (this.#isClosed) {
+      cancelCalls(left);
+      return;
+    }
+    this.#parked.set(nameOf(left.cell), left);
+    for (const [name, oldest] of this.#parked) {
+      if (this.#parked.size <= MAX_PARKED) break;
+      this.#parked.delete(name);
+      cancelCalls(oldest);
+    }
   }
 
   /** The session on the newest connection, opened when there is none. */
@@ -243,4 +387,21 @@ export class Session {
     }
     return found;
   }
+}
+
+/** What a host needs to start a program. */
+function requestOf(tools: Toolbox, source: string, yieldAfterMs: number | undefined): object {
+  return {
+    tool_call_id: "",
+    enabled_tools: tools.definitions,
+    source,
+    yield_time_ms: yieldMs(yieldAfterMs),
+    max_output_tokens: null,
+  };
+}
+
+/** What a host needs besides to wake one. */
+function seamOf(parked: Uint8Array, isFork: boolean): object {
+  const cell = Buffer.from(parked.buffer, parked.byteOffset, parked.byteLength);
+  return { wake: { cell: cell.toString("base64"), isFork, restrictsTools: true } };
 }

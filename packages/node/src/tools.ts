@@ -117,6 +117,11 @@ export class Toolbox {
     this.definitions = [...this.#tools].map(([name, tool]) => definition(name, tool));
   }
 
+  /** Whether it is one of them. */
+  has(name: string): boolean {
+    return this.#tools.has(name);
+  }
+
   /** Calls a tool; returns its result as JSON text. */
   async call(name: string, input: unknown, options: CallOptions): Promise<string> {
     const tool = this.#tools.get(name);

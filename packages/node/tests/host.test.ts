@@ -116,6 +116,8 @@ test("hosts that cannot be", () => {
   for (const options of [
     { url: "http://example.org" },
     { url: "unix:///x", command: ["x"] },
+    { url: "unix:///x", parkKey: "key" },
+    { command: ["x"], parkKey: "key" },
     { url: "/tmp/x" },
     { url: "ws://example.org", token: "secret" },
     { url: "unix:///x", token: "secret" },

@@ -308,11 +308,23 @@ impl CellRequest {
         })
     }
 
-    /// Waits for the cell.
-    pub(super) async fn wait(&self, wait: Wait) -> Result<TimedWaitOutcome, Refusal> {
+    /// Waits for the cell. Cancelled, it leaves its output to the next request.
+    pub(super) async fn wait(
+        &self,
+        wait: Wait,
+        cancelled: &CancellationToken,
+    ) -> Result<TimedWaitOutcome, Refusal> {
         if matches!(wait, Wait::Park) {
-            return self.park().await;
+            return self.park(cancelled).await;
         }
+        tokio::select! {
+            biased;
+            outcome = self.observe(wait) => outcome,
+            () = cancelled.cancelled() => Err(Refusal::Cancelled),
+        }
+    }
+
+    async fn observe(&self, wait: Wait) -> Result<TimedWaitOutcome, Refusal> {
         if let Some(unsent) = self.unsent() {
             let pending = lock(&self.session.cells)
                 .get_mut(&self.cell_id)
@@ -341,11 +353,16 @@ impl CellRequest {
     }
 
     /// Parks the cell.
-    async fn park(&self) -> Result<TimedWaitOutcome, Refusal> {
+    async fn park(&self, cancelled: &CancellationToken) -> Result<TimedWaitOutcome, Refusal> {
         if !self.session.has_seam() {
             return Err(Refusal::SeamNotGranted);
         }
-        let parked = self.session.service.park(self.cell_id.clone()).await?;
+        // Not any more once the cell is bytes: nobody else has them.
+        let parked = tokio::select! {
+            biased;
+            parked = self.session.service.park(self.cell_id.clone()) => parked?,
+            () = cancelled.cancelled() => return Err(Refusal::Cancelled),
+        };
         // What the client has answered goes back to it. The other calls are the client's: it
         // is not asked for their ends any more, and they go on there.
         self.session.parked(&self.cell_id).cancel();

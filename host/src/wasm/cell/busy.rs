@@ -56,7 +56,7 @@ impl BusyTime {
     pub(super) async fn be_fair(&mut self) {
         if self.turn() >= TURN {
             self.suspend();
-            tokio::task::yield_now().await;
+            let_others_run().await;
             self.resume();
         }
     }
@@ -74,6 +74,20 @@ impl BusyTime {
         })
         .await
     }
+}
+
+/// Lets other tasks run. Unlike tokio's `yield_now`, which keeps the task to itself until its
+/// worker has nothing else to do, another worker may take it: what this one runs next may block.
+async fn let_others_run() {
+    let mut has_yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Runs a future, and says how long it was at work.

@@ -82,8 +82,8 @@ pub(super) struct Start {
     pub(super) tools_charge: Charge,
     /// The cell's limits.
     pub(super) limits: Arc<CellLimits>,
-    /// The time as the guest sees it.
-    pub(super) clock: GuestClock,
+    /// The time as the guest of a parked cell saw it; `None` for one that begins now.
+    pub(super) clock: Option<GuestClock>,
     /// The values that the program may load.
     pub(super) seen: Arc<Snapshot>,
     /// The key under which the guest stores a value that is too long.
@@ -204,7 +204,10 @@ pub(super) async fn run(start: Start, origin: Origin) {
 
 impl Cell {
     /// A cell that has not begun, and its first observer.
-    fn new(start: Start) -> (Self, (Until, Reply)) {
+    fn new(mut start: Start) -> (Self, (Until, Reply)) {
+        // The clock is the session's, and may panic: that ends the cell, whose task this is.
+        let now = || GuestClock::new(Arc::clone(&start.session.clock));
+        let clock = start.clock.take().unwrap_or_else(now);
         let Start {
             entry, id, mut request, stored_values, session, outbox, commands, first, ..
         } = start;
@@ -236,7 +239,7 @@ impl Cell {
             asked_to_end: None,
             _tools: start.tools_charge,
             limits: start.limits,
-            clock: start.clock,
+            clock,
             seen: start.seen,
             value_key: start.value_key,
             allowed: start.allowed,
@@ -293,7 +296,7 @@ impl Cell {
                     stage
                 }
                 Wake::Sleep => {
-                    self.fall_asleep().await;
+                    self.fall_asleep();
                     stage
                 }
                 Wake::Moved(moved) => self.moved(moved),

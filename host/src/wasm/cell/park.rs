@@ -98,7 +98,7 @@ impl Cell {
             return false;
         }
         if !is_asleep {
-            self.fall_asleep().await;
+            self.fall_asleep();
             return false;
         }
         self.busy.suspend();

@@ -72,8 +72,8 @@ impl Cell {
     }
 
     /// The guest gives its sandbox up, if it is at rest in one.
-    pub(super) async fn fall_asleep(&mut self) {
-        self.busy.suspend();
+    pub(super) fn fall_asleep(&mut self) {
+        let began = std::time::Instant::now();
         match std::mem::replace(&mut self.guest, Guest::Gone) {
             Guest::Resting { body: Body::Awake { sandbox, .. }, timer } => {
                 let engine = self.session.engine.clone();
@@ -93,9 +93,8 @@ impl Cell {
             }
             guest => self.guest = guest,
         }
-        // Cells that wake at once and sleep at once let others run.
-        tokio::task::yield_now().await;
-        self.busy.resume();
+        // It is not the program's time. It does count for when the task lets others run.
+        self.busy.exclude(began.elapsed());
     }
 
     /// The guest of an image takes a sandbox. With a seed, its `Math.random` goes on from there.

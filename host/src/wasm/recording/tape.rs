@@ -66,6 +66,8 @@ pub(in super::super) enum Tape {
 /// Writes a recording.
 #[derive(Debug)]
 pub(in super::super) struct Recorder {
+    /// The first line, until it is written.
+    head: Option<Head>,
     /// Lines that are complete.
     bytes: Vec<u8>,
     /// Where the recording goes, and the most that it may have.
@@ -112,7 +114,6 @@ impl Tape {
         request: &ExecuteRequest,
         limits: &CellLimits,
         guest: &[u8; 32],
-        epoch: i64,
     ) -> Self {
         let head = Head {
             cellblock_recording: VERSION,
@@ -122,9 +123,11 @@ impl Tape {
             source: request.source.clone(),
             language: request.language,
             limits: limits.with_held_bytes(),
-            epoch,
+            // Known when the cell begins.
+            epoch: 0,
         };
-        let mut recorder = Recorder {
+        let recorder = Recorder {
+            head: Some(head),
             bytes: Vec::new(),
             recordings: recordings.clone(),
             source: request.source.clone(),
@@ -132,7 +135,6 @@ impl Tape {
             last: 0,
             full: false,
         };
-        recorder.write(&head);
         Self::Recording(Box::new(Mutex::new(recorder)))
     }
 
@@ -140,10 +142,17 @@ impl Tape {
         Self::Playing(Box::default())
     }
 
-    /// A step begins, with so much fuel left to the cell.
-    pub(in super::super) fn begin(&self, fuel_left: u64, run: impl FnOnce(&str) -> Run) {
+    /// A step begins, with so much fuel left to the cell. The epoch is the wall clock less the
+    /// guest's monotonic one, in nanoseconds.
+    pub(in super::super) fn begin(
+        &self,
+        epoch: impl FnOnce() -> i64,
+        fuel_left: u64,
+        run: impl FnOnce(&str) -> Run,
+    ) {
         let Self::Recording(recorder) = self else { return };
         let mut recorder = lock(recorder);
+        recorder.write_head(epoch);
         if recorder.full {
             return;
         }
@@ -190,6 +199,8 @@ impl Tape {
     pub(in super::super) fn end(&self, cell: &CellId, end: End) {
         let Self::Recording(recorder) = self else { return };
         let mut recorder = lock(recorder);
+        // Of a cell that has run nothing.
+        recorder.write_head(|| 0);
         if let Some(slices) = recorder.step.as_ref().map(|step| step.slices) {
             recorder.close(Reached::Stopped { slices }, 0);
         }
@@ -316,6 +327,13 @@ impl Tape {
 }
 
 impl Recorder {
+    /// Writes the first line, if it is not written yet.
+    fn write_head(&mut self, epoch: impl FnOnce() -> i64) {
+        if let Some(head) = self.head.take() {
+            self.write(&Head { epoch: epoch(), ..head });
+        }
+    }
+
     fn write(&mut self, line: &impl Serialize) {
         if self.full {
             return;

@@ -172,6 +172,11 @@ class Connection:
             frame = messages.frame_text(text % failure(f"tool result is too large: {error}"))
         self._send(frame)
 
+    def forget(self, delegate: int) -> None:
+        """The host no longer waits for a nested call, whose cell it has parked."""
+        with self._lock:
+            self._delegates.pop(delegate, None)
+
     async def room(self) -> None:
         """Waits while as much waits to be written as may."""
         try:

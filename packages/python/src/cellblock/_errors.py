@@ -49,6 +49,12 @@ class InvalidRequestError(RefusedError):
     code = "invalid_request"
 
 
+class ParkError(RefusedError):
+    """A program cannot be parked, or what it was parked as cannot be woken here."""
+
+    code = "park"
+
+
 class CellNotFoundError(CellblockError):
     """There is no such cell, or its result was returned before."""
 

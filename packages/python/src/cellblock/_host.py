@@ -58,6 +58,8 @@ class Host:
             machine and on networks that are trusted as a whole, `ws://IP:PORT`.
         command: A program that serves framed JSON on its standard streams, and its
             arguments, instead of the one in `cellblock-bin`.
+        park_key: A file with the key of parked programs, made when missing. Without one
+            they can be woken only while the process lives that has parked them.
         token: The bearer token that the host wants of its clients.
         tls: How the host is checked, and a certificate of this side where it wants one;
             by default the system's authorities.
@@ -74,15 +76,19 @@ class Host:
         url: str | None = None,
         *,
         command: Sequence[str] | None = None,
+        park_key: str | os.PathLike[str] | None = None,
         token: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         if url is not None and command is not None:
             raise ValueError("a host has a url or a command, not both")
+        if park_key is not None and (url is not None or command is not None):
+            raise ValueError("a host with a url or a command has a key of its own")
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._generation = 0
-        self._place, self._open = _transport(url, command, token, tls)
+        arguments = [] if park_key is None else ["--park-key", os.fspath(park_key)]
+        self._place, self._open = _transport(url, command, arguments, token, tls)
         self.asks_for_limits = url is None and command is None
         """Whether sessions always say what their limits are: the host itself has none."""
 
@@ -154,6 +160,7 @@ def binary() -> str:
 def _transport(
     url: str | None,
     command: Sequence[str] | None,
+    arguments: Sequence[str],
     token: str | None,
     tls: ssl.SSLContext | None,
 ) -> tuple[str, Callable[[], Transport]]:
@@ -172,7 +179,7 @@ def _transport(
                 return own[0], lambda: ChildTransport(own)
             limits = [argument for limit in _CEILINGS for argument in ("--limit", limit)]
             return "cellblock", lambda: ChildTransport(
-                [binary(), "host", "--listen", "stdio", *limits]
+                [binary(), "host", "--listen", "stdio", *limits, *arguments]
             )
         case "unix":
             return place, lambda: UnixTransport(parts.path)

@@ -95,9 +95,23 @@ class CellReport(_Snake):
     value: ProgramValue | None = None
 
 
+class End(_Snake):
+    """How a nested call has ended: exactly one of these, a result as JSON text."""
+
+    ok: str | None = Field(default=None, alias="Ok")
+    error: str | None = Field(default=None, alias="Err")
+
+
+class SeamParked(_Camel):
+    cell: str
+    """In base64."""
+    ends: dict[str, End] = {}
+
+
 class SeamResponse(_Camel):
     report: CellReport
     stored: dict[str, str] = {}
+    parked: SeamParked | None = None
 
 
 class Response(_Snake):
@@ -200,6 +214,7 @@ class Invocation(_Snake):
 class InvokeTool(_Camel):
     type: Literal["tool/invoke"]
     invocation: Invocation
+    resumed: bool = False
 
 
 class Notify(_Camel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-_PRELUDE = (
+PRELUDE = (
     "{const raw=globalThis.tools,all=Object.create(null),E=Error;"
     "for(const name of Object.keys(raw)){const f=raw[name];all[name]=(...given)=>{"
     "const e=new E('');return f(...given).then(undefined,why=>{"
@@ -24,7 +24,7 @@ _PLACE = re.compile(r"(exec_main\.mjs:1:)(\d+)")
 def prelude_of(program: str) -> str:
     """What stands in front of a program."""
     # One in a Markdown fence does not run, and is best seen as it is by those who say so.
-    return "" if program.lstrip().startswith("```") else _PRELUDE
+    return "" if program.lstrip().startswith("```") else PRELUDE
 
 
 def without_prelude(text: str, length: int) -> str:

@@ -119,6 +119,10 @@ class Toolbox:
     def __iter__(self) -> typing.Iterator[Tool]:
         return iter(self._tools.values())
 
+    def has(self, name: str) -> bool:
+        """Whether it is one of them."""
+        return name in self._tools
+
     async def call(self, name: str, given: Any) -> str:
         """Calls a tool; returns its result as JSON text."""
         tool = self._tools.get(name)

@@ -234,14 +234,7 @@ impl Connection {
     ) -> Refusable<()> {
         let cell = Arc::new(self.cell_request(session_id, cell_id)?);
         let waited = Arc::clone(&cell);
-        self.answer_later(running, cell, async move {
-            // Given up, it leaves its output to the next request.
-            tokio::select! {
-                biased;
-                outcome = waited.wait(wait) => outcome,
-                () = cancelled.cancelled() => Err(Refusal::Cancelled),
-            }
-        });
+        self.answer_later(running, cell, async move { waited.wait(wait, &cancelled).await });
         Ok(())
     }
 

@@ -339,11 +339,7 @@ impl CodeModeHost for Connection {
         let _ended = wait.ended.drop_guard();
         // Here and not in a task: a client that goes away ends it, and leaves its output to
         // the next request.
-        let outcome = tokio::select! {
-            biased;
-            outcome = cell.wait(until) => outcome?,
-            () = wait.cancelled.cancelled() => return Err(Refusal::Cancelled.into()),
-        };
+        let outcome = cell.wait(until, &wait.cancelled).await?;
         answer(cell, outcome)
     }
 
