@@ -265,10 +265,7 @@ impl Tape {
                 recorder.check();
                 admitted
             }
-            Self::Playing(player) => match lock(player).refused() {
-                Some(refused) => Err(refused),
-                None => Ok(admitted.unwrap_or_default()),
-            },
+            Self::Playing(player) => lock(player).admit(admitted),
         }
     }
 
@@ -412,6 +409,23 @@ impl Player {
         match self.answers.pop_front_if(|answer| due(answer)) {
             Some(Answer::Asked { limit, .. }) => guest_limit(limit),
             _ => None,
+        }
+    }
+
+    /// Whether a call or an output is admitted: where it was, and is within the limits now. Only
+    /// the number of calls in flight may be another, for a call counts as ended sooner where it
+    /// really runs.
+    fn admit(&mut self, admitted: Result<Charge, Refusal>) -> Result<Charge, Refusal> {
+        if let Some(refused) = self.refused() {
+            return Err(refused);
+        }
+        match admitted {
+            Err(refusal) if refusal.limit == types::Limit::CallsInFlight => Ok(Charge::default()),
+            Err(refusal) => {
+                self.strayed = true;
+                Err(refusal)
+            }
+            charge => charge,
         }
     }
 
