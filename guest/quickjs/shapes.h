@@ -6,7 +6,8 @@
  * anew. Here new shapes stay for a while, and each knows the one that an object of it was
  * given last.
  *
- * What is kept is released when garbage is collected, so that no prototype lives for it. */
+ * What is kept is released when garbage is collected, so that no prototype lives for it; and
+ * nothing is kept while memory is more than half full, as then it might run out before. */
 
 /* Objects with more properties than this are tables rather than records. */
 #define CELLBLOCK_STEPS 32
@@ -42,8 +43,12 @@ static void cellblock_remember_step(JSShape *sh, JSShape *next)
 /* Keeps a new shape until as many more are new as are kept. */
 static void cellblock_keep_shape(JSRuntime *rt, JSShape *sh)
 {
-    JSShape **place = &rt->kept_shapes[rt->kept_shapes_at++ % countof(rt->kept_shapes)];
-    JSShape *old = *place;
+    JSShape **place, *old;
+    /* a limit of zero is none */
+    if (rt->malloc_state.malloc_size > (rt->malloc_state.malloc_limit - 1) / 2)
+        return;
+    place = &rt->kept_shapes[rt->kept_shapes_at++ % countof(rt->kept_shapes)];
+    old = *place;
     *place = js_dup_shape(sh);
     js_free_shape_null(rt, old);
 }

@@ -47,3 +47,19 @@ fn objects_of_one_kind_share_nothing_but_their_shape() {
     ];
     assert_eq!(guest.texts(), expected);
 }
+
+#[test]
+fn no_prototype_is_kept_while_memory_is_short() {
+    let mut guest = Guest::new();
+    let source = "
+        const most = new Uint8Array(50 << 20);
+        for (let i = 0; i < 300; i++) {
+            const held = { bytes: new Uint8Array(1 << 20) };
+            Object.create(held).own = i;
+        }
+        text(most.length);";
+    let step = guest.execute(source);
+    let Step::Finished(end) = step else { panic!("not finished: {step:?}") };
+    assert!(matches!(end.outcome, Outcome::Completed), "{end:?}");
+    assert_eq!(guest.texts(), [(50 << 20).to_string()]);
+}

@@ -12,7 +12,7 @@ mod toolchain;
 mod vectors;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,16 +39,12 @@ enum Chore {
         check: bool,
     },
     /// Compare `JSON` with that of Node, which must be installed, on values made from seeds.
-    JsonFuzz {
-        /// Seconds to run.
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        seed: u32,
-    },
+    JsonFuzz(Fuzz),
     /// List the tools of published MCP servers again, from npm, into tests/fixtures.
     McpListing,
+    /// Compare objects, maps and sets with those of Node, which must be installed, in programs
+    /// made from seeds.
+    ObjectFuzz(Fuzz),
     /// Measure how cost grows, and draw the pictures of docs/plots.
     Plots,
     /// Count what the engine does in the programs of tests/training, and keep the counts in
@@ -95,6 +91,24 @@ enum Chore {
     },
 }
 
+/// How long to compare programs with Node.
+#[derive(Args)]
+struct Fuzz {
+    /// Seconds to run.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u32,
+}
+
+impl Fuzz {
+    /// Runs the programs that a folder of `tests` makes.
+    fn run(&self, folder: &str) -> Result<()> {
+        tests("node_fuzz", &[folder.to_owned(), self.seconds.to_string(), self.seed.to_string()])
+    }
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guest { check } => component(&component::GUEST, check),
@@ -108,9 +122,8 @@ fn main() -> Result<()> {
             cargo(&["build", "--release", "--quiet", "-p", "cellblock-cli"])?;
             bench("soak", &["--seconds", &seconds.to_string()])
         }
-        Chore::JsonFuzz { seconds, seed } => {
-            tests("json_fuzz", &[seconds.to_string(), seed.to_string()])
-        }
+        Chore::JsonFuzz(fuzz) => fuzz.run("json-fuzz"),
+        Chore::ObjectFuzz(fuzz) => fuzz.run("object-fuzz"),
         Chore::Test262 { path, folders } => {
             let path = path
                 .canonicalize()
