@@ -142,7 +142,7 @@ globalThis.cases = (seed, count) => {
     const H = {
       get(t, k, r) { note('pget', k); return Reflect.get(t, k, r) },
       set(t, k, x, r) { note('pset', k); return Reflect.set(t, k, x, r) },
-      defineProperty(t, k, d) { note('pdef', k, Object.keys(d).join()); return Reflect.defineProperty(t, k, d) },
+      defineProperty(t, k, d) { note('pdef', k); return Reflect.defineProperty(t, k, d) },
       deleteProperty(t, k) { note('pdel', k); return Reflect.deleteProperty(t, k) },
     };
     const proxies = new WeakSet(); // The engine does not look whether one has lost a key.
