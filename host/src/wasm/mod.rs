@@ -109,7 +109,7 @@ impl WasmBackend {
     /// [`CodeModeError::Park`], as for [`wake`](CodeModeBackend::wake).
     pub fn pending_calls(&self, cell: &ParkedCell) -> Result<Vec<ParkedCall>, CodeModeError> {
         let (session, parking) = (&self.session, self.session.parking());
-        let opened = parking.open(cell, session.engine.guest_hash(), &session.limits)?;
+        let opened = parking.open(cell, session.engine.dictionary(), &session.limits)?;
         Ok(opened.head.parked_calls()?)
     }
 
@@ -159,7 +159,9 @@ impl WasmBackend {
             value_key: cell::value_key(&cell_id),
             allowed: None,
         };
-        self.session.tasks.spawn(cell::run(start, Origin::Program { tool_names, source_charge }));
+        self.session
+            .tasks
+            .spawn(cell::run(Box::new(start), Origin::Program { tool_names, source_charge }));
         self.session.registry.first_answer(cell_id, status, answer).await
     }
 
@@ -218,7 +220,7 @@ impl WasmBackend {
         };
         let seed = is_fork.then(|| session.random.seed());
         let arrival = Arrival { head, image, calls, seed, charges };
-        session.tasks.spawn(cell::run(start, Origin::Parked(Box::new(arrival))));
+        session.tasks.spawn(cell::run(Box::new(start), Origin::Parked(Box::new(arrival))));
         session.registry.first_answer(cell_id, status, answer).await
     }
 

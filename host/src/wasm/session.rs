@@ -87,7 +87,7 @@ impl Session {
     ) -> Result<Opened, CodeModeError> {
         let is_large = cell.as_bytes().len() > LARGE;
         let (session, parking) = (Arc::clone(self), parking.clone());
-        let open = move || parking.open(&cell, session.engine.guest_hash(), &session.limits);
+        let open = move || parking.open(&cell, session.engine.dictionary(), &session.limits);
         if !is_large {
             return Ok(open()?);
         }

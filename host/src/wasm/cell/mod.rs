@@ -190,8 +190,11 @@ enum Wake {
 }
 
 /// Runs a cell to its end, or until it was parked.
-pub(super) async fn run(start: Start, origin: Origin) {
-    let (mut cell, first) = Cell::new(start);
+///
+/// What is large is on the heap once, and not in the future, which has room for everything
+/// that it ever holds.
+pub(super) async fn run(start: Box<Start>, origin: Origin) {
+    let (mut cell, first) = Cell::new(*start);
     match origin {
         Origin::Program { tool_names, source_charge } => cell.begin(tool_names, source_charge),
         Origin::Parked(arrival) => cell.take_up(*arrival),
@@ -212,7 +215,7 @@ impl Cell {
             entry, id, mut request, stored_values, session, outbox, commands, first, ..
         } = start;
         let callbacks = Callbacks::new(&entry, session.turns.watch());
-        let cell = Self {
+        let cell = Box::new(Self {
             entry: Some(entry),
             monitored: Monitored::new(std::mem::take(&mut request.monitor)),
             shutdown: session.shutdown.clone(),
@@ -245,7 +248,7 @@ impl Cell {
             allowed: start.allowed,
             pending: BTreeMap::new(),
             parker: None,
-        };
+        });
         (cell, first)
     }
 

@@ -172,7 +172,7 @@ impl Cell {
         let (id, packed) = (self.id.clone(), packed.clone());
         let (parking, engine) = (self.session.parking(), self.session.engine.clone());
         let is_large = packed.bytes() > LARGE;
-        let seal = move || parking.seal(&id, &head, &packed, engine.guest_hash());
+        let seal = move || parking.seal(&id, &head, &packed, engine.dictionary().hash());
         if !is_large {
             return seal();
         }

@@ -49,13 +49,14 @@ pub(super) enum Kept {
 }
 
 impl Kept {
-    async fn image(self) -> wasmtime::Result<Image> {
+    async fn image(self, engine: &Engine) -> wasmtime::Result<Image> {
         match self {
             Self::Plain(image) => Ok(image),
             Self::Packed(packed) if packed.plain_bytes() > LARGE => {
-                Ok(spawn_blocking(move || packed.image()).await??)
+                let engine = engine.clone();
+                Ok(spawn_blocking(move || packed.image(engine.dictionary())).await??)
             }
-            Self::Packed(packed) => Ok(packed.image()?),
+            Self::Packed(packed) => Ok(packed.image(engine.dictionary())?),
         }
     }
 }
@@ -103,7 +104,7 @@ impl Cell {
         let rousing = async move {
             let slot = engine.slots().take().await.map_err(Finished::stopped_at)?;
             let woken = async {
-                let image = kept.image().await?;
+                let image = kept.image(&engine).await?;
                 Sandbox::wake(&engine, imports, slot, image, fuel, seed).await
             };
             match woken.await {
@@ -139,10 +140,10 @@ impl Cell {
 
 /// Packs a guest and gives its sandbox up.
 fn pack(mut sandbox: Box<Sandbox>, timer: Option<Armed>, engine: &Engine) -> Moved {
-    let to = match sandbox.image(engine) {
+    let to = match sandbox.image(engine.pristine()) {
         Ok(image) => {
             drop(sandbox);
-            Ok(Place::Asleep(Packed::of(&image), timer))
+            Ok(Place::Asleep(Packed::of(&image, engine.dictionary()), timer))
         }
         Err(error) => {
             tracing::error!("the guest broke when it was to sleep: {error:#}");
