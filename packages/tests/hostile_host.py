@@ -192,6 +192,15 @@ match WAY:
         waited = receive()
         missing = {"type": "wait/completed", "outcome": {"MissingCell": result()}}
         respond(waited["id"], missing)
+    case "misses the wait" | "misses the end":
+        first(program, {"Yielded": result()["Result"]})
+        asked = [receive(), receive()]
+        if WAY == "misses the end":
+            asked.reverse()
+        missing = {"type": "wait/completed", "outcome": {"MissingCell": result()}}
+        respond(asked[0]["id"], missing)
+        ended = {"LiveCell": {"Terminated": result()["Result"]}}
+        respond(asked[1]["id"], {"type": "wait/completed", "outcome": ended})
     case "floods":
         while True:
             send(type="cell/ended", sessionId=session, cellId="1")

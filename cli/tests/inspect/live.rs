@@ -127,7 +127,7 @@ fn programs_are_followed_and_calls_approved_on_the_page() {
 
     // The first is looked at again, and saved.
     page.click("document.querySelectorAll('.list button')[1]");
-    page.until("document.querySelector('h1').textContent === 'cell 1'");
+    page.until("document.querySelector('h1')?.textContent === 'cell 1'");
     assert_legible(&mut page, "ended");
     let saved = page.evaluate("fetch(document.querySelector('.save').href).then((r) => r.text())");
     let path = served.dir.path().join("saved.html");

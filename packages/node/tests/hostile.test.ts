@@ -101,6 +101,20 @@ test("a cell that the host has lost", async () => {
   await host.close();
 });
 
+for (const way of ["misses the wait", "misses the end"]) {
+  test(`a wait and a termination of which one comes too late: ${way}`, async () => {
+    await withSession(
+      { host: new Host({ command: ["python3", HOSTILE, way] }) },
+      async (session) => {
+        const first = await session.exec("1", { yieldAfterMs: 0 });
+        const waiting = session.wait(first);
+        assert.equal((await inTime(session.terminate(first))).status, "terminated");
+        assert.equal((await inTime(waiting)).status, "terminated");
+      },
+    );
+  });
+}
+
 /** Runs a program on a host that goes silent, and lets the time go by. */
 async function overtime(way: string, calls: boolean): Promise<void> {
   const host = new Host({ command: ["python3", HOSTILE, way] });

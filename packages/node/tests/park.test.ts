@@ -98,14 +98,17 @@ for (const answeredFirst of [true, false]) {
 test("no call is lost or made twice", () =>
   withSession({}, async (session) => {
     const calls: number[] = [];
+    const ready = new Signal();
     const add = async ({ n }: { n: number }) => {
       calls.push(n);
+      await ready.fired;
       for (let turn = 0; turn < n % 7; turn++) await new Promise((done) => setImmediate(done));
       return n;
     };
     const program = "let sum = 0; for (let n = 0; n < 60; n++) sum += await tools.add({ n }); sum";
     let result = await session.exec(program, { tools: { add }, yieldAfterMs: 0 });
     let parks = 0;
+    ready.fire();
     while (result.status === "running") {
       let parked: Uint8Array;
       try {

@@ -124,6 +124,18 @@ async def test_a_cell_that_the_host_has_lost() -> None:
                 await asyncio.wait_for(session.wait(first), PATIENCE)
 
 
+@pytest.mark.parametrize("way", ["misses the wait", "misses the end"])
+async def test_a_wait_and_a_termination_of_which_one_comes_too_late(way: str) -> None:
+    async with Host(command=[sys.executable, HOSTILE, way]) as host:
+        async with Session(host=host) as session:
+            first = await session.exec("1", yield_after=0)
+            waiting = asyncio.create_task(session.wait(first))
+            await asyncio.sleep(0)
+            ended = await asyncio.wait_for(session.terminate(first), PATIENCE)
+            assert ended.status == "terminated"
+            assert (await asyncio.wait_for(waiting, PATIENCE)).status == "terminated"
+
+
 async def test_a_flood_holds_up_nobody_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cellblock._session.TRANSPORT_TIME", 0.5)
     flooded = asyncio.create_task(run("floods"))

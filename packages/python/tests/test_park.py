@@ -92,9 +92,11 @@ async def test_calls_run_on_in_their_session(session: Session, answered_first: b
 
 async def test_no_call_is_lost_or_made_twice(session: Session) -> None:
     calls: list[int] = []
+    ready = asyncio.Event()
 
     async def add(n: int) -> int:
         calls.append(n)
+        await ready.wait()
         for _ in range(n % 7):
             await asyncio.sleep(0)
         return n
@@ -102,6 +104,7 @@ async def test_no_call_is_lost_or_made_twice(session: Session) -> None:
     program = "let sum = 0; for (let n = 0; n < 60; n++) sum += await tools.add({ n }); sum"
     result = await session.exec(program, tools=[add], yield_after=0)
     parks = 0
+    ready.set()
     while result.status == "running":
         try:
             parked = await asyncio.wait_for(session.park(result), PATIENCE)
