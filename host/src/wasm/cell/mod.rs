@@ -207,7 +207,7 @@ pub(super) async fn run(start: Box<Start>, origin: Origin) {
 
 impl Cell {
     /// A cell that has not begun, and its first observer.
-    fn new(mut start: Start) -> (Self, (Until, Reply)) {
+    fn new(mut start: Start) -> (Box<Self>, (Until, Reply)) {
         // The clock is the session's, and may panic: that ends the cell, whose task this is.
         let now = || GuestClock::new(Arc::clone(&start.session.clock));
         let clock = start.clock.take().unwrap_or_else(now);
