@@ -6,7 +6,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const [STARTS, CALLS, PARKED] = [200, 2_000, 100];
-const [TIME_MS, MEMORY] = [1_000, 64 << 20];
+const MEMORY = 64 << 20;
+// Running; some count waiting for tools, too.
+const TIME_MS = process.argv[3] === "hostile" ? 1_000 : 60_000;
 
 /** Memory of this process and all that it has started. */
 function residentKib() {

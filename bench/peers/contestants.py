@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 STARTS, CALLS, PARKED = 200, 2_000, 100
-TIME, MEMORY = 1.0, 64 << 20
+MEMORY = 64 << 20
+# Seconds of running; some count waiting for tools, too.
+TIME = 1.0 if sys.argv[2:] == ["hostile"] else 60.0
 
 
 def resident_kib() -> float:

@@ -96,6 +96,14 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// The exit code of a command; why it could not do what it was asked goes to standard error.
+fn exit_of(ended: anyhow::Result<Exit>) -> Exit {
+    ended.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        Exit::Usage
+    })
+}
+
 fn main() -> ExitCode {
     let _telemetry = telemetry::start();
     match Arguments::parse_from(arguments()).command {

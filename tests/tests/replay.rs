@@ -60,7 +60,7 @@ impl CodeModeTurnHost for Tools {
 
 fn request(source: &str) -> ExecuteRequest {
     let tools = ["echo", "late", "fail", "large", "never", "giant", "nested", "forged"]
-        .map(|name| ToolDefinition::function(name, &format!("what {name} does")));
+        .map(|name| ToolDefinition::function(name, format!("what {name} does")));
     ExecuteRequest {
         enabled_tools: tools.into(),
         yield_time_ms: Some(600_000),
@@ -366,6 +366,33 @@ async fn a_recording_that_was_changed_is_noticed() {
         lines.insert(3, line);
         let replayed = self::replay(&joined(&lines), None).await.unwrap();
         assert_eq!(replayed.divergence.unwrap().line, 4);
+    }
+}
+
+/// A recording whose program was exchanged for one that floods its host.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_made_up_recording_keeps_to_its_limits() {
+    let cell = CellLimits { fuel: 2_000_000_000, step_fuel: 2_000_000_000, ..limits() };
+    let (_, recording) = record(request("text(1)"), cell, Recordings::MAX_BYTES).await;
+    for (flood, most) in [
+        ("for (;;) text('x'.repeat(1e6))", limits().output_bytes),
+        ("for (;;) notify('x'.repeat(1e6))", limits().output_bytes),
+        ("for (;;) text('')", limits().output_bytes),
+        ("const a = 'x'.repeat(9e5); for (;;) tools.echo(a)", 300 << 20),
+        ("for (;;) tools.echo(1)", MIB),
+    ] {
+        let mut lines = lines(&recording);
+        *lines[0].pointer_mut("/source").unwrap() = json!(flood);
+        let replayed = replay(&joined(&lines), None).await.unwrap();
+        assert!(replayed.divergence.is_some(), "{flood}");
+        let inputs: usize =
+            replayed.waiting.iter().map(|call| call.input.as_ref().map_or(0, String::len)).sum();
+        let output: usize = texts(&replayed.content_items).iter().map(|text| text.len()).sum();
+        let notified: usize = replayed.notifications.iter().map(String::len).sum();
+        let held = inputs + output + notified;
+        assert!(held <= most, "{flood}: {held}");
+        assert!(replayed.content_items.len() <= limits().output_items);
+        assert!(replayed.waiting.len() as u64 <= limits().calls);
     }
 }
 

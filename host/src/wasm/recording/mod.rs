@@ -17,6 +17,9 @@ use crate::backend::CellId;
 use std::fmt;
 use std::sync::Arc;
 
+/// Takes the recording of a cell.
+type Keep = dyn Fn(&CellId, Recording) + Send + Sync;
+
 /// What a session does with the recordings of its cells.
 ///
 /// ```
@@ -32,7 +35,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct Recordings {
-    keep: Arc<dyn Fn(&CellId, Recording) + Send + Sync>,
+    keep: Arc<Keep>,
     most_bytes: usize,
 }
 

@@ -11,7 +11,7 @@ use super::lines::{End as EndLine, Head, Reached, Run, Step, VERSION};
 use super::sent::hex;
 use super::tape::{End, Player, Tape};
 use crate::backend::ContentItem;
-use crate::cells::Account;
+use crate::cells::{Account, Charge};
 use crate::clock::SystemClock;
 use crate::limits::CellLimits;
 use crate::support::lock;
@@ -22,6 +22,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+
+/// Bytes of output, and of inputs of calls that have not ended, that a replay may hold.
+const MAX_HELD_BYTES: usize = 256 << 20;
 
 /// Why a recording cannot be run again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -255,15 +258,15 @@ struct Running {
     limits: Arc<CellLimits>,
     /// Names of the tools.
     tools: Vec<String>,
-    /// Calls that have not ended.
-    calls: BTreeMap<u64, WaitingCall>,
+    /// Calls that have not ended, with what is charged for them.
+    calls: BTreeMap<u64, (WaitingCall, Charge)>,
     reached: Replayed,
 }
 
 impl Running {
     async fn new(engine: &Engine, head: Head) -> Result<Self, ReplayError> {
         let limits = Arc::new(head.limits);
-        let outbox = Outbox::new(Account::new(usize::MAX), Arc::default(), Spent::default());
+        let outbox = Outbox::new(Account::new(MAX_HELD_BYTES), Arc::default(), Spent::default());
         let outbox = Arc::new(outbox.with_tape(Tape::playing()));
         let imports = Imports::new(
             Arc::clone(&outbox),
@@ -362,11 +365,11 @@ impl Running {
                 GuestOutput::Item(item, _) => self.reached.content_items.push(item),
                 GuestOutput::Notification(text, _) => self.reached.notifications.push(text),
                 GuestOutput::Yield => {}
-                GuestOutput::Call { id, tool, input, .. } => {
+                GuestOutput::Call { id, tool, input, charge } => {
                     let tool = self.tools.get(tool).cloned().unwrap_or_default();
                     let runtime_tool_call_id = format!("tool-{id}");
                     let call = WaitingCall { runtime_tool_call_id, tool, input };
-                    self.calls.insert(id, call);
+                    self.calls.insert(id, (call, charge));
                 }
             }
         }
@@ -374,7 +377,8 @@ impl Running {
 
     /// What was reached before the end.
     fn stopped(self) -> Replayed {
-        Replayed { waiting: self.calls.into_values().collect(), ..self.reached }
+        let waiting = self.calls.into_values().map(|(call, _)| call).collect();
+        Replayed { waiting, ..self.reached }
     }
 
     /// What was reached at the end.

@@ -4,6 +4,7 @@ use super::super::imports::GuestOutput;
 use super::super::sandbox::{Finished, Step};
 use crate::backend::ContentItem;
 use sha2::{Digest, Sha256};
+use std::fmt::Write;
 
 /// What a guest sends in one step, and what it asks for: counted and hashed.
 #[derive(Debug, Default)]
@@ -96,5 +97,10 @@ impl Sent {
 
 /// Hexadecimal digits of a hash.
 pub(super) fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::with_capacity(2 * hash.len());
+    for byte in hash {
+        // Writing to a string cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
 }
