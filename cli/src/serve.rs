@@ -4,11 +4,12 @@ use crate::Exit;
 use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
 use crate::metrics::Metrics;
+use crate::state::StateFolder;
 use anyhow::{Context, Result};
 use cellblock::model::PatientBackend;
 use cellblock::{
-    CodeModeBackend, CodeModeError, Engine, EngineConfig, ParkKey, Parking, SessionLimits,
-    WasmBackend,
+    CellStore, CodeModeBackend, CodeModeError, Engine, EngineConfig, ParkKey, Parking,
+    SessionLimits, WasmBackend,
 };
 use cellblock_remote::protocol::MAX_PARKED_BYTES;
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
@@ -52,6 +53,13 @@ pub struct Arguments {
     /// Made when missing. Without it they are woken by this process alone.
     #[arg(long, value_name = "FILE")]
     park_key: Option<PathBuf>,
+    /// Keep cells that sleep in this folder, so that they outlive the process; see
+    /// docs/parking.md. Made when missing. They are sealed with --park-key, or with a key in it.
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+    /// What the cells in --state may take together.
+    #[arg(long, value_name = "SIZE", default_value = "16GiB", requires = "state")]
+    state_bytes: bytesize::ByteSize,
     /// Refuse to wake a parked cell twice.
     #[arg(long)]
     forbid_forks: bool,
@@ -113,11 +121,17 @@ fn run(arguments: Arguments) -> Result<Exit> {
     config.sleeps_after = arguments.sleeps_after.0;
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
     let min_wait = arguments.min_wait;
-    let parking = parking(arguments.park_key.as_deref(), arguments.forbid_forks)?;
+    let state = arguments.state.as_deref();
+    let key = arguments.park_key.or_else(|| state.map(StateFolder::key));
+    let open = |folder| StateFolder::open(folder, arguments.state_bytes.as_u64());
+    let store = state.map(open).transpose()?;
+    let store = store.map(|folder| Arc::new(folder) as Arc<dyn CellStore>);
+    let parking = parking(key.as_deref(), arguments.forbid_forks)?;
     let open = move |asked| {
         let limits = narrowed(&limits, asked)?;
         let backend = WasmBackend::with_limits(&engine, limits);
         backend.set_parking(parking.clone());
+        backend.set_store(store.clone());
         let backend: Arc<dyn CodeModeBackend> = Arc::new(backend);
         Ok(match min_wait {
             Some(floor) => Arc::new(PatientBackend::new(backend, floor)),

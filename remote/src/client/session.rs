@@ -240,6 +240,13 @@ impl RemoteSession {
         }
     }
 
+    /// The host has kept a cell under this name, or lets its program run on.
+    pub(super) fn kept(&self, key: &str, name: Option<String>) {
+        if let Some(cell) = self.cell(key) {
+            cell.send(Event::Kept(name));
+        }
+    }
+
     /// The host has closed a cell.
     pub(super) fn close(&self, key: &str) {
         if let Some(cell) = lock(&self.cells).remove(key) {
