@@ -15,6 +15,7 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
@@ -53,6 +54,8 @@ const SWEEP: Duration = Duration::from_mins(10);
 /// A folder of cells that sleep.
 pub struct StateFolder {
     requests: mpsc::Sender<Request>,
+    /// The process is to end, and leaves what is there.
+    is_left: AtomicBool,
 }
 
 /// What the thread is asked for.
@@ -75,7 +78,12 @@ impl StateFolder {
             .name("cellblock-state".to_owned())
             .spawn(move || owner.run(queue))
             .context("cannot start the thread of --state")?;
-        Ok(Self { requests })
+        Ok(Self { requests, is_left: AtomicBool::new(false) })
+    }
+
+    /// Leaves its cells to the next process: none is removed from here on, and none runs on here.
+    pub fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
     }
 
     /// Where the key is that its cells are sealed with, unless another is given.
@@ -103,6 +111,10 @@ impl CellStore for StateFolder {
     }
 
     async fn remove(&self, name: KeptName) -> Result<(), CellStoreError> {
+        if self.is_left.load(Ordering::Relaxed) {
+            // The process ends before this does.
+            std::future::pending::<()>().await;
+        }
         self.ask(|done| Request::Remove { name, done }).await
     }
 

@@ -89,6 +89,14 @@ struct Host {
 }
 
 impl Host {
+    /// Memory that is its own, in bytes.
+    fn memory(&self) -> usize {
+        let file = format!("/proc/{}/smaps_rollup", self.served.child.id());
+        let text = std::fs::read_to_string(file).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
     fn start(scheme: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let served = Self::serve(scheme, folder.path());
@@ -97,7 +105,7 @@ impl Host {
 
     fn serve(scheme: &str, folder: &Path) -> Served {
         let state = folder.join("state").display().to_string();
-        let arguments = ["--state", &state, "--sleeps-after", "1ms", "--max-cells", "512"];
+        let arguments = ["--state", &state, "--sleeps-after", "1ms", "--max-cells", "200000"];
         Served::start_at(&format!("{scheme}://{}", folder.join("host").display()), &arguments)
     }
 
@@ -329,4 +337,89 @@ async fn a_client_that_has_ended_too_comes_back_with_the_name() {
         let again = resume(0).await.unwrap_err().to_string();
         assert!(again.contains("no cell is kept under this name"), "{again}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_asked_to_end_leaves_the_cells_that_wait() {
+    for (protocol, scheme) in KINDS {
+        let mut host = Host::start(scheme);
+        let session = Session::open(&host.process(protocol));
+        let waiting = session.start("text(await tools.gate('waited'))").await;
+        session.kept(1).await;
+        // One that runs may end before, and what it says arrives.
+        let request = ExecuteRequest {
+            enabled_tools: [ToolDefinition::function("echo", "")].into(),
+            yield_time_ms: Some(60_000),
+            ..ExecuteRequest::new("for (let i = 0; i < 500; i++) await tools.echo(i); text('ran')")
+        };
+        let service = Arc::clone(&session.service);
+        let running = tokio::spawn(async move { service.execute(request).await });
+        until("it runs", || session.tools.calls("echo") > 0).await;
+        host.signal(Signal::TERM);
+        let response = running.await.unwrap().unwrap();
+        assert!(
+            matches!(response, RuntimeResponse::Result { error_text: None, .. }),
+            "{response:?}"
+        );
+        let status = host.served.child.wait().unwrap();
+        assert_eq!(status.code(), Some(130), "{status:?}");
+        host.start_again();
+        session.tools.open.send_replace(true);
+        assert_eq!(session.rest(&waiting).await, (vec!["waited".to_owned()], None));
+        assert_eq!(session.tools.calls("gate"), 1);
+    }
+}
+
+/// Prints what a hundred thousand cells take, or as many as `CELLBLOCK_STATE_CELLS` says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn a_hundred_thousand_cells_outlive_the_kill_of_their_host() {
+    /// Nested calls that one connection may have in flight are a few more.
+    const OF_A_CONNECTION: usize = 1_000;
+    let count = std::env::var("CELLBLOCK_STATE_CELLS").ok();
+    let count = count.map_or(100_000, |count| count.parse::<usize>().unwrap());
+    let mut host = Host::start("unix");
+    let mut began = Instant::now();
+    let mut lap = || {
+        let lap = began.elapsed();
+        began = Instant::now();
+        lap
+    };
+    let mut sessions = Vec::new();
+    let mut waiting = Vec::new();
+    for _ in 0..count.div_ceil(OF_A_CONNECTION) {
+        let session = Session::open(&host.process(Protocol::Framed));
+        for _ in 0..OF_A_CONNECTION.min(count - waiting.len()) {
+            let number = waiting.len();
+            let id = session.start(&format!("text({number} + await tools.gate(1))")).await;
+            waiting.push((sessions.len(), number, id));
+        }
+        sessions.push(session);
+    }
+    println!("{count} cells started in {:?}", lap());
+    let kept = |sessions: &[Session]| {
+        sessions.iter().map(|session| session.tools.kept().len()).sum::<usize>()
+    };
+    while kept(&sessions) < count {
+        sleep(Duration::from_millis(50)).await;
+    }
+    println!("all kept after {:?}; {} MB in all (PSS)", lap(), host.memory() / 1_000_000);
+    for session in &sessions {
+        session.tools.kept.lock().unwrap().clear();
+    }
+    host.kill();
+    host.start_again();
+    println!("started again after {:?}", lap());
+    while kept(&sessions) < count {
+        sleep(Duration::from_millis(50)).await;
+    }
+    println!("all there again after {:?}; {} MB in all", lap(), host.memory() / 1_000_000);
+    for session in &sessions {
+        session.tools.open.send_replace(true);
+    }
+    for (session, number, id) in waiting {
+        let rest = sessions[session].rest(&id).await;
+        assert_eq!(rest, (vec![(number + 1).to_string()], None));
+    }
+    println!("all ended after {:?}", lap());
 }

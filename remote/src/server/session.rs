@@ -114,7 +114,25 @@ struct Entry {
     active: ActiveCell,
     /// Cancelled when the cell was parked.
     parked: CancellationToken,
+    /// The cell outlives this process.
+    kept: Option<KeptPlace>,
     _permits: Permits,
+}
+
+/// Counts a cell among those that outlive this process, until it is dropped.
+struct KeptPlace(Arc<Server>);
+
+impl KeptPlace {
+    fn new(server: &Arc<Server>) -> Self {
+        server.kept.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for KeptPlace {
+    fn drop(&mut self) {
+        self.0.kept.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A request for a cell, from its arrival to its answer. The cell is not closed before it
@@ -219,6 +237,7 @@ impl Session {
             values: self.stored.as_ref().map(|stored| CellValues::new(lock(stored).values.clone())),
             active: ActiveCell::admitted(),
             parked: CancellationToken::new(),
+            kept: None,
             _permits: (of_host, of_session?),
         };
         lock(&self.cells).insert(cell_id.clone(), entry);
@@ -249,6 +268,10 @@ impl Session {
 
     /// What has become of the cell in its store.
     pub(super) fn kept(&self, cell_id: &CellId, keeping: Keeping) {
+        if let Some(entry) = lock(&self.cells).get_mut(cell_id) {
+            let is_kept = matches!(keeping, Keeping::Kept(_));
+            entry.kept = is_kept.then(|| KeptPlace::new(&self.server));
+        }
         self.changed(Change::Kept(cell_id.clone(), keeping));
     }
 

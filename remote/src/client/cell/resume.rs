@@ -195,8 +195,10 @@ impl RemoteCell {
         };
         self.connected = Arc::default();
         let executing = executing(&self.session, &self.connected, self.handle.clone(), program);
+        let session = Arc::clone(&self.session);
         let answer = Box::pin(async move {
             sleep(pause).await;
+            let _turn = session.resuming().await;
             executing.await
         });
         self.answer = Some(OnItsWay { answer, wait: None, cancelled: false });
