@@ -11,7 +11,7 @@ use cellblock::{
     ToolDefinition, ToolResult, WaitOutcome, WaitRequest,
 };
 use cellblock_remote::protocol::Protocol;
-use cellblock_remote::{HostAddress, HostProcess, ProcessBackend};
+use cellblock_remote::{HostAddress, HostProcess, ProcessBackend, ProcessLimits};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 use std::path::Path;
@@ -138,7 +138,8 @@ struct Session {
 impl Session {
     fn open(host: &HostProcess) -> Self {
         let (values, tools) = (StoredValues::new(), Tools::new());
-        let backend = Arc::new(ProcessBackend::new(host));
+        let limits = ProcessLimits { unread_results: 1_000, ..ProcessLimits::default() };
+        let backend = Arc::new(ProcessBackend::with_limits(host, limits));
         let service = Arc::new(CodeModeService::with_stored_values(backend, values.clone()));
         let worker = service.start_turn_worker(Arc::clone(&tools) as _);
         Self { service, values, tools, _worker: worker }
