@@ -137,7 +137,8 @@ impl ProcessBackend {
 
     /// A cell that is missing because its host is gone is an error, not an outcome.
     fn check_stale(&self, id: &CellId, is_missing: bool) -> Result<(), CodeModeError> {
-        if is_missing && parse(id).0 < self.session.host.generation() {
+        let is_unknown = is_missing && !self.session.registry.is_remembered(id);
+        if is_unknown && parse(id).0 < self.session.host.generation() {
             return Err(CodeModeError::StaleGeneration(id.clone()));
         }
         Ok(())
