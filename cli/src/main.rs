@@ -9,6 +9,7 @@ mod park_key;
 mod replay;
 mod run;
 mod serve;
+mod state;
 mod telemetry;
 mod terminal;
 mod tools;

@@ -4,11 +4,12 @@ use crate::Exit;
 use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
 use crate::metrics::Metrics;
+use crate::state::StateFolder;
 use anyhow::{Context, Result};
 use cellblock::model::PatientBackend;
 use cellblock::{
-    CodeModeBackend, CodeModeError, Engine, EngineConfig, ParkKey, Parking, SessionLimits,
-    WasmBackend,
+    CellStore, CodeModeBackend, CodeModeError, Engine, EngineConfig, ParkKey, Parking,
+    SessionLimits, WasmBackend,
 };
 use cellblock_remote::protocol::MAX_PARKED_BYTES;
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
@@ -52,6 +53,13 @@ pub struct Arguments {
     /// Made when missing. Without it they are woken by this process alone.
     #[arg(long, value_name = "FILE")]
     park_key: Option<PathBuf>,
+    /// Keep cells that sleep in this folder, so that they outlive the process; see
+    /// docs/parking.md. Made when missing. They are sealed with --park-key, or with a key in it.
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+    /// What the cells in --state may take together.
+    #[arg(long, value_name = "SIZE", default_value = "16GiB", requires = "state")]
+    state_bytes: bytesize::ByteSize,
     /// Refuse to wake a parked cell twice.
     #[arg(long)]
     forbid_forks: bool,
@@ -113,11 +121,18 @@ fn run(arguments: Arguments) -> Result<Exit> {
     config.sleeps_after = arguments.sleeps_after.0;
     let engine = Engine::new(&config).context("no sandbox on this machine")?;
     let min_wait = arguments.min_wait;
-    let parking = parking(arguments.park_key.as_deref(), arguments.forbid_forks)?;
+    let state = arguments.state.as_deref();
+    let key = arguments.park_key.or_else(|| state.map(StateFolder::key));
+    let open = |folder| StateFolder::open(folder, arguments.state_bytes.as_u64());
+    let store = state.map(open).transpose()?;
+    let store = store.map(Arc::new);
+    let cell_store = store.clone().map(|folder| folder as Arc<dyn CellStore>);
+    let parking = parking(key.as_deref(), arguments.forbid_forks)?;
     let open = move |asked| {
         let limits = narrowed(&limits, asked)?;
         let backend = WasmBackend::with_limits(&engine, limits);
         backend.set_parking(parking.clone());
+        backend.set_store(cell_store.clone());
         let backend: Arc<dyn CodeModeBackend> = Arc::new(backend);
         Ok(match min_wait {
             Some(floor) => Arc::new(PatientBackend::new(backend, floor)),
@@ -140,7 +155,7 @@ fn run(arguments: Arguments) -> Result<Exit> {
             served = server.serve(&listen) => served.map(|()| Exit::Completed).map_err(Into::into),
             failed = serve_metrics(metrics, &server) => failed.map(|()| Exit::Failed),
             failed = arguments.access.follow_tokens(&access) => failed.map(|()| Exit::Failed),
-            drained = drain(&server, arguments.drain_timeout) => drained.map(|()| Exit::Interrupted),
+            drained = drain(&server, store.as_deref(), arguments.drain_timeout) => drained.map(|()| Exit::Interrupted),
         }
     });
     // A read of standard input cannot be called off; it must not keep the process.
@@ -167,8 +182,8 @@ async fn serve_metrics(metrics: Option<Metrics>, server: &Arc<Server>) -> Result
 }
 
 /// Returns when the process is to end: at Ctrl-C or a second signal at once, and after SIGTERM
-/// when its cells have ended, or their time is over.
-async fn drain(server: &Server, patience: Duration) -> Result<()> {
+/// when its cells have ended, or their time is over. Cells in a folder are left there.
+async fn drain(server: &Server, store: Option<&StateFolder>, patience: Duration) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
@@ -177,8 +192,18 @@ async fn drain(server: &Server, patience: Duration) -> Result<()> {
         _ = interrupt.recv() => false,
     };
     if terminated {
+        let draining = async {
+            match store {
+                None => server.drain(patience).await,
+                Some(store) => {
+                    let is_drained = server.drain_to_kept(patience).await;
+                    store.leave();
+                    is_drained
+                }
+            }
+        };
         tokio::select! {
-            drained = server.drain(patience) => if !drained {
+            is_drained = draining => if !is_drained {
                 crate::complain("cells were still running when the time to drain was over");
             },
             _ = terminate.recv() => {}

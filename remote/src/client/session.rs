@@ -11,7 +11,7 @@ use cellblock::{BoxFuture, CodeModeNestedToolCall, SessionLimits, ToolResult};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,7 +32,13 @@ pub(super) struct Session {
     pub(super) shutdown: CancellationToken,
     /// The session in the newest generation.
     newest: Mutex<CurrentSession>,
+    /// Taken by each cell that asks the next host to go on with it.
+    resuming: Semaphore,
 }
+
+/// Cells of a session that ask the next host at one time: a host takes so many requests of a
+/// connection and more.
+const RESUMING: usize = 64;
 
 /// The session in the newest generation.
 #[derive(Clone, Default)]
@@ -66,7 +72,14 @@ impl Session {
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             newest: Mutex::default(),
+            resuming: Semaphore::new(RESUMING),
         }
+    }
+
+    /// Waits until few other cells ask the next host to go on with them.
+    pub(super) async fn resuming(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.resuming.acquire().await.ok()
     }
 
     /// The session on the newest connection, opened when there is none.
@@ -237,6 +250,13 @@ impl RemoteSession {
     pub(super) fn ended(&self, key: &str) {
         if let Some(cell) = self.cell(key) {
             cell.send(Event::Ended);
+        }
+    }
+
+    /// The host has kept a cell under this name, or lets its program run on.
+    pub(super) fn kept(&self, key: &str, name: Option<String>) {
+        if let Some(cell) = self.cell(key) {
+            cell.send(Event::Kept(name));
         }
     }
 

@@ -12,7 +12,7 @@ mod tests;
 pub(super) use head::{Head, ParkedEvent, PendingCall, nanos};
 pub(super) use image::{Image, Pristine};
 pub use key::ParkKey;
-pub(super) use packed::Packed;
+pub(super) use packed::{Dictionary, Packed};
 
 use crate::backend::{CellId, ParkError, ParkedCell};
 use crate::limits::SessionLimits;
@@ -105,11 +105,11 @@ impl Parking {
     pub(super) fn open(
         &self,
         cell: &ParkedCell,
-        guest: &[u8; 32],
+        dictionary: &Dictionary,
         limits: &SessionLimits,
     ) -> Result<Opened, ParkError> {
         let seal = self.seal.as_ref().ok_or(ParkError::NoRandomness)?;
-        let opened = seal::open(cell, guest, seal, most_bytes(limits))?;
+        let opened = seal::open(cell, dictionary, seal, most_bytes(limits))?;
         let Opened { head, image, .. } = &opened;
         head.check(limits)?;
         let most = head.limits.sandbox_bytes() + crate::limits::CellLimits::MAX_STACK_BYTES;

@@ -377,6 +377,12 @@ impl State {
                 }
                 Ok(())
             }
+            HostMessage::CellKept { session_id, cell_id, name } => {
+                if let Some(session) = self.lifeline.session(&session_id) {
+                    session.kept(cell_id.as_ref(), name);
+                }
+                Ok(())
+            }
             HostMessage::CellClosed { session_id, cell_id } => {
                 if let Some(session) = self.lifeline.session(&session_id) {
                     session.close(cell_id.as_ref());
