@@ -12,6 +12,7 @@ mod replay;
 mod run;
 mod sandbox;
 mod serve;
+mod state;
 mod telemetry;
 mod terminal;
 mod tools;

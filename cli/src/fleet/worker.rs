@@ -124,7 +124,8 @@ fn run(arguments: Arguments) -> Result<Exit> {
         guest,
     };
     let cells = arguments.max_cells_per_tenant.unwrap_or(arguments.max_cells.div_ceil(2));
-    let parking = crate::serve::parking(arguments.park_key.as_deref(), false)?;
+    // Another worker may wake the same cell.
+    let parking = crate::serve::parking(arguments.park_key.as_deref(), false)?.reseeding();
     let tenants = OverWasm { engine, limits, policy, parking, cells };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {

@@ -152,6 +152,10 @@ pub enum ParkError {
     /// The request names a pending call that the parked cell does not have.
     #[error("the parked cell has no pending call {0}")]
     UnknownCall(String),
+    /// No earlier process kept a cell under this name, or its program was running when that
+    /// process ended.
+    #[error("no cell is kept under this name; it may have been running when its host ended")]
+    NotKept,
     /// There is no such cell, or no longer; the text says more.
     #[error("exec cell {0} not found{1}")]
     Missing(CellId, &'static str),

@@ -11,8 +11,8 @@ mod refusal;
 pub use message::{
     Base64, ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage,
     OperationRequest, OperationResult, OperationValue, Outcome, Regional, RejectionReason,
-    SeamExecute, SeamOpen, SeamParked, SeamResponse, SeamWake, StoredDelta, TimedResponse,
-    TimedWaitOutcome,
+    SeamExecute, SeamKept, SeamOpen, SeamParked, SeamResponse, SeamWake, StoredDelta,
+    TimedResponse, TimedWaitOutcome,
 };
 pub use refusal::Refusal;
 

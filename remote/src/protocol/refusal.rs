@@ -163,6 +163,7 @@ impl Refusal {
             ParkError::OtherKey,
             ParkError::Damaged,
             ParkError::ForkForbidden,
+            ParkError::NotKept,
         ] {
             if error.to_string() == text {
                 return CodeModeError::from(error).into();

@@ -7,13 +7,14 @@
 //! closed it, and nothing of it runs on this side any more.
 //!
 //! `handle` is what the connection knows of the task, `callers` what its callers ask for,
-//! `park` how it leaves as bytes, `end` how it ends.
+//! `park` how it leaves as bytes, `resume` how it outlives its host, `end` how it ends.
 
 mod call_log;
 mod callers;
 mod end;
 mod handle;
 mod park;
+mod resume;
 
 pub(super) use call_log::CallLog;
 pub(super) use handle::{CellHandle, Event, Reply};
@@ -29,6 +30,7 @@ use cellblock::{
 };
 use end::{Outcome, Stage};
 use park::{Parking, parked};
+use resume::InStore;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -91,6 +93,8 @@ struct RemoteCell {
     parking: Option<Parking>,
     /// Nested calls of a woken cell that its caller has.
     pending: PendingCalls,
+    /// What is known of the cell in its host's store.
+    in_store: InStore,
 }
 
 /// What a new cell is made from.
@@ -113,6 +117,8 @@ pub(super) struct Start {
 pub(super) async fn run(start: Start) {
     let Start { entry, id, request, stored, session, status, commands, first, wake } = start;
     let (wake, pending) = wake.unzip();
+    let kept = wake.as_ref().and_then(|wake: &SeamWake| wake.kept.as_ref());
+    let in_store = kept.map(InStore::resuming).unwrap_or_default();
     let callbacks = Callbacks::new(&entry, session.turns.watch());
     let (handle, events) = CellHandle::new(id, &callbacks);
     let connected = Arc::new(OnceLock::<Connected>::new());
@@ -143,6 +149,7 @@ pub(super) async fn run(start: Start) {
         calls: CallLog::default(),
         parking: None,
         pending: pending.unwrap_or_default(),
+        in_store,
     };
     cell.observer = Some(Observer::first(first.0, first.1));
     if cell.run_to_close(&entry).await {
@@ -201,8 +208,9 @@ impl RemoteCell {
                     self.parked(parked);
                 }
                 observed = answered(&mut self.answer), if self.answer.is_some() => {
-                    let cancelled = self.answer.take().is_some_and(|answer| answer.cancelled);
-                    self.answered(observed, cancelled);
+                    if let Some(answer) = self.answer.take() {
+                        self.answered(observed, &answer);
+                    }
                 }
                 outcome = terminated(&mut self.termination), if self.termination.is_some() => {
                     self.termination = None;
@@ -210,7 +218,10 @@ impl RemoteCell {
                 }
                 () = gone(&mut self.observer), if self.observer.is_some() => self.observer_left(),
                 () = at(yields_at), if yields_at.is_some() => self.answer_with_content(),
-                Some(event) = self.events.recv() => self.event(event),
+                Some(event) = self.events.recv() => match event {
+                    Event::Lost if self.resume(entry).await => {}
+                    event => self.event(event),
+                },
                 next = self.callbacks.next(),
                     if self.stage != Stage::Closed && self.callbacks.has_next() => match next {
                         Next::CallEnded(()) => self.call_ended(),
@@ -259,6 +270,11 @@ impl RemoteCell {
                 let reply = self.noted(&call, reply);
                 self.status.call_started();
                 self.publish_state();
+                let (sent, id) = (self.in_store.sent(), call.runtime_tool_call_id.clone());
+                let reply = move |result| {
+                    sent.note(&id, &result);
+                    reply(result)
+                };
                 if is_resumed {
                     self.callbacks.resume(call, &mut self.pending, cancellation, reply);
                 } else {
@@ -272,6 +288,7 @@ impl RemoteCell {
             Event::Notify { call_id, text, cancellation, reply } => {
                 self.callbacks.notify(call_id, text, cancellation, reply);
             }
+            Event::Kept(name) => self.kept(name),
             Event::Ended => {
                 self.has_ended = true;
                 self.ask_anew();

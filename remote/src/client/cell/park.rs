@@ -179,6 +179,7 @@ impl RemoteCell {
         (self.handle, self.events) = (handle.clone(), events);
         let wake = SeamWake {
             cell: Base64(cell.as_bytes().into()),
+            kept: None,
             is_fork: false,
             restricts_tools: false,
             renames_call: false,

@@ -50,8 +50,12 @@ pub struct SeamExecute {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeamWake {
-    /// The cell.
+    /// The cell; empty where `kept` names it.
+    #[serde(default, skip_serializing_if = "Base64::is_empty")]
     pub cell: Base64,
+    /// Where the cell is one that the host's process before has kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<SeamKept>,
     /// As [`WakeRequest::is_fork`](cellblock::WakeRequest::is_fork).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_fork: bool,
@@ -67,6 +71,16 @@ pub struct SeamWake {
     pub pending: Vec<String>,
 }
 
+/// A cell that was kept; see [`ResumeRequest`](cellblock::ResumeRequest).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeamKept {
+    /// Its name, as the host has announced it.
+    pub name: String,
+    /// As [`ResumeRequest::received`](cellblock::ResumeRequest::received).
+    pub received: u64,
+}
+
 /// A parked cell, with the answer to a wait that parks it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -80,8 +94,14 @@ pub struct SeamParked {
 }
 
 /// Bytes, in JSON as text in base64.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Base64(pub Arc<[u8]>);
+
+impl Base64 {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl fmt::Debug for Base64 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use super::super::error::ServeError;
 use super::super::session::{CellRequest, Program, Session, Wait};
 use super::super::{AskedLimits, REMEMBERED_IDS, SESSIONS};
 use super::turn_host::ClientTurnHost;
-use super::{Connection, OpenSession, Result, send_closings};
+use super::{Connection, OpenSession, Result, send_changes};
 use crate::in_flight::{InFlightGuard, NotInserted};
 use crate::protocol::{
     ClientMessage, ExecutionLimits, HostMessage, OperationRequest, OperationValue, Outcome,
@@ -191,13 +191,13 @@ impl Connection {
         let (session, closed) = Session::open(&self.server, limits, self.granted.seam)?;
         let client = ClientTurnHost::new(self, session_id, &session);
         let worker = session.serve(Arc::new(client));
-        let closings =
-            send_closings(self.outbox.clone(), session_id.to_owned(), closed, self.granted);
-        let closings = tokio::spawn(closings);
+        let changes =
+            send_changes(self.outbox.clone(), session_id.to_owned(), closed, self.granted);
+        let changes = tokio::spawn(changes);
         sessions.used.insert(session_id.to_owned());
         sessions
             .open
-            .insert(session_id.to_owned(), OpenSession { session, _worker: worker, closings });
+            .insert(session_id.to_owned(), OpenSession { session, _worker: worker, changes });
         Ok(())
     }
 
