@@ -12,6 +12,7 @@ mod replay;
 mod run;
 mod sandbox;
 mod serve;
+mod state;
 mod telemetry;
 mod terminal;
 mod tools;
@@ -103,6 +104,14 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
     }
+}
+
+/// The exit code of a command; why it could not do what it was asked goes to standard error.
+fn exit_of(ended: anyhow::Result<Exit>) -> Exit {
+    ended.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        Exit::Usage
+    })
 }
 
 fn main() -> ExitCode {

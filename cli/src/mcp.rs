@@ -294,7 +294,7 @@ fn backends(limits: CellLimits, arguments: SandboxArguments) -> MakeBackend {
         let sandbox = sandbox.get_or_init(make).as_ref();
         let sandbox = sandbox.map_err(|error| CodeModeError::Unavailable(error.clone()))?;
         let session = SessionLimits { cell: limits.clone(), ..SessionLimits::default() };
-        Ok(sandbox.session(session, None))
+        Ok(sandbox.session(session, None, None))
     })
 }
 

@@ -36,13 +36,7 @@ pub struct Arguments {
 
 /// Runs a recorded script again and says whether it went the same way.
 pub fn main(arguments: &Arguments) -> Exit {
-    match replay(arguments) {
-        Ok(exit) => exit,
-        Err(error) => {
-            crate::complain(&format!("{error:#}"));
-            Exit::Usage
-        }
-    }
+    crate::exit_of(replay(arguments))
 }
 
 fn replay(arguments: &Arguments) -> Result<Exit> {

@@ -1,7 +1,9 @@
 //! Where a command's cells run: in this process, or on a fleet.
 
 use anyhow::{Context, Result};
-use cellblock::{CodeModeBackend, Engine, EngineConfig, Parking, SessionLimits, WasmBackend};
+use cellblock::{
+    CellStore, CodeModeBackend, Engine, EngineConfig, Parking, SessionLimits, WasmBackend,
+};
 use clap::Args;
 use std::sync::Arc;
 
@@ -48,12 +50,18 @@ impl SandboxArguments {
 }
 
 impl Sandbox {
-    /// A session with these limits, whose cells are parked like this. A fleet's own limits count
-    /// where they are narrower, and its workers say how cells are parked.
+    /// Whether cells run in this process.
+    pub fn is_here(&self) -> bool {
+        matches!(self, Self::Here(_))
+    }
+
+    /// A session with these limits, whose cells are parked like this and kept there. A fleet's own
+    /// limits count where they are narrower, and its workers say how cells are parked.
     pub fn session(
         &self,
         limits: SessionLimits,
         parking: Option<&Parking>,
+        store: Option<&Arc<dyn CellStore>>,
     ) -> Arc<dyn CodeModeBackend> {
         match self {
             Self::Here(engine) => {
@@ -61,6 +69,7 @@ impl Sandbox {
                 if let Some(parking) = parking {
                     backend.set_parking(parking.clone());
                 }
+                backend.set_store(store.cloned());
                 Arc::new(backend)
             }
             #[cfg(feature = "nats")]

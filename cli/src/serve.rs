@@ -5,9 +5,12 @@ use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
 use crate::metrics::Metrics;
 use crate::sandbox::SandboxArguments;
-use anyhow::{Context, Result};
+use crate::state::StateFolder;
+use anyhow::{Context, Result, ensure};
 use cellblock::model::PatientBackend;
-use cellblock::{CodeModeBackend, CodeModeError, EngineConfig, ParkKey, Parking, SessionLimits};
+use cellblock::{
+    CellStore, CodeModeBackend, CodeModeError, EngineConfig, ParkKey, Parking, SessionLimits,
+};
 use cellblock_remote::protocol::MAX_PARKED_BYTES;
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
 use clap::Args;
@@ -50,6 +53,13 @@ pub struct Arguments {
     /// Made when missing. Without it they are woken by this process alone.
     #[arg(long, value_name = "FILE")]
     park_key: Option<PathBuf>,
+    /// Keep cells that sleep in this folder, so that they outlive the process; see
+    /// docs/parking.md. Made when missing. They are sealed with --park-key, or with a key in it.
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+    /// What the cells in --state may take together.
+    #[arg(long, value_name = "SIZE", default_value = "16GiB", requires = "state")]
+    state_bytes: bytesize::ByteSize,
     /// Refuse to wake a parked cell twice.
     #[arg(long)]
     forbid_forks: bool,
@@ -113,10 +123,20 @@ fn run(arguments: Arguments) -> Result<Exit> {
     config.sleeps_after = arguments.sleeps_after.0;
     let sandbox = arguments.sandbox.open(&config)?;
     let min_wait = arguments.min_wait;
-    let parking = parking(arguments.park_key.as_deref(), arguments.forbid_forks)?;
+    let state = arguments.state.as_deref();
+    ensure!(
+        state.is_none() || sandbox.is_here(),
+        "--state keeps cells of this process: it cannot be used with --nats"
+    );
+    let key = arguments.park_key.or_else(|| state.map(StateFolder::key));
+    let open = |folder| StateFolder::open(folder, arguments.state_bytes.as_u64());
+    let store = state.map(open).transpose()?;
+    let store = store.map(Arc::new);
+    let cell_store = store.clone().map(|folder| folder as Arc<dyn CellStore>);
+    let parking = parking(key.as_deref(), arguments.forbid_forks)?;
     let open = move |asked| {
         let backend: Arc<dyn CodeModeBackend> =
-            sandbox.session(narrowed(&limits, asked)?, Some(&parking));
+            sandbox.session(narrowed(&limits, asked)?, Some(&parking), cell_store.as_ref());
         Ok(match min_wait {
             Some(floor) => Arc::new(PatientBackend::new(backend, floor)),
             None => backend,
@@ -138,7 +158,7 @@ fn run(arguments: Arguments) -> Result<Exit> {
             served = server.serve(&listen) => served.map(|()| Exit::Completed).map_err(Into::into),
             failed = serve_metrics(metrics, &server) => failed.map(|()| Exit::Failed),
             failed = arguments.access.follow_tokens(&access) => failed.map(|()| Exit::Failed),
-            drained = drain(&server, arguments.drain_timeout) => drained.map(|()| Exit::Interrupted),
+            drained = drain(&server, store.as_deref(), arguments.drain_timeout) => drained.map(|()| Exit::Interrupted),
         }
     });
     // A read of standard input cannot be called off; it must not keep the process.
@@ -164,9 +184,18 @@ async fn serve_metrics(metrics: Option<Metrics>, server: &Arc<Server>) -> Result
     }
 }
 
-async fn drain(server: &Server, patience: Duration) -> Result<()> {
+/// Returns when the process is to end. Cells in a folder are left there.
+async fn drain(server: &Server, store: Option<&StateFolder>, patience: Duration) -> Result<()> {
     until_drained(async {
-        if !server.drain(patience).await {
+        let is_drained = match store {
+            None => server.drain(patience).await,
+            Some(store) => {
+                let is_drained = server.drain_to_kept(patience).await;
+                store.leave();
+                is_drained
+            }
+        };
+        if !is_drained {
             crate::complain("cells were still running when the time to drain was over");
         }
     })
@@ -174,7 +203,7 @@ async fn drain(server: &Server, patience: Duration) -> Result<()> {
 }
 
 /// Returns when the process is to end: at Ctrl-C or a second signal at once, and after SIGTERM
-/// when it is drained.
+/// when its cells have ended, or their time is over.
 pub async fn until_drained(draining: impl Future<Output = ()>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;

@@ -53,6 +53,8 @@ const HELPERS: &[(&str, Helper)] = &[
     ("exit", exit),
     ("setTimeout", timers::set_timeout),
     ("clearTimeout", timers::clear_timeout),
+    #[cfg(feature = "profile")]
+    ("profile", crate::profile::profile),
 ];
 
 /// Functions that stand behind built-ins and accessors. The engine knows them by

@@ -19,6 +19,8 @@ mod intl;
 mod json;
 mod media;
 mod park;
+#[cfg(feature = "profile")]
+mod profile;
 mod state;
 mod stored;
 mod text;

@@ -4,6 +4,7 @@
 use crate::repository;
 use cellblock::code_mode::{clock, output, park, stored_values, tools, types, watch};
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::OnceLock;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, Store};
@@ -137,6 +138,27 @@ impl park::Host for Script {
     }
 }
 
+/// A component that is ready to be instantiated.
+pub struct Compiled {
+    engine: Engine,
+    component: Component,
+}
+
+impl Compiled {
+    /// Compiles a component.
+    ///
+    /// # Panics
+    /// If the component is missing, or is not valid.
+    pub fn read(path: &Path) -> Self {
+        let mut config = Config::new();
+        config.concurrency_support(false).max_wasm_stack(15 << 20);
+        config.async_stack_size(16 << 20);
+        let engine = Engine::new(&config).expect("an engine");
+        let component = Component::from_file(&engine, path).expect("a component");
+        Self { engine, component }
+    }
+}
+
 /// A guest instance and its host.
 pub struct Guest {
     store: Store<Script>,
@@ -157,21 +179,22 @@ impl Guest {
     /// # Panics
     /// As for [`Guest::new`].
     pub fn with(script: Script) -> Self {
-        static COMPILED: OnceLock<(Engine, Component)> = OnceLock::new();
-        let (engine, component) = COMPILED.get_or_init(|| {
-            let mut config = Config::new();
-            config.concurrency_support(false).max_wasm_stack(15 << 20);
-            config.async_stack_size(16 << 20);
-            let engine = Engine::new(&config).expect("an engine");
-            let path = repository("guest/prebuilt/cellblock-guest.wasm");
-            let component = Component::from_file(&engine, path).expect("the prebuilt guest");
-            (engine, component)
-        });
-        let mut linker = Linker::new(engine);
+        static COMPILED: OnceLock<Compiled> = OnceLock::new();
+        let prebuilt = || Compiled::read(&repository("guest/prebuilt/cellblock-guest.wasm"));
+        Self::of(COMPILED.get_or_init(prebuilt), script)
+    }
+
+    /// A fresh instance of another component.
+    ///
+    /// # Panics
+    /// If the component does not fit the WIT world.
+    pub fn of(compiled: &Compiled, script: Script) -> Self {
+        let mut linker = Linker::new(&compiled.engine);
         Cell::add_to_linker::<_, HasSelf<Script>>(&mut linker, |script| script)
             .expect("every import is scripted");
-        let mut store = Store::new(engine, script);
-        let cell = Cell::instantiate(&mut store, component, &linker).expect("an instance");
+        let mut store = Store::new(&compiled.engine, script);
+        let cell =
+            Cell::instantiate(&mut store, &compiled.component, &linker).expect("an instance");
         Self { store, cell }
     }
 

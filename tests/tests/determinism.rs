@@ -132,3 +132,21 @@ async fn workloads_use_the_recorded_fuel() {
         assert!(fuel.abs_diff(expected) <= tolerance, "{name}: {fuel} fuel, recorded {expected}");
     }
 }
+
+/// Maps and sets find a key in a time that does not grow with their number.
+#[tokio::test]
+async fn the_fuel_of_maps_grows_with_their_size_and_not_its_square() {
+    let engine = engine();
+    for key in ["i", "i * 1024", "i / 8", "-i * 3", "i * 1e9", "BigInt(i)", "'k' + i", "{ i }"] {
+        let mut fuel = Vec::new();
+        for count in [5_000, 20_000] {
+            let source = format!(
+                "const set = new Set(), keys = Array.from({{ length: {count} }}, (_, i) => ({key}));
+                 for (const key of keys) set.add(key);
+                 if (!keys.every((key) => set.has(key))) throw 'lost'"
+            );
+            fuel.push(run(&engine, &source).await.1);
+        }
+        assert!(fuel[1] < fuel[0] * 6, "{key}: {fuel:?}");
+    }
+}

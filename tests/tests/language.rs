@@ -101,6 +101,25 @@ async fn recursion_goes_as_deep_as_in_v8_and_ends_with_an_error_that_can_be_caug
     }
 }
 
+/// A proxy's handler may define what its target then has, and a refused element changes nothing.
+#[tokio::test]
+async fn properties_are_defined_through_proxies_and_beyond_arrays() {
+    let source = "
+        const handler = { defineProperty(t, k, d) { return Reflect.defineProperty(t, k, d) } };
+        const target = { f: 0 };
+        const proxy = new Proxy(target, handler);
+        text(Reflect.defineProperty(proxy, 'f', { value: 1, configurable: false }));
+        text(Reflect.defineProperty(proxy, 'd', { value: 2, writable: true }));
+        text(JSON.stringify(Object.getOwnPropertyDescriptors(target)));
+        const lies = new Proxy(target, { defineProperty: () => true });
+        try { Object.defineProperty(lies, 'd', { writable: false }) } catch (e) { text(e.name) }
+        const closed = Object.preventExtensions([1]);
+        text(Reflect.defineProperty(closed, 2, { get() {} })); text(Reflect.set(closed, '5', 1));
+        text(closed.length);";
+    let described = r#"{"f":{"value":1,"writable":true,"enumerable":true,"configurable":false},"d":{"value":2,"writable":true,"enumerable":false,"configurable":false}}"#;
+    prints(source, &["true", "true", described, "TypeError", "false", "false", "1"]).await;
+}
+
 /// Pieces of source that nest: before, in the middle, behind.
 const NESTED: [(&str, &str, &str); 14] = [
     ("(", "1", ")"),

@@ -4,7 +4,7 @@
 use crate::manifest::{Manifest, hash, sources};
 use crate::root;
 use crate::snapshot::snapshot;
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Engine, Toolchain};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 
@@ -30,6 +30,7 @@ pub const GUEST: Part = Part {
         "guest/intl/data",
         "guest/quickjs",
         "wit/code-mode.wit",
+        "xtask/src/profile.rs",
         "xtask/src/quickjs.rs",
     ],
     stack_bytes: (8 + 2) << 20,
@@ -52,7 +53,7 @@ impl Part {
     }
 
     fn build(&self, toolchain: &Toolchain) -> Result<Vec<u8>> {
-        snapshot(&toolchain.build(self)?)
+        snapshot(&toolchain.build(self, Engine::Profiled)?)
     }
 
     /// Builds and stores the component.

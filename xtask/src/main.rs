@@ -4,6 +4,7 @@ mod component;
 mod intl;
 mod manifest;
 mod mcp_listing;
+mod profile;
 mod proto;
 mod quickjs;
 mod snapshot;
@@ -11,7 +12,7 @@ mod toolchain;
 mod vectors;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -38,18 +39,17 @@ enum Chore {
         check: bool,
     },
     /// Compare `JSON` with that of Node, which must be installed, on values made from seeds.
-    JsonFuzz {
-        /// Seconds to run.
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        seed: u32,
-    },
+    JsonFuzz(Fuzz),
     /// List the tools of published MCP servers again, from npm, into tests/fixtures.
     McpListing,
+    /// Compare objects, maps and sets with those of Node, which must be installed, in programs
+    /// made from seeds.
+    ObjectFuzz(Fuzz),
     /// Measure how cost grows, and draw the pictures of docs/plots.
     Plots,
+    /// Count what the engine does in the programs of tests/training, and keep the counts in
+    /// guest/quickjs/engine.proftext, by which the guest is compiled.
+    Profile,
     /// Generate the Rust of the gRPC protocol from its definition.
     Proto {
         /// Change nothing; fail when the committed code is not what the definition makes.
@@ -91,11 +91,30 @@ enum Chore {
     },
 }
 
+/// How long to compare programs with Node.
+#[derive(Args)]
+struct Fuzz {
+    /// Seconds to run.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u32,
+}
+
+impl Fuzz {
+    /// Runs the programs that a folder of `tests` makes.
+    fn run(&self, folder: &str) -> Result<()> {
+        tests("node_fuzz", &[folder.to_owned(), self.seconds.to_string(), self.seed.to_string()])
+    }
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().chore {
         Chore::Guest { check } => component(&component::GUEST, check),
         Chore::Typescript { check } => component(&component::TYPESCRIPT, check),
         Chore::Intl { check } => intl::intl(check),
+        Chore::Profile => profile::profile(),
         Chore::Proto { check } => proto::proto(check),
         Chore::McpListing => mcp_listing::record(),
         Chore::Plots => bench("curves", &[]),
@@ -103,9 +122,8 @@ fn main() -> Result<()> {
             cargo(&["build", "--release", "--quiet", "-p", "cellblock-cli"])?;
             bench("soak", &["--seconds", &seconds.to_string()])
         }
-        Chore::JsonFuzz { seconds, seed } => {
-            tests("json_fuzz", &[seconds.to_string(), seed.to_string()])
-        }
+        Chore::JsonFuzz(fuzz) => fuzz.run("json-fuzz"),
+        Chore::ObjectFuzz(fuzz) => fuzz.run("object-fuzz"),
         Chore::Test262 { path, folders } => {
             let path = path
                 .canonicalize()
@@ -149,7 +167,7 @@ fn tests(program: &str, arguments: &[String]) -> Result<()> {
         .current_dir(root())
         .status()
         .context("cannot run cargo")?;
-    if status.success() { Ok(()) } else { bail!("{program} found differences") }
+    if status.success() { Ok(()) } else { bail!("{program} failed; its output is above") }
 }
 
 /// The root of the workspace.

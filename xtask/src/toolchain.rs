@@ -2,6 +2,7 @@
 
 use crate::component::{GUEST, Part};
 use crate::manifest::{hash, sources};
+use crate::profile;
 use crate::quickjs;
 use crate::root;
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,15 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip1";
 /// Where Debian's rustc looks for the target.
 const DEBIAN_LIB: &str = "/usr/lib/rustlib/wasm32-wasip1/lib";
+
+/// How the engine's C code is compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// For use, by the profile.
+    Profiled,
+    /// So that it counts what a profile is made of.
+    Counting,
+}
 
 /// A Rust toolchain that has the target, and the flags that go with it.
 pub struct Toolchain {
@@ -27,7 +37,8 @@ impl Toolchain {
             ("/usr/bin/cargo", "/usr/bin/rustc", Path::new(DEBIAN_LIB).exists()),
         ];
         let (cargo, rustc, _) = found.into_iter().find(|(_, _, there)| *there)?;
-        let c_tools = ["clang-19", "llvm-ar-19", "wasm-ld-19", "cargo-component"];
+        let c_tools =
+            ["clang-19", "llvm-ar-19", "llvm-profdata-19", "wasm-ld-19", "cargo-component"];
         let there = |tool: &&str| Command::new(tool).arg("--version").output().is_ok();
         c_tools.iter().all(there).then_some(Self { cargo, rustc })
     }
@@ -46,7 +57,7 @@ impl Toolchain {
     }
 
     /// Builds a component and returns its bytes.
-    pub fn build(&self, part: &Part) -> Result<Vec<u8>> {
+    pub fn build(&self, part: &Part, engine: Engine) -> Result<Vec<u8>> {
         let root = root().canonicalize()?;
         let folder = root.join(part.folder);
         let target = std::env::var_os("CARGO_TARGET_DIR")
@@ -75,11 +86,14 @@ impl Toolchain {
             .env("CARGO_TARGET_WASM32_WASIP1_LINKER", "wasm-ld-19")
             .env("RUSTFLAGS", rust_flags);
         if part.has_engine {
-            self.add_engine(&mut command, &folder, &target, &cargo_home)?;
+            self.add_engine(&mut command, &folder, &target, &cargo_home, engine)?;
         }
         let status = command.status().context("cannot run cargo-component")?;
         if !status.success() {
             bail!("cargo-component failed; its output is above");
+        }
+        if part.has_engine && engine == Engine::Profiled {
+            profile::check(&target, &c_sources()?)?;
         }
         let built = target.join(TARGET).join(format!("release/cellblock_{}.wasm", part.folder));
         std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))
@@ -92,22 +106,36 @@ impl Toolchain {
         guest: &Path,
         target: &Path,
         cargo_home: &str,
+        engine: Engine,
     ) -> Result<()> {
-        let engine = quickjs::edited(self.cargo, guest)?;
+        let folder = quickjs::edited(self.cargo, guest)?;
+        let sources = c_sources()?;
+        // Functions are found in a profile by their file's name, and not by its path; values
+        // such as the targets of calls are not counted.
+        let profile_flags = match engine {
+            Engine::Profiled => {
+                profile::log_diagnostics(command, target, &sources);
+                profile::use_flags(target)?
+            }
+            Engine::Counting => {
+                command.args(["--features", "profile"]);
+                "-fprofile-generate".to_owned()
+            }
+        };
         // cargo does not watch the C sources; their hash among the flags reports changes.
         let c_flags = format!(
-            "-DCELLBLOCK_SOURCES={} --target=wasm32-wasi -isystem /usr/include/wasm32-wasi \
+            "-DCELLBLOCK_SOURCES={sources} --target=wasm32-wasi -isystem /usr/include/wasm32-wasi \
              -I{}/quickjs -include {}/quickjs/wasm.h \
              -O3 -DNDEBUG -msimd128 -mbulk-memory -mnontrapping-fptoint -msign-ext \
+             {profile_flags} -mllvm -static-func-full-module-prefix=false -mllvm -disable-vp \
              -ffile-prefix-map={}=/target -ffile-prefix-map={cargo_home}=/cargo",
-            c_sources()?,
             guest.display(),
             guest.display(),
             target.display(),
         );
         command
             // The edited engine takes the place of the package; the lock file stays as it is.
-            .arg(format!("--config=paths=[{:?}]", engine.display().to_string()))
+            .arg(format!("--config=paths=[{:?}]", folder.display().to_string()))
             .env("RQUICKJS_SYS_NO_WASI_SDK", "1")
             .env("CC_wasm32_wasip1", "clang-19")
             .env("AR_wasm32_wasip1", "llvm-ar-19")
@@ -116,7 +144,7 @@ impl Toolchain {
     }
 }
 
-/// One hash over our C code and the edits.
+/// One hash over our C code, the edits and the profile.
 fn c_sources() -> Result<String> {
     let files = sources(&GUEST)?.into_iter().filter(|(name, _)| name.starts_with("guest/quickjs/"));
     Ok(hash(files.map(|(name, hash)| name + &hash).collect::<String>().as_bytes()))

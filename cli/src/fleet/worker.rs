@@ -112,7 +112,9 @@ impl OverWasm {
         // Tenants are accounts of the fleet's operator: there are not too many to remember.
         let mut parking = lock(&self.parking);
         let parking = parking.entry(tenant.to_owned()).or_insert_with(|| {
-            Parking::new(&self.key.derived(tenant)).limited_to(MAX_PARKED_BYTES)
+            // Another worker may wake the same cell.
+            let parking = Parking::new(&self.key.derived(tenant)).reseeding();
+            parking.limited_to(MAX_PARKED_BYTES)
         });
         parking.clone()
     }

@@ -40,6 +40,8 @@ use parking::ParkFile;
 use printer::{Printed, Printer, Style};
 use record::RecordFile;
 use report::Report;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -157,15 +159,17 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it must be 1 or more".to_owned())
 }
 
+/// Makes a file that is written when the script has ended, before it starts: an error after
+/// the run could not help any more. What tools return may be secret, so it is for this user.
+fn create_private(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Runs the script and says how it went.
 pub fn main(arguments: &Arguments) -> Exit {
-    match run(arguments) {
-        Ok(exit) => exit,
-        Err(error) => {
-            crate::complain(&format!("{error:#}"));
-            Exit::Usage
-        }
-    }
+    crate::exit_of(run(arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<Exit> {

@@ -1,10 +1,10 @@
 //! What `--record` writes: all that came to the script from outside.
 
+use super::create_private;
 use anyhow::{Context, Result};
 use cellblock::recording::{Recording, Recordings};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -17,12 +17,9 @@ pub struct RecordFile {
 }
 
 impl RecordFile {
-    /// Makes the file, which an error after the run could not help any more.
+    /// Makes the file.
     pub fn create(path: &Path) -> Result<Self> {
-        // What tools return may be secret.
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        let file = create_private(path)?;
         // A run has one cell.
         let (kept, recording) = sync_channel(1);
         Ok(Self { file, path: path.to_owned(), kept, recording })

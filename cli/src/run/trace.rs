@@ -1,11 +1,11 @@
 //! What `--trace` writes: what the script did, as a page.
 
+use super::create_private;
 use anyhow::{Context, Result};
 use cellblock::{CellLimits, MonitorHandle, RuntimeResponse};
 use cellblock_inspect::{About, Recording};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The recording of a run, and the file that it goes to.
@@ -27,17 +27,14 @@ pub enum TraceEnd<'a> {
 }
 
 impl Trace {
-    /// Makes the file, which an error after the run could not help any more.
+    /// Makes the file.
     pub fn create(path: &Path, script: &Path, source: &str, limits: &CellLimits) -> Result<Self> {
         let title = match script.file_name() {
             Some(name) if name != "-" => name.to_string_lossy().into_owned(),
             _ => "standard input".to_owned(),
         };
         let about = About { title, source: source.to_owned(), limits: limits.clone() };
-        // What tools return may be secret.
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        let file = create_private(path)?;
         Ok(Self { file, path: path.to_owned(), recording: Recording::new(about) })
     }
 

@@ -34,13 +34,7 @@ pub struct Arguments {
 
 /// Wakes the script and says how it went.
 pub fn main(arguments: &Arguments) -> Exit {
-    match wake(arguments) {
-        Ok(exit) => exit,
-        Err(error) => {
-            crate::complain(&format!("{error:#}"));
-            Exit::Usage
-        }
-    }
+    crate::exit_of(wake(arguments))
 }
 
 fn wake(arguments: &Arguments) -> Result<Exit> {

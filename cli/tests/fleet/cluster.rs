@@ -22,8 +22,12 @@ const VARIABLE: &str = "CELLBLOCK_NATS_SERVER";
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How often both sides of a link say that they are alive, in these tests.
+/// How often both sides of a link say that they are alive, where a test waits for a side that is
+/// lost.
 pub const HEARTBEAT: Duration = Duration::from_secs(3);
+
+/// The same where nothing may be lost, however slow this machine is.
+pub const PATIENT: Duration = Duration::from_secs(15);
 
 const NODES: usize = 3;
 
@@ -133,8 +137,9 @@ impl Cluster {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)[node] = Some(started);
     }
 
-    /// Waits until every server is healthy, which includes that JetStream has a leader.
-    fn wait_for_quorum(&self) {
+    /// Waits until every server is healthy, which includes that JetStream has a leader and that
+    /// each has what the others have.
+    pub fn wait_for_quorum(&self) {
         let until = Instant::now() + PATIENCE;
         for node in 0..NODES {
             while !self.get(node, "/healthz").is_some_and(|answer| answer.contains("200 OK")) {
@@ -146,14 +151,26 @@ impl Cluster {
 
     /// The server that leads a stream.
     pub fn leader(&self, stream: &str) -> usize {
-        let answer = self.get(0, "/jsz?accounts=true&streams=true").unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1;
-        let json: serde_json::Value = serde_json::from_str(body).unwrap();
-        let streams = json["account_details"].as_array().unwrap().iter();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // A stream may have no leader for a while.
+            if let Some(leader) = (0..NODES).find_map(|node| self.leader_by(node, stream)) {
+                return leader;
+            }
+            assert!(Instant::now() < until, "{stream} has no leader");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The server that leads a stream, as this server says.
+    fn leader_by(&self, node: usize, stream: &str) -> Option<usize> {
+        let answer = self.get(node, "/jsz?accounts=true&streams=true")?;
+        let body = answer.split_once("\r\n\r\n")?.1;
+        let json: serde_json::Value = serde_json::from_str(body).ok()?;
+        let streams = json["account_details"].as_array()?.iter();
         let mut streams = streams.flat_map(|account| account["stream_detail"].as_array()).flatten();
-        let found = streams.find(|each| each["name"] == stream).unwrap();
-        let leader = found["cluster"]["leader"].as_str().unwrap();
-        leader.strip_prefix("node").unwrap().parse().unwrap()
+        let found = streams.find(|each| each["name"] == stream)?;
+        found["cluster"]["leader"].as_str()?.strip_prefix("node")?.parse().ok()
     }
 
     /// What a server's monitoring answers, headers included.
@@ -220,15 +237,12 @@ pub struct Worker {
 impl Worker {
     /// A worker of a class. It may not serve yet when this returns.
     pub fn spawn(cluster: &Cluster, class: &str, arguments: &[&str]) -> Self {
-        let heartbeat = format!("{}s", HEARTBEAT.as_secs());
-        let child = Command::new(PROGRAM)
-            .args(["worker", "--nats", &cluster.url("worker"), "--class", class])
-            .args(["--heartbeat", &heartbeat])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { child }
+        let mut command = Command::new(PROGRAM);
+        command.args(["worker", "--nats", &cluster.url("worker"), "--class", class]);
+        if !arguments.contains(&"--heartbeat") {
+            command.args(["--heartbeat", &format!("{}s", HEARTBEAT.as_secs())]);
+        }
+        Self { child: command.args(arguments).stdin(Stdio::null()).spawn().unwrap() }
     }
 
     pub fn pid(&self) -> u32 {

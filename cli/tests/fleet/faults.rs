@@ -1,8 +1,8 @@
 //! What a fleet does when parts of it die, stop, or are told to end.
 
-use crate::cells::{Tools, calls_of, request, service, text, waiting};
-use crate::cluster::{Cluster, HEARTBEAT, reports, until, workers};
-use cellblock::{CallEnd, CodeModeError, ExecuteRequest, RuntimeResponse, WaitRequest};
+use crate::cells::{Tools, calls_of, request, service, waiting};
+use crate::cluster::{Cluster, reports, until, workers};
+use cellblock::{CallEnd, CodeModeError, RuntimeResponse, WaitRequest};
 use rustix::process::Signal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -145,46 +145,4 @@ async fn a_worker_whose_drain_is_over_ends_its_cells_and_says_so() {
         Err(CodeModeError::Stale { .. }) => {}
         other => panic!("{other:?}"),
     }
-}
-
-#[tokio::test]
-async fn a_server_of_nats_that_dies_costs_no_answer_twice() {
-    let Some(cluster) = Cluster::start() else { return };
-    let (class, _workers) = workers(&cluster, 3, &[]).await;
-    let service = Arc::new(service(&cluster.fleet("t1", &class)));
-    let _turn = service.start_turn_worker(Arc::new(Tools::default()));
-    assert_eq!(text(&service, "text(1)").await, "1");
-    let running: Vec<_> = (0..60)
-        .map(|n| {
-            let service = Arc::clone(&service);
-            tokio::spawn(async move {
-                let source = format!(
-                    "for (let n = 0; n < 20; n++) {{ await tools.echo({{}});
-                        await new Promise((done) => setTimeout(done, 50)); }}
-                    store('key{n}', 1); text('done')"
-                );
-                let request = ExecuteRequest { yield_time_ms: Some(60_000), ..request(&source) };
-                service.execute(request).await
-            })
-        })
-        .collect();
-    tokio::time::sleep(HEARTBEAT / 6).await;
-    cluster.kill(0);
-    let (mut done, mut stale) = (0, 0);
-    for cell in running {
-        match cell.await.unwrap() {
-            Ok(RuntimeResponse::Result { error_text: None, .. }) => done += 1,
-            Err(CodeModeError::Stale { .. } | CodeModeError::Unavailable(_)) => stale += 1,
-            other => panic!("{other:?}"),
-        }
-    }
-    crate::cluster::note(&format!(
-        "a server died: {done} cells ended by themselves, {stale} were lost"
-    ));
-    assert_eq!(done + stale, 60);
-    // What was stored is what those stored whose result arrived.
-    assert_eq!(service.stored_values().len(), done);
-    // The fleet goes on with the other two, and has the third again when it comes back.
-    until(async || service.execute(request("text(2)")).await.is_ok()).await;
-    cluster.start_again(0);
 }

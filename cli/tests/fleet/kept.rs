@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use crate::raw::Raw;
 use cellblock::CellId;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A connection of the operator.
 pub struct Kept(Raw);
@@ -19,7 +20,10 @@ pub struct Record {
 
 impl Kept {
     pub fn connect(cluster: &Cluster) -> Self {
-        Self(Raw::connect(cluster, "operator", "_INBOX.kept"))
+        // One for each: others in the account would receive its answers.
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let inbox = format!("_INBOX.kept{}", LAST.fetch_add(1, Ordering::Relaxed));
+        Self(Raw::connect(cluster, "operator", &inbox))
     }
 
     fn ask(&mut self, subject: &str, payload: &[u8]) -> Vec<u8> {

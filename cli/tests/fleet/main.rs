@@ -4,12 +4,17 @@
 
 mod cells;
 mod cluster;
+mod commands;
 mod contract;
 mod faults;
 mod figures;
 mod kept;
+#[allow(dead_code, reason = "another test uses the rest of it")]
+#[path = "../mcp/raw.rs"]
+mod mcp_client;
 mod park;
 mod raw;
 mod schedule;
+mod servers;
 mod tenants;
 mod values;

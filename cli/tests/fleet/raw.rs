@@ -9,6 +9,8 @@ use std::net::TcpStream;
 /// A message that came.
 #[derive(Debug)]
 pub struct Received {
+    /// Where it is to be answered.
+    pub reply: Option<String>,
     /// The headers as they came, with the status line.
     pub headers: String,
     pub payload: Vec<u8>,
@@ -34,6 +36,12 @@ impl Raw {
         raw
     }
 
+    /// Receives what is sent to other subjects, too.
+    pub fn subscribe(&mut self, subject: &str) {
+        self.write(format!("SUB {subject} 2\r\n").as_bytes());
+        self.flush();
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
@@ -46,8 +54,13 @@ impl Raw {
 
     /// Waits until the server has taken all that was sent. What came in the meantime is lost.
     pub fn flush(&mut self) {
-        self.write(b"PING\r\n");
+        self.ping();
         while self.next().is_some() {}
+    }
+
+    /// Asks the server to say when it has sent all that there was until now.
+    pub fn ping(&mut self) {
+        self.write(b"PING\r\n");
     }
 
     /// Sends a message with headers, as lines `name: value`.
@@ -80,7 +93,11 @@ impl Raw {
                     self.stream.read_exact(&mut bytes).unwrap();
                     bytes.truncate(bytes.len() - 2);
                     let payload = bytes.split_off(head);
-                    return Some(Received { headers: String::from_utf8(bytes).unwrap(), payload });
+                    // The subject, the subscription, the reply if there is one, and the lengths.
+                    let lengths = if tokens[0] == "HMSG" { 2 } else { 1 };
+                    let reply = (tokens.len() == 4 + lengths).then(|| tokens[3].to_owned());
+                    let headers = String::from_utf8(bytes).unwrap();
+                    return Some(Received { reply, headers, payload });
                 }
                 "-ERR" => panic!("{line}"),
                 _ => {}

@@ -2,7 +2,7 @@
 //! programs. Each cell ends once, as a result, terminated or stale; what is stored is what those
 //! wrote that have a result; no call is made twice; nothing crosses tenants.
 //!
-//! `CELLBLOCK_FLEET_SECONDS` says how long it goes on (10 by default), `CELLBLOCK_FAULT_SEED`
+//! `CELLBLOCK_FLEET_SECONDS` says how long it goes on (20 by default), `CELLBLOCK_FAULT_SEED`
 //! which schedule it is. A failure names its seed.
 
 use crate::cells::request;
@@ -143,7 +143,7 @@ async fn fault(cluster: &Cluster, class: &str, workers: &mut Vec<Worker>, random
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_faults_lose_no_end_and_merge_nothing_twice() {
     let Some(cluster) = Cluster::start() else { return };
-    let seconds = variable("CELLBLOCK_FLEET_SECONDS").unwrap_or(10);
+    let seconds = variable("CELLBLOCK_FLEET_SECONDS").unwrap_or(20);
     let seed = variable("CELLBLOCK_FAULT_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     note(&format!("seed {seed}, {seconds} s"));
     let (random, over) = (Arc::new(Random(seed.into())), Arc::new(AtomicBool::new(false)));

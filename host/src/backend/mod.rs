@@ -5,6 +5,7 @@
 //! and a sink for notifications. Nothing here says where a cell runs.
 
 mod error;
+mod keep;
 mod monitor;
 mod park;
 mod request;
@@ -12,6 +13,7 @@ mod response;
 mod turn;
 
 pub use error::CodeModeError;
+pub use keep::{CellStore, CellStoreError, Keeping, KeptName, ParseKeptNameError, ResumeRequest};
 pub use monitor::{CellEvent, CellMonitor, MonitorHandle};
 pub use park::{ParkError, Parked, ParkedCall, ParkedCell, WakeRequest};
 pub use request::{CellId, ExecuteRequest, Language, WaitRequest};
@@ -135,6 +137,25 @@ pub trait CodeModeBackend: Send + Sync {
     ) -> Result<RuntimeResponse, CodeModeError> {
         let _ = (cell_id, request, stored_values);
         Err(CodeModeError::Unsupported("parked cells"))
+    }
+
+    /// Lets a cell go on as the cell `cell_id` that an earlier process kept while it slept, and
+    /// answers with its next response. Its timers and its total time have gone on, its limits are
+    /// as they were, and its program runs on when something comes for it. For each of its nested
+    /// calls the turn's host is asked to [resume](CodeModeTurnHost::resume_call) it. What it writes
+    /// is merged into `stored_values`.
+    ///
+    /// # Errors
+    /// [`CodeModeError::Park`], of which [`ParkError::NotKept`] is the usual one, those of
+    /// [`execute`](Self::execute), and [`CodeModeError::Unsupported`].
+    async fn resume(
+        &self,
+        cell_id: CellId,
+        request: ResumeRequest,
+        stored_values: StoredValues,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        let _ = (cell_id, request, stored_values);
+        Err(CodeModeError::Unsupported("kept cells"))
     }
 
     /// The cells that are alive or whose result nobody has fetched, oldest first.

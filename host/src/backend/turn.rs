@@ -1,6 +1,6 @@
 //! What a turn offers the cells.
 
-use super::CellId;
+use super::{CellId, Keeping};
 use crate::json::{Json, JsonError};
 use crate::tools::{ToolKind, ToolName};
 use async_trait::async_trait;
@@ -196,6 +196,12 @@ pub trait CodeModeTurnHost: Send + Sync + 'static {
     /// A cell has ended and its result is decided, or it was parked; no call of it follows.
     fn cell_closed(&self, cell_id: &CellId) {
         let _ = cell_id;
+    }
+
+    /// A cell that sleeps was kept in its session's store, or was removed from it because its
+    /// program runs on.
+    fn cell_kept(&self, cell_id: &CellId, keeping: Keeping) {
+        let _ = (cell_id, keeping);
     }
 }
 

@@ -11,7 +11,9 @@ use super::pending::{CallResult, PendingCalls, PendingEnd, Running};
 use super::registry::LiveEntry;
 use super::serving::{Serving, deliver, invoke};
 use super::span;
-use crate::backend::{BoxFuture, CellId, CodeModeNestedToolCall, ToolResult};
+use crate::backend::{
+    BoxFuture, CellId, CodeModeNestedToolCall, CodeModeTurnHost, Keeping, ToolResult,
+};
 use crate::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED, lock};
 use crate::tools::ToolName;
 use crate::turns::CurrentTurn;
@@ -367,10 +369,20 @@ impl<R: Send + 'static> Callbacks<R> {
     /// Tells the turn's host that the cell is closed. A host that panics there loses the
     /// message and nothing else.
     pub fn cell_closed(&self) {
+        self.report(CodeModeTurnHost::cell_closed);
+    }
+
+    /// Tells the turn's host what became of the cell in its store, as
+    /// [`Callbacks::cell_closed`] does.
+    pub fn cell_kept(&self, keeping: Keeping) {
+        self.report(|host, cell| host.cell_kept(cell, keeping));
+    }
+
+    fn report(&self, what: impl FnOnce(&dyn CodeModeTurnHost, &CellId)) {
         if let Some(host) = self.turn.host()
-            && catch_unwind(AssertUnwindSafe(|| host.cell_closed(&self.cell_id))).is_err()
+            && catch_unwind(AssertUnwindSafe(|| what(&*host, &self.cell_id))).is_err()
         {
-            tracing::error!("a turn's host panicked when cell {} was closed", self.cell_id);
+            tracing::error!("a turn's host panicked at a message about cell {}", self.cell_id);
         }
     }
 

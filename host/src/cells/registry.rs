@@ -192,6 +192,12 @@ impl Registry {
         }
     }
 
+    /// Whether it is known what became of a cell that is not on the list.
+    pub fn is_remembered(&self, id: &CellId) -> bool {
+        let cells = self.lock();
+        cells.evicted.contains(id) || cells.parked.contains(id)
+    }
+
     /// See [`LiveEntry::unreceived`].
     fn unreceived(&self, id: &CellId) -> Content {
         let mut content = Content::default();

@@ -4,8 +4,8 @@ use super::activity::CellActivity;
 use super::wait_policy::{CellWaiter, NewOutput, WaitPolicy};
 use crate::backend::{
     CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, Parked, RuntimeResponse, WaitOutcome, WaitRequest,
-    WaitToPendingOutcome, WakeRequest,
+    ExecuteRequest, ExecuteToPendingOutcome, Parked, ResumeRequest, RuntimeResponse, WaitOutcome,
+    WaitRequest, WaitToPendingOutcome, WakeRequest,
 };
 use crate::service::CodeModeService;
 use crate::stored::StoredValues;
@@ -106,6 +106,15 @@ impl CodeModeBackend for PatientBackend {
         stored_values: StoredValues,
     ) -> Result<RuntimeResponse, CodeModeError> {
         self.inner.wake(cell_id, request, stored_values).await
+    }
+
+    async fn resume(
+        &self,
+        cell_id: CellId,
+        request: ResumeRequest,
+        stored_values: StoredValues,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        self.inner.resume(cell_id, request, stored_values).await
     }
 
     fn cells(&self) -> Vec<CellInfo> {

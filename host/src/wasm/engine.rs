@@ -6,13 +6,14 @@ use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools,
 use super::cache::{self, Code};
 use super::guest_clock::GuestClock;
 use super::imports::{Imports, Moving, Outbox, Spent};
-use super::park::Pristine;
+use super::park::{Dictionary, Image, Pristine};
+use super::recording::guest_limits;
 use super::sandbox::{FUEL_RESERVE, Sandbox};
 use super::slots::Slots;
 use super::typescript::{READERS, TypeScript};
 use crate::backend::LimitKind;
 use crate::cells::Account;
-use crate::clock::SystemClock;
+use crate::clock::Clock;
 use crate::limits::CellLimits;
 use sha2::{Digest, Sha256};
 use std::future::Future;
@@ -103,6 +104,8 @@ struct Inner {
     typescript: TypeScript,
     /// What every guest begins as.
     pristine: Pristine,
+    /// What images are compressed against.
+    dictionary: Dictionary,
     /// SHA-256 of the guest: parked cells are tied to it.
     guest_hash: [u8; 32],
     /// The places for sandboxes.
@@ -128,13 +131,16 @@ impl Engine {
             .and_then(CellPre::new)
             .map_err(|error| EngineError::Setup(format!("{error:#}")))?;
         let typescript = TypeScript::new(config.cache_dir.clone());
-        let pristine = pristine(&pre).map_err(|error| EngineError::Setup(format!("{error:#}")))?;
+        let first = first(&pre).map_err(|error| EngineError::Setup(format!("{error:#}")));
+        let (pristine, waiting) = first?;
         let guest_hash = Sha256::digest(GUEST).into();
+        let dictionary = Dictionary::new(&guest_hash, waiting);
         let slots = Slots::new(config.max_cells, config.max_waiting, config.max_wait);
         Ok(Self(Arc::new(Inner {
             guest: pre,
             typescript,
             pristine,
+            dictionary,
             guest_hash,
             slots,
             sleeps_after: config.sleeps_after,
@@ -171,6 +177,10 @@ impl Engine {
         &self.0.pristine
     }
 
+    pub(super) fn dictionary(&self) -> &Dictionary {
+        &self.0.dictionary
+    }
+
     pub(super) fn guest_hash(&self) -> &[u8; 32] {
         &self.0.guest_hash
     }
@@ -194,18 +204,42 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// The memory of a guest that has run nothing.
-fn pristine(guest: &CellPre<Imports>) -> wasmtime::Result<Pristine> {
+/// A clock that stands still, so that a guest is the same every time.
+#[derive(Debug)]
+struct Still;
+
+impl Clock for Still {
+    fn wall(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// The memory of a guest that has run nothing, and the image of one that waits for a call.
+fn first(guest: &CellPre<Imports>) -> wasmtime::Result<(Pristine, Image)> {
     let limits = CellLimits::default();
     let account = Account::new(limits.held_bytes());
     let outbox = Outbox::new(account, Arc::default(), Spent::default());
-    let clock = GuestClock::new(Arc::new(SystemClock));
+    let waiting = types::ExecuteRequest {
+        source: "const result = await tools.t({ a: 1 }); text(result)".to_owned(),
+        shifts: Vec::new(),
+        tools: vec!["t".to_owned()],
+        random_seed: 0,
+        limits: guest_limits(&limits),
+        locale: None,
+        time_zone: None,
+        value: None,
+    };
+    let clock = GuestClock::new(Arc::new(Still));
     let imports =
         Imports::new(Arc::new(outbox), Arc::new(limits), [].into(), Arc::default(), clock);
-    let showing = pin!(Sandbox::pristine(guest, imports));
-    // It runs a few thousand instructions, and waits for nothing.
+    let showing = pin!(Sandbox::first(guest, imports, &waiting));
+    // It runs a few hundred thousand instructions, and waits for nothing.
     match showing.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(pristine) => pristine,
+        Poll::Ready(first) => first,
         Poll::Pending => wasmtime::bail!("the guest did not show its memory at once"),
     }
 }

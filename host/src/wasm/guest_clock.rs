@@ -1,9 +1,9 @@
 //! The time as one guest sees it: the session's clock, which for a woken cell goes on from
 //! where the cell was parked.
 
+use super::park::nanos;
 use crate::clock::Clock;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The clock of one cell.
 #[derive(Clone, Debug)]
@@ -69,14 +69,11 @@ fn unsigned(nanos: i128) -> u64 {
     u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)
 }
 
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     /// Wall and monotonic time, in nanoseconds.
     #[derive(Debug, Default)]

@@ -24,9 +24,10 @@ pub use engine::{Engine, EngineConfig, EngineError};
 pub use park::{ParkKey, Parking};
 
 use crate::backend::{
-    CellId, CellInfo, CodeModeBackend, CodeModeError, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, ParkError, Parked, ParkedCall, ParkedCell,
-    RuntimeResponse, WaitOutcome, WaitRequest, WaitToPendingOutcome, WakeRequest,
+    CellId, CellInfo, CellStore, CodeModeBackend, CodeModeError, CodeModeTurnHost,
+    CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, KeptName, ParkError, Parked,
+    ParkedCall, ParkedCell, ResumeRequest, RuntimeResponse, WaitOutcome, WaitRequest,
+    WaitToPendingOutcome, WakeRequest,
 };
 use crate::cells::{Account, Answer, CellStatus, Until};
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
@@ -42,6 +43,7 @@ use recording::{Recordings, Tape};
 use session::{Session, ToolSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Bytes that a tool's name, or a request's `tool_call_id`, may have.
@@ -49,6 +51,15 @@ const MAX_NAME_BYTES: usize = 1_024;
 
 /// Tools of one request: the guest numbers them in fifteen bits.
 const MAX_TOOLS: usize = i16::MAX as usize;
+
+/// A cell that an earlier process has kept.
+struct Kept {
+    name: KeptName,
+    /// How long ago that was.
+    age: Duration,
+    /// Pieces of output that its caller has received.
+    received: u64,
+}
 
 /// Runs cells in this process.
 ///
@@ -103,13 +114,21 @@ impl WasmBackend {
         self.session.set_recordings(recordings);
     }
 
+    /// Sets where cells that are admitted from here on are kept while they sleep, so that they
+    /// outlive the process; see [`CodeModeBackend::resume`]. They are sealed as parked cells are, so a
+    /// later process needs the same key: see [`WasmBackend::set_parking`]. A cell that is frozen
+    /// is not kept, nor is one whose notifications are being delivered when it falls asleep.
+    pub fn set_store(&self, store: Option<Arc<dyn CellStore>>) {
+        self.session.set_store(store);
+    }
+
     /// The nested calls that a parked cell waits for, in the order in which they were made.
     ///
     /// # Errors
     /// [`CodeModeError::Park`], as for [`wake`](CodeModeBackend::wake).
     pub fn pending_calls(&self, cell: &ParkedCell) -> Result<Vec<ParkedCall>, CodeModeError> {
         let (session, parking) = (&self.session, self.session.parking());
-        let opened = parking.open(cell, session.engine.guest_hash(), &session.limits)?;
+        let opened = parking.open(cell, session.engine.dictionary(), &session.limits)?;
         Ok(opened.head.parked_calls()?)
     }
 
@@ -159,7 +178,9 @@ impl WasmBackend {
             value_key: cell::value_key(&cell_id),
             allowed: None,
         };
-        self.session.tasks.spawn(cell::run(start, Origin::Program { tool_names, source_charge }));
+        self.session
+            .tasks
+            .spawn(cell::run(Box::new(start), Origin::Program { tool_names, source_charge }));
         self.session.registry.first_answer(cell_id, status, answer).await
     }
 
@@ -168,6 +189,7 @@ impl WasmBackend {
         &self,
         cell_id: CellId,
         request: WakeRequest,
+        kept: Option<Kept>,
         stored_values: StoredValues,
     ) -> Result<Answer, CodeModeError> {
         let WakeRequest { cell, calls, enabled_tools, tool_call_id, .. } = request;
@@ -177,6 +199,9 @@ impl WasmBackend {
         head.advance(request.elapsed);
         if let Some((unknown, _)) = calls.iter().find(|(id, _)| !head.is_pending(id)) {
             return Err(ParkError::UnknownCall(unknown.to_owned()).into());
+        }
+        if let Some(kept) = &kept {
+            head.go_on(kept.age, kept.received);
         }
         let tool_call_id = tool_call_id.unwrap_or_else(|| std::mem::take(&mut head.tool_call_id));
         let request = ExecuteRequest {
@@ -218,8 +243,9 @@ impl WasmBackend {
             session: Arc::clone(&session),
         };
         let seed = is_fork.then(|| session.random.seed());
-        let arrival = Arrival { head, image, calls, seed, charges };
-        session.tasks.spawn(cell::run(start, Origin::Parked(Box::new(arrival))));
+        let arrival =
+            Arrival { head, image, calls, seed, charges, kept: kept.map(|kept| kept.name) };
+        session.tasks.spawn(cell::run(Box::new(start), Origin::Parked(Box::new(arrival))));
         session.registry.first_answer(cell_id, status, answer).await
     }
 
@@ -313,7 +339,23 @@ impl CodeModeBackend for WasmBackend {
         request: WakeRequest,
         stored_values: StoredValues,
     ) -> Result<RuntimeResponse, CodeModeError> {
-        let answer = self.start_parked(cell_id.clone(), request, stored_values).await?;
+        let answer = self.start_parked(cell_id.clone(), request, None, stored_values).await?;
+        Ok(answer.into_response(cell_id))
+    }
+
+    async fn resume(
+        &self,
+        cell_id: CellId,
+        request: ResumeRequest,
+        stored_values: StoredValues,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        let ResumeRequest { name, received, yield_time_ms } = request;
+        let store = self.session.store().ok_or(CodeModeError::Unsupported("kept cells"))?;
+        let found = store.find(name).await.map_err(|error| CodeModeError::Host(error.to_string()));
+        let (cell, age) = found?.ok_or(ParkError::NotKept)?;
+        let (request, kept) =
+            (WakeRequest { yield_time_ms, ..WakeRequest::new(cell) }, Kept { name, age, received });
+        let answer = self.start_parked(cell_id.clone(), request, Some(kept), stored_values).await?;
         Ok(answer.into_response(cell_id))
     }
 

@@ -151,22 +151,29 @@ impl Sandbox {
 
     /// What the guest's memory differs in from a fresh guest's. Changes nothing of a guest
     /// that waits.
-    pub(super) fn image(&mut self, engine: &Engine) -> wasmtime::Result<Image> {
-        match self.show(Moving::Leaving(engine.pristine().clone()))? {
+    pub(super) fn image(&mut self, pristine: &Pristine) -> wasmtime::Result<Image> {
+        match self.show(Moving::Leaving(pristine.clone()))? {
             Moving::Left(image) => Ok(image),
             _ => wasmtime::bail!("the guest has not shown its memory"),
         }
     }
 
-    /// The memory of a guest that has run nothing.
-    pub(super) async fn pristine(
+    /// The memory of a guest that has run nothing, and the image of one that waits.
+    pub(super) async fn first(
         engine: &CellPre<Imports>,
         imports: Imports,
-    ) -> wasmtime::Result<Pristine> {
+        waiting: &types::ExecuteRequest,
+    ) -> wasmtime::Result<(Pristine, Image)> {
         let mut sandbox = Self::instantiate(engine, imports, None).await?;
-        match sandbox.show(Moving::First)? {
-            Moving::Pristine(pristine) => Ok(pristine),
-            _ => wasmtime::bail!("the guest has not shown its memory"),
+        let Moving::Pristine(pristine) = sandbox.show(Moving::First)? else {
+            wasmtime::bail!("the guest has not shown its memory");
+        };
+        match sandbox.execute(waiting).await {
+            Step::Pending(_) => {
+                let image = sandbox.image(&pristine)?;
+                Ok((pristine, image))
+            }
+            Step::Finished(finished) => wasmtime::bail!("the guest does not wait: {finished:?}"),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::park::{Opened, Parking};
 use super::recording::Recordings;
-use crate::backend::{CodeModeError, ParkedCell};
+use crate::backend::{CellStore, CodeModeError, ParkedCell};
 use crate::cells::Registry;
 use crate::clock::{Clock, Random};
 use crate::limits::{CellLimits, SessionLimits};
@@ -32,6 +32,8 @@ pub(super) struct Session {
     parking: Mutex<Parking>,
     /// Whether cells are recorded from here on.
     recordings: Mutex<Option<Recordings>>,
+    /// Where cells are kept while they sleep.
+    store: Mutex<Option<Arc<dyn CellStore>>>,
     /// The set of tools that was used last.
     tools: Mutex<Option<(Weak<[ToolDefinition]>, ToolSet)>>,
 }
@@ -64,6 +66,7 @@ impl Session {
             tasks: TaskTracker::new(),
             parking: Mutex::default(),
             recordings: Mutex::default(),
+            store: Mutex::default(),
             tools: Mutex::new(None),
         }
     }
@@ -87,7 +90,7 @@ impl Session {
     ) -> Result<Opened, CodeModeError> {
         let is_large = cell.as_bytes().len() > LARGE;
         let (session, parking) = (Arc::clone(self), parking.clone());
-        let open = move || parking.open(&cell, session.engine.guest_hash(), &session.limits);
+        let open = move || parking.open(&cell, session.engine.dictionary(), &session.limits);
         if !is_large {
             return Ok(open()?);
         }
@@ -111,6 +114,16 @@ impl Session {
     /// Sets whether cells are recorded from here on.
     pub(super) fn set_recordings(&self, recordings: Option<Recordings>) {
         *lock(&self.recordings) = recordings;
+    }
+
+    /// Where cells are kept while they sleep, if anywhere but in memory.
+    pub(super) fn store(&self) -> Option<Arc<dyn CellStore>> {
+        lock(&self.store).clone()
+    }
+
+    /// Sets where cells that are admitted from here on are kept while they sleep.
+    pub(super) fn set_store(&self, store: Option<Arc<dyn CellStore>>) {
+        *lock(&self.store) = store;
     }
 
     /// What there is to know of a set of tools, found out once for each set.

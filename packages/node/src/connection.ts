@@ -345,6 +345,9 @@ export class Connection {
       case "cell/ended":
         this.#sessions.get(message.sessionId)?.ended(message.cellId);
         break;
+      case "cell/kept":
+        // This client does not outlive its host.
+        break;
       case "cell/closed":
         // The last response says the same.
         break;

@@ -168,6 +168,12 @@ const hostMessage = tagged("type", {
   }),
   "delegate/cancel": object({ type: literal("delegate/cancel"), id: integer }),
   "cell/ended": object({ type: literal("cell/ended"), sessionId: string, cellId: string }),
+  "cell/kept": object({
+    type: literal("cell/kept"),
+    sessionId: string,
+    cellId: string,
+    name: optional(string),
+  }),
   "cell/closed": object({ type: literal("cell/closed"), sessionId: string, cellId: string }),
 });
 

@@ -22,7 +22,7 @@ pub use child::HostCommand;
 pub use fleet::{NatsBackend, NatsFleet};
 pub use security::ClientTls;
 
-use crate::protocol::{Base64, SeamWake};
+use crate::protocol::{Base64, SeamKept, SeamWake};
 use async_trait::async_trait;
 use cell::Start;
 use cellblock::cells::{Answer, CellStatus, Until};
@@ -30,8 +30,8 @@ use cellblock::support::{lock, yield_timeout};
 use cellblock::{
     CellId, CellInfo, CellLimits, CodeModeBackend, CodeModeError, CodeModeTurnHost,
     CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, ParkError, Parked, PendingCalls,
-    RuntimeResponse, SessionLimits, StoredValues, WaitOutcome, WaitRequest, WaitToPendingOutcome,
-    WakeRequest,
+    ResumeRequest, RuntimeResponse, SessionLimits, StoredValues, WaitOutcome, WaitRequest,
+    WaitToPendingOutcome, WakeRequest,
 };
 use connection::ConnectError;
 use session::{Host, Session};
@@ -160,7 +160,8 @@ impl ProcessBackend {
         if is_missing && let Some(error) = self.session.lost_cell(id) {
             return Err(error);
         }
-        if is_missing && parse(id).0 < self.session.host.generation() {
+        let is_unknown = is_missing && !self.session.registry.is_remembered(id);
+        if is_unknown && parse(id).0 < self.session.host.generation() {
             return Err(CodeModeError::StaleGeneration(id.clone()));
         }
         Ok(())
@@ -283,6 +284,7 @@ impl CodeModeBackend for ProcessBackend {
         let wake = SeamWake {
             cell: Base64(cell.as_bytes().into()),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            kept: None,
             is_fork,
             restricts_tools: enabled_tools.is_some(),
             renames_call: tool_call_id.is_some(),
@@ -295,6 +297,28 @@ impl CodeModeBackend for ProcessBackend {
             ..ExecuteRequest::default()
         };
         let (until, wake) = (self.until(yield_time_ms), Some((wake, calls)));
+        let answer = self.start(cell_id.clone(), request, stored_values, until, wake).await?;
+        Ok(answer.into_response(cell_id))
+    }
+
+    async fn resume(
+        &self,
+        cell_id: CellId,
+        request: ResumeRequest,
+        stored_values: StoredValues,
+    ) -> Result<RuntimeResponse, CodeModeError> {
+        let ResumeRequest { name, received, yield_time_ms } = request;
+        let wake = SeamWake {
+            cell: Base64::default(),
+            kept: Some(SeamKept { name: name.to_string(), received }),
+            elapsed_ms: 0,
+            is_fork: false,
+            restricts_tools: false,
+            renames_call: false,
+            pending: Vec::new(),
+        };
+        let request = ExecuteRequest { yield_time_ms, ..ExecuteRequest::default() };
+        let (until, wake) = (self.until(yield_time_ms), Some((wake, PendingCalls::default())));
         let answer = self.start(cell_id.clone(), request, stored_values, until, wake).await?;
         Ok(answer.into_response(cell_id))
     }

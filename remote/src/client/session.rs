@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -96,7 +96,13 @@ pub(super) struct Session {
     /// The newest cells that were lost with their machine.
     #[cfg(feature = "nats")]
     lost: Mutex<VecDeque<(CellId, CodeModeError)>>,
+    /// Taken by each cell that asks the next host to go on with it.
+    resuming: Semaphore,
 }
+
+/// Cells of a session that ask the next host at one time: a host takes so many requests of a
+/// connection and more.
+const RESUMING: usize = 64;
 
 /// The session in the newest generation.
 #[derive(Clone, Default)]
@@ -132,6 +138,7 @@ impl Session {
             newest: Mutex::default(),
             #[cfg(feature = "nats")]
             lost: Mutex::default(),
+            resuming: Semaphore::new(RESUMING),
         }
     }
 
@@ -164,6 +171,12 @@ impl Session {
     pub(super) fn lost_cell(&self, cell_id: &CellId) -> Option<CodeModeError> {
         let lost = lock(&self.lost);
         lost.iter().find(|(each, _)| each == cell_id).map(|(_, error)| error.clone())
+    }
+
+    /// Waits until few other cells ask the next host to go on with them.
+    pub(super) async fn resuming(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.resuming.acquire().await.ok()
     }
 
     /// The session on a connection for a new cell: the newest one, opened when there is none,
@@ -349,6 +362,13 @@ impl RemoteSession {
     pub(super) fn leave(&self, key: &str) {
         if let Some(cell) = self.cell(key) {
             cell.send(Event::Leave);
+        }
+    }
+
+    /// The host has kept a cell under this name, or lets its program run on.
+    pub(super) fn kept(&self, key: &str, name: Option<String>) {
+        if let Some(cell) = self.cell(key) {
+            cell.send(Event::Kept(name));
         }
     }
 

@@ -1,11 +1,15 @@
 //! Where NATS is, and how to connect to it.
 
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Event};
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long the first connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long an answer of JetStream may take. One that is lost with a server never comes.
+const REQUEST: Duration = Duration::from_secs(5);
 
 /// Messages of one subscription that may wait: they are moved to the queues of their links,
 /// which are bounded in bytes, as soon as they come.
@@ -22,6 +26,14 @@ pub struct NatsAddress {
     /// A PEM file with the authorities that may have signed the servers' certificates, in
     /// addition to those of this machine.
     pub authorities: Option<PathBuf>,
+}
+
+/// A connection to NATS, which is opened again when it is lost. Clones are handles to the same.
+#[derive(Clone, Debug)]
+pub(crate) struct NatsConnection {
+    pub(crate) client: Client,
+    /// How often it was opened.
+    pub(crate) opened: watch::Receiver<u64>,
 }
 
 /// Why NATS cannot be used.
@@ -108,14 +120,25 @@ impl NatsAddress {
 
     /// Connects; from then on a lost connection is opened again, without end. Answers come to
     /// subjects that begin with `inbox`.
-    pub(crate) async fn connect(&self, name: &str, inbox: &str) -> Result<Client, NatsError> {
+    pub(crate) async fn connect(
+        &self,
+        name: &str,
+        inbox: &str,
+    ) -> Result<NatsConnection, NatsError> {
+        let (opening, mut opened) = watch::channel(0);
+        let on_event = move |event| {
+            if matches!(event, Event::Connected) {
+                opening.send_modify(|times| *times += 1);
+            }
+            async {}
+        };
         let mut options = ConnectOptions::new()
             .name(name)
             .custom_inbox_prefix(inbox)
             .connection_timeout(CONNECT)
             .subscription_capacity(SUBSCRIPTION)
-            // A client of this project keeps the time of its requests itself.
-            .request_timeout(None);
+            .request_timeout(Some(REQUEST))
+            .event_callback(on_event);
         // The library leaves what stands in a URL to its user.
         if let Some((user, password)) = self.user() {
             options = match password {
@@ -131,10 +154,12 @@ impl NatsAddress {
             options = options.add_root_certificates(path.clone());
         }
         let urls: Vec<_> = self.urls().map(without_user).collect();
-        options
-            .connect(urls)
-            .await
-            .map_err(|error| NatsError::Connect { url: self.shown(), error: error.into() })
+        let connected = options.connect(urls).await;
+        let client = connected
+            .map_err(|error| NatsError::Connect { url: self.shown(), error: error.into() })?;
+        // So that what follows is a connection that was lost in between.
+        let _ = opened.wait_for(|times| *times > 0).await;
+        Ok(NatsConnection { client, opened })
     }
 }
 

@@ -12,9 +12,10 @@ pub(crate) mod listing;
 mod queue;
 mod subjects;
 
+pub(crate) use address::NatsConnection;
 pub use address::{NatsAddress, NatsError};
 pub(crate) use buckets::REPLICAS;
-pub(crate) use link::{Link, LinkEnd, Opening};
+pub(crate) use link::{Link, LinkEnd, Opening, dismiss};
 pub(crate) use queue::{Feed, Queue, queue};
 pub(crate) use subjects::{Subjects, is_token, random_id};
 
@@ -50,9 +51,12 @@ pub(crate) mod header {
     pub(crate) const SENT: &str = "cb-sent";
     /// What of the other side's messages was taken, as their cost in all.
     pub(crate) const TAKEN: &str = "cb-ack";
+    /// Number of the newest message before which none is missing: what came after it is to be
+    /// sent again.
+    pub(crate) const AGAIN: &str = "cb-again";
     /// The sender has closed the link; the value says why, or nothing.
     pub(crate) const END: &str = "cb-end";
-    /// The worker and its name of the link, `WORKER.LINK`: on a worker's first message.
+    /// The worker and its name of the link, `WORKER.LINK`: on every message of a worker.
     pub(crate) const LINK: &str = "cb-link";
     /// The worker has not taken the cell; the value says why.
     pub(crate) const BUSY: &str = "cb-busy";

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
-/// Messages that may wait: those that carry bytes are at most half of it, by the window.
-const MESSAGES: usize = 2 * WINDOW / MESSAGE_COST;
+/// Messages that may wait: those that carry bytes are at most two thirds of it, by the window,
+/// when they are sent again while the first still come.
+const MESSAGES: usize = 3 * WINDOW / MESSAGE_COST;
 
 /// Bytes that may wait.
-const BYTES: usize = 2 * WINDOW;
+const BYTES: usize = 3 * WINDOW;
 
 /// Where messages for a link go in. Clones are handles to the same queue.
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ pub struct OpenSessionRequest {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SessionEvent {
     /// What happened.
-    #[prost(oneof = "session_event::Event", tags = "1, 2, 3, 4, 5, 1001")]
+    #[prost(oneof = "session_event::Event", tags = "1, 2, 3, 4, 5, 1001, 1002")]
     pub event: ::core::option::Option<session_event::Event>,
 }
 /// Nested message and enum types in `SessionEvent`.
@@ -49,6 +49,10 @@ pub mod session_event {
         /// Beyond the contract: a cell has ended, and its last response waits to be fetched.
         #[prost(message, tag = "1001")]
         CellblockCellEnded(super::CellEnded),
+        /// Beyond the contract: a cell that sleeps was kept where it outlives the host's process, or
+        /// is not kept any more.
+        #[prost(message, tag = "1002")]
+        CellblockCellKept(super::CellKept),
     }
 }
 /// A cell has ended. Only for clients that take all of the seam.
@@ -60,6 +64,19 @@ pub struct CellEnded {
     /// Its cell.
     #[prost(string, tag = "2")]
     pub cell_id: ::prost::alloc::string::String,
+}
+/// Whether a cell outlives the host's process. Only for clients that take all of the seam.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CellKept {
+    /// The execution.
+    #[prost(string, tag = "1")]
+    pub execution_id: ::prost::alloc::string::String,
+    /// Its cell.
+    #[prost(string, tag = "2")]
+    pub cell_id: ::prost::alloc::string::String,
+    /// The name under which it was kept; empty when its program runs on.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
 }
 /// A session is open.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -5,8 +5,8 @@ mod seam;
 mod timed;
 
 pub use seam::{
-    Base64, Regional, SeamExecute, SeamKeep, SeamOpen, SeamParked, SeamResponse, SeamWake,
-    StoredDelta,
+    Base64, Regional, SeamExecute, SeamKeep, SeamKept, SeamOpen, SeamParked, SeamResponse,
+    SeamWake, StoredDelta,
 };
 pub use timed::{TimedResponse, TimedWaitOutcome};
 
@@ -200,6 +200,19 @@ pub enum HostMessage {
         session_id: String,
         /// The cell.
         cell_id: CellId,
+    },
+    /// A cell that sleeps was kept where it outlives the host's process, or is not kept any more
+    /// because its program runs on. Only where [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was
+    /// granted.
+    #[serde(rename = "cell/kept")]
+    CellKept {
+        /// The session.
+        session_id: String,
+        /// The cell.
+        cell_id: CellId,
+        /// The name under which it was kept, the same each time; without one it runs on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
     },
     /// A cell has ended and everything of it has been sent.
     #[serde(rename = "cell/closed")]

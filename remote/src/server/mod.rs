@@ -29,11 +29,11 @@ use cellblock::support::lock;
 use cellblock::{CellLimits, CodeModeBackend, CodeModeError};
 use session::{Keeper, SHUTDOWN_GRACE, Session};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +42,12 @@ const SESSIONS: usize = 4_096;
 
 /// Ids of one kind that are remembered, to find a second use.
 const REMEMBERED_IDS: usize = 4_096;
+
+/// How often it is looked whether a cell is left that would be lost.
+const POLL: Duration = Duration::from_millis(10);
+
+/// How long the last answers may take to be written, where connections are not ended one by one.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// What a cell holds of the host's permits, and of its session's.
 type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
@@ -82,6 +88,8 @@ pub struct Server {
     limits: ServerLimits,
     /// One permit for each cell that may run.
     cells: Arc<Semaphore>,
+    /// Cells that outlive this process.
+    kept: AtomicUsize,
     /// No cell is admitted any more.
     draining: AtomicBool,
     /// Who may connect to its ports.
@@ -110,6 +118,7 @@ impl Server {
             open: Box::new(open),
             limits,
             cells: Arc::new(Semaphore::new(limits.cells)),
+            kept: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             access: Access::default(),
             keeper: None,
@@ -176,6 +185,23 @@ impl Server {
     /// Whether [`Server::drain`] was called.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Admits no cell from now on, and returns once every cell has ended or is kept where it
+    /// outlives this process, or after `patience`. Nothing is ended: the process is to end next,
+    /// without a word to its clients, who look for the next one then. True if nothing is lost.
+    pub async fn drain_to_kept(&self, patience: Duration) -> bool {
+        self.draining.store(true, Ordering::Relaxed);
+        let rest = async {
+            let alive = || self.limits.cells.saturating_sub(self.cells.available_permits());
+            while alive() > self.kept.load(Ordering::Relaxed) {
+                sleep(POLL).await;
+            }
+        };
+        let is_drained = timeout(patience, rest).await.is_ok();
+        // What was answered last is on its way.
+        sleep(LAST_ANSWERS).await;
+        is_drained
     }
 
     /// Admits no cell from now on, lets those that live end for at most `patience`, ends

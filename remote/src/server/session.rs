@@ -12,16 +12,17 @@ use super::metrics::{self, ActiveCell};
 use super::{AskedLimits, Permits, Server};
 use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::{
-    Base64, MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, SeamKeep, SeamParked, SeamResponse,
-    SeamWake, StoredDelta, TimedResponse, TimedWaitOutcome,
+    Base64, MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, SeamKeep, SeamKept, SeamParked,
+    SeamResponse, SeamWake, StoredDelta, TimedResponse, TimedWaitOutcome,
 };
 use cellblock::support::lock;
 use cellblock::{
     CellId, CellReport, CodeModeError, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, ParkedCell, PendingCalls, RuntimeResponse,
-    StoredValues, ToolDefinition, WaitOutcome, WaitRequest, WaitToPendingOutcome, WakeRequest,
+    ExecuteRequest, ExecuteToPendingOutcome, Keeping, ParkError, ParkedCell, PendingCalls,
+    ResumeRequest, RuntimeResponse, StoredValues, ToolDefinition, WaitOutcome, WaitRequest,
+    WaitToPendingOutcome, WakeRequest,
 };
-use keeping::Keeping;
+use keeping::StorePlace;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -45,8 +46,8 @@ pub(super) struct Session {
     cells: Mutex<HashMap<CellId, Entry>>,
     /// Requests for cells: the session closes after they were answered.
     requests: TaskTracker,
-    /// Receives each cell that has ended or is closed; `None` once the session is closed.
-    closings: Mutex<Option<mpsc::UnboundedSender<Closing>>>,
+    /// Receives what becomes of each cell; `None` once the session is closed.
+    changes: Mutex<Option<mpsc::UnboundedSender<Change>>>,
     /// The stored values as the client has sent them, where they are the client's; `None`
     /// where they live with the session.
     stored: Option<Mutex<ClientValues>>,
@@ -62,9 +63,11 @@ struct ClientValues {
     refused: bool,
 }
 
-/// A step on the way of a cell to its end.
+/// What a client is sent about a cell, whether or not it asks.
 #[derive(Debug)]
-pub(super) enum Closing {
+pub(super) enum Change {
+    /// It was kept where it outlives this process, or is not kept any more.
+    Kept(CellId, Keeping),
     /// It has ended.
     Ended(CellId),
     /// It has ended, and everything of it was sent.
@@ -123,12 +126,30 @@ struct Entry {
     values: Option<CellValues>,
     active: ActiveCell,
     /// Where the cell may be kept while it waits.
-    keeping: Option<Keeping>,
+    keeping: Option<StorePlace>,
     /// When a request, a nested call or a notification of the cell began or ended last.
     touched: Instant,
     /// Cancelled when the cell was parked.
     parked: CancellationToken,
+    /// The cell outlives this process.
+    kept: Option<KeptPlace>,
     _permits: Permits,
+}
+
+/// Counts a cell among those that outlive this process, until it is dropped.
+struct KeptPlace(Arc<Server>);
+
+impl KeptPlace {
+    fn new(server: &Arc<Server>) -> Self {
+        server.kept.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for KeptPlace {
+    fn drop(&mut self) {
+        self.0.kept.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A request for a cell, from its arrival to its answer. The cell is not closed before it
@@ -148,7 +169,7 @@ impl Session {
         server: &Arc<Server>,
         asked: AskedLimits,
         seam: bool,
-    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<Closing>), Refusal> {
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<Change>), Refusal> {
         let backend = (server.open)(asked).map_err(|error| match error {
             CodeModeError::InvalidRequest(why) => Refusal::InvalidLimits(why),
             other => other.into(),
@@ -160,7 +181,7 @@ impl Session {
             permits: Arc::new(Semaphore::new(server.limits.cells_per_session)),
             cells: Mutex::default(),
             requests: TaskTracker::new(),
-            closings: Mutex::new(Some(sender)),
+            changes: Mutex::new(Some(sender)),
             stored: seam.then(Mutex::default),
             abandoned: CancellationToken::new(),
         });
@@ -237,6 +258,7 @@ impl Session {
             keeping: None,
             touched: Instant::now(),
             parked: CancellationToken::new(),
+            kept: None,
             _permits: (of_host, of_session?),
         };
         lock(&self.cells).insert(cell_id.clone(), entry);
@@ -263,13 +285,22 @@ impl Session {
         if let Some(entry) = lock(&self.cells).get_mut(cell_id) {
             entry.ended = Some(Instant::now());
         }
-        self.closing(Closing::Ended(cell_id.clone()));
+        self.changed(Change::Ended(cell_id.clone()));
     }
 
-    fn closing(&self, closing: Closing) {
-        if let Some(closings) = &*lock(&self.closings) {
+    /// What has become of the cell in its store.
+    pub(super) fn kept(&self, cell_id: &CellId, keeping: Keeping) {
+        if let Some(entry) = lock(&self.cells).get_mut(cell_id) {
+            let is_kept = matches!(keeping, Keeping::Kept(_));
+            entry.kept = is_kept.then(|| KeptPlace::new(&self.server));
+        }
+        self.changed(Change::Kept(cell_id.clone(), keeping));
+    }
+
+    fn changed(&self, change: Change) {
+        if let Some(changes) = &*lock(&self.changes) {
             // A connection that has ended does not listen any more.
-            let _ = closings.send(closing);
+            let _ = changes.send(change);
         }
     }
 
@@ -291,9 +322,9 @@ impl Session {
             .collect();
         left.sort_by_key(|id| id.as_ref().parse::<u64>().unwrap_or_default());
         for cell_id in left {
-            self.closing(Closing::Closed(cell_id));
+            self.changed(Change::Closed(cell_id));
         }
-        lock(&self.closings).take();
+        lock(&self.changes).take();
     }
 }
 
@@ -313,6 +344,11 @@ impl CellRequest {
             .and_then(|entry| entry.values.as_ref().map(|own| own.values.clone()));
         let executed = match values {
             None if wake.is_some() => return Err(Refusal::SeamNotGranted),
+            Some(values) if let Some(SeamWake { kept: Some(kept), .. }) = wake => {
+                let request = resume_request(&request, &kept).inspect_err(|_| self.taken(true))?;
+                let resumed = service.backend().resume(id, request, values).await;
+                resumed.map(|response| (response, None))
+            }
             Some(values) if let Some(wake) = wake => {
                 self.wake(request, wake, values).await.map(|response| (response, None))
             }
@@ -532,7 +568,7 @@ impl Drop for CellRequest {
             let keeping = cells.remove(&self.cell_id).and_then(|entry| entry.keeping);
             drop(cells);
             self.session.give_up(keeping);
-            self.session.closing(Closing::Closed(self.cell_id.clone()));
+            self.session.changed(Change::Closed(self.cell_id.clone()));
         }
     }
 }
@@ -559,6 +595,13 @@ fn wake_request(request: ExecuteRequest, wake: SeamWake, cell: ParkedCell) -> Wa
         elapsed: Duration::from_millis(elapsed_ms),
         ..WakeRequest::new(cell)
     }
+}
+
+/// What a client sends to go on with a kept cell.
+fn resume_request(request: &ExecuteRequest, kept: &SeamKept) -> Result<ResumeRequest, Refusal> {
+    let name = kept.name.parse().map_err(|_| CodeModeError::from(ParkError::NotKept))?;
+    let (received, yield_time_ms) = (kept.received, request.yield_time_ms);
+    Ok(ResumeRequest { name, received, yield_time_ms })
 }
 
 /// A frozen cell as a yield, and the nested calls that it has made.

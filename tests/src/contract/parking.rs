@@ -39,7 +39,7 @@ pub async fn a_parked_cell_goes_on_where_it_was(backends: Backends) {
         const all = await Promise.all([later, tools.gate()]);
         text({ all, counter: counter.next(), keys: [...map.keys()], big: String(map.get('k')) });
         text(sticky.exec('a1a2')[1]); text(numbers.next().value);";
-    assert_yielded(&bench.start(source).await, &["before"]);
+    assert_yielded(&bench.execute(source).await, &["before"]);
     let parked = bench.park("1").await;
     let ids: Vec<_> = parked.calls.iter().map(|(id, tool)| (id, tool.cloned())).collect();
     assert_eq!(ids.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ["tool-1", "tool-2"]);
@@ -289,7 +289,8 @@ pub async fn a_caller_that_goes_away_leaves_the_cell_where_it_is(backends: Backe
 /// A cell that never waits is not parked, and can still be ended.
 pub async fn termination_comes_before_parking(backends: Backends) {
     let bench = Bench::new(backends);
-    assert_yielded(&bench.start("text('spins'); while (true);").await, &["spins"]);
+    let spins = "text('spins'); yield_control(); while (true);";
+    assert_yielded(&bench.execute(spins).await, &["spins"]);
     let park = || {
         let service = bench.service.clone();
         tokio::spawn(async move { service.park("1".into()).await })

@@ -86,6 +86,7 @@ impl Cell {
             });
         }
         self.outbox.tape.end(&self.id, recorded);
+        self.leave_store();
         self.callbacks.cell_closed();
     }
 

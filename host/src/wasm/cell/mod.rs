@@ -12,8 +12,8 @@
 //!
 //! `guest` is the sandbox and its steps, `program` how it is started, `sent` what it sends,
 //! `calls` the outcomes of its calls, `callers` who is answered, `end` the stages of
-//! the end, `sleep` how it gives its sandbox up while it waits, `park` how it leaves as bytes
-//! and comes back, `busy` and `alarm` the time, `monitored` what whoever follows the
+//! the end, `sleep` how it gives its sandbox up while it waits, `keep` how it outlives the
+//! process meanwhile, `park` how it leaves as bytes and comes back, `busy` and `alarm` the time, `monitored` what whoever follows the
 //! cell receives.
 
 pub(super) use end::value_key;
@@ -25,6 +25,7 @@ mod callers;
 mod calls;
 mod end;
 mod guest;
+mod keep;
 mod monitored;
 mod park;
 mod program;
@@ -47,6 +48,7 @@ use busy::BusyTime;
 use calls::{CallEnd, RecentCalls};
 use end::{End, Stage};
 use guest::{Events, Guest};
+use keep::InStore;
 use monitored::Monitored;
 use sleep::Moved;
 use std::collections::{BTreeMap, HashSet};
@@ -128,6 +130,8 @@ struct Cell {
     terminator: Option<Reply>,
     /// Output that no answer has taken yet.
     content: Content,
+    /// Pieces of output that there have been.
+    items: u64,
     /// Nested calls and notifications.
     callbacks: Callbacks<CallEnd>,
     /// The newest calls, for the report.
@@ -169,6 +173,8 @@ struct Cell {
     pending: BTreeMap<u64, (usize, Option<ToolInput>)>,
     /// The caller that parks the cell, if one does.
     parker: Option<ParkReply>,
+    /// The cell in its session's store, if that has one.
+    in_store: Option<InStore>,
 }
 
 /// Why the loop woke up.
@@ -190,8 +196,11 @@ enum Wake {
 }
 
 /// Runs a cell to its end, or until it was parked.
-pub(super) async fn run(start: Start, origin: Origin) {
-    let (mut cell, first) = Cell::new(start);
+///
+/// What is large is on the heap once, and not in the future, which has room for everything
+/// that it ever holds.
+pub(super) async fn run(start: Box<Start>, origin: Origin) {
+    let (mut cell, first) = Cell::new(*start);
     match origin {
         Origin::Program { tool_names, source_charge } => cell.begin(tool_names, source_charge),
         Origin::Parked(arrival) => cell.take_up(*arrival),
@@ -204,7 +213,7 @@ pub(super) async fn run(start: Start, origin: Origin) {
 
 impl Cell {
     /// A cell that has not begun, and its first observer.
-    fn new(mut start: Start) -> (Self, (Until, Reply)) {
+    fn new(mut start: Start) -> (Box<Self>, (Until, Reply)) {
         // The clock is the session's, and may panic: that ends the cell, whose task this is.
         let now = || GuestClock::new(Arc::clone(&start.session.clock));
         let clock = start.clock.take().unwrap_or_else(now);
@@ -212,7 +221,8 @@ impl Cell {
             entry, id, mut request, stored_values, session, outbox, commands, first, ..
         } = start;
         let callbacks = Callbacks::new(&entry, session.turns.watch());
-        let cell = Self {
+        let in_store = session.store().and_then(InStore::new);
+        let cell = Box::new(Self {
             entry: Some(entry),
             monitored: Monitored::new(std::mem::take(&mut request.monitor)),
             shutdown: session.shutdown.clone(),
@@ -226,6 +236,7 @@ impl Cell {
             observer: None,
             terminator: None,
             content: Content::default(),
+            items: 0,
             callbacks,
             recent_calls: RecentCalls::default(),
             guest: Guest::Gone,
@@ -245,7 +256,8 @@ impl Cell {
             allowed: start.allowed,
             pending: BTreeMap::new(),
             parker: None,
-        };
+            in_store,
+        });
         (cell, first)
     }
 

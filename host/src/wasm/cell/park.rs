@@ -1,6 +1,7 @@
 //! A cell on its way out of the session as bytes, and one that comes back.
 
-use super::super::park::{Head, Image, ParkedEvent, PendingCall, nanos};
+use super::super::engine::Engine;
+use super::super::park::{Head, Image, Packed, ParkedEvent, Parking, PendingCall, nanos};
 use super::super::recording::End as RecordedEnd;
 use super::super::sandbox::Timer;
 use super::Cell;
@@ -8,7 +9,9 @@ use super::busy::BusyTime;
 use super::calls::CallEnd;
 use super::guest::{Body, Guest};
 use super::sleep::Kept;
-use crate::backend::{CellEvent, ContentItem, ParkError, Parked, ParkedCell, ToolInput};
+use crate::backend::{
+    CellEvent, CellId, ContentItem, KeptName, ParkError, Parked, ParkedCell, ToolInput,
+};
 use crate::cells::{Account, Charge, Offer, ParkReply, PendingCalls};
 use crate::tools::{ToolDefinition, ToolName};
 use serde_json::value::RawValue;
@@ -32,6 +35,8 @@ pub(in super::super) struct Arrival {
     pub(in super::super) calls: PendingCalls,
     /// `Math.random` goes on from here, for a fork.
     pub(in super::super) seed: Option<u64>,
+    /// What the session's store has the cell as, which sleeps on then.
+    pub(in super::super) kept: Option<KeptName>,
     /// What the cell is charged for output that nobody has received, for events, and for the
     /// inputs of pending calls.
     pub(in super::super) charges: Charges,
@@ -116,11 +121,7 @@ impl Cell {
         for end in self.callbacks.hold().await {
             self.call_ended(end);
         }
-        // What was answered and not received goes along.
-        if let Some(entry) = &self.entry {
-            let unreceived = entry.unreceived();
-            self.content.prepend(unreceived);
-        }
+        self.take_back_unreceived();
         let is_parked = match self.seal().await {
             Ok(cell) => {
                 let (calls, handover) = self.callbacks.offer();
@@ -146,9 +147,18 @@ impl Cell {
             entry.park();
         }
         self.outbox.tape.end(&self.id, RecordedEnd::Parked);
+        self.leave_store();
         self.monitored.send(CellEvent::Parked);
         self.callbacks.cell_closed();
         true
+    }
+
+    /// What was answered and not received goes along.
+    pub(super) fn take_back_unreceived(&mut self) {
+        if let Some(entry) = &self.entry {
+            let unreceived = entry.unreceived();
+            self.content.prepend(unreceived);
+        }
     }
 
     /// Whether the caller has taken the cell.
@@ -179,20 +189,11 @@ impl Cell {
         let head = self.head(timer.map(|armed| armed.timer));
         let (id, packed) = (self.id.clone(), packed.clone());
         let (parking, engine) = (self.session.parking(), self.session.engine.clone());
-        let is_large = packed.bytes() > LARGE;
-        let seal = move || parking.seal(&id, &head, &packed, engine.guest_hash());
-        if !is_large {
-            return seal();
-        }
-        match tokio::task::spawn_blocking(seal).await {
-            Ok(sealed) => sealed,
-            // The runtime is shutting down, and the cell with it.
-            Err(_) => std::future::pending().await,
-        }
+        seal(&parking, &engine, id, head, packed).await
     }
 
     /// What is known of the cell here.
-    fn head(&self, timer: Option<Timer>) -> Head {
+    pub(super) fn head(&self, timer: Option<Timer>) -> Head {
         let plain = |tool: &ToolDefinition| ToolDefinition {
             input_schema: None,
             output_schema: None,
@@ -225,6 +226,7 @@ impl Cell {
                 .collect(),
             events: self.events.parked(),
             content: self.content.items.clone(),
+            received: self.items.saturating_sub(self.content.items.len() as u64),
             recent_calls: self.recent_calls.parked(),
             calls_since_frontier: self.calls_since_frontier.clone(),
             stored: self.seen.iter().map(|(key, json)| (key.clone(), Arc::clone(json))).collect(),
@@ -233,10 +235,17 @@ impl Cell {
 
     /// Goes on with what was under way when the cell was parked.
     pub(super) fn take_up(&mut self, arrival: Arrival) {
-        let Arrival { head, image, mut calls, seed, charges } = arrival;
+        let Arrival { head, image, mut calls, seed, charges, kept } = arrival;
         self.fuel = head.fuel;
         let timer = head.timer.map(|(id, due)| self.arm(Timer { id, due }));
-        self.rouse(Kept::Plain(image), seed, timer);
+        self.items = head.content.len() as u64;
+        match kept {
+            None => self.rouse(Kept::Plain(image), seed, timer),
+            Some(name) => {
+                self.items = self.items.saturating_add(head.received);
+                self.sleep_on(name, image, timer);
+            }
+        }
         self.busy = BusyTime::start(Duration::from_nanos(head.running_time));
         self.ends_at = Instant::now() + Duration::from_nanos(head.time_left);
         self.calls_since_frontier = head.calls_since_frontier;
@@ -259,5 +268,25 @@ impl Cell {
                 }
             }
         }
+    }
+}
+
+/// Seals a cell: where that holds nobody up, if it is large.
+pub(super) async fn seal(
+    parking: &Parking,
+    engine: &Engine,
+    id: CellId,
+    head: Head,
+    packed: Packed,
+) -> Result<ParkedCell, ParkError> {
+    let (parking, engine, is_large) = (parking.clone(), engine.clone(), packed.bytes() > LARGE);
+    let seal = move || parking.seal(&id, &head, &packed, engine.dictionary().hash());
+    if !is_large {
+        return seal();
+    }
+    match tokio::task::spawn_blocking(seal).await {
+        Ok(sealed) => sealed,
+        // The runtime is shutting down, and the cell with it.
+        Err(_) => std::future::pending().await,
     }
 }

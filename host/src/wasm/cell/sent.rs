@@ -16,6 +16,7 @@ impl Cell {
                 GuestOutput::Item(item, charge) => {
                     self.monitored.send(CellEvent::Output(&item));
                     self.content.push(item, charge);
+                    self.items += 1;
                 }
                 GuestOutput::Notification(text, charge) => self.notify(text, charge),
                 GuestOutput::Yield => {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 /// Guests with more memory are packed, and images with more bytes unpacked, where that holds
 /// nobody up.
-const LARGE: usize = 4 << 20;
+pub(super) const LARGE: usize = 4 << 20;
 
 /// A guest on its way to a sandbox, or out of one.
 pub(super) type Moving = Pin<Box<dyn Future<Output = Moved> + Send>>;
@@ -39,7 +39,12 @@ pub(super) enum Place {
     /// It is at rest in a sandbox.
     Awake(Box<Sandbox>, Option<Armed>),
     /// It is at rest without one.
-    Asleep(Packed, Option<Armed>),
+    Asleep {
+        packed: Packed,
+        timer: Option<Armed>,
+        /// Its session's store has the cell.
+        is_kept: bool,
+    },
 }
 
 /// What a guest is to be made again from.
@@ -49,13 +54,14 @@ pub(super) enum Kept {
 }
 
 impl Kept {
-    async fn image(self) -> wasmtime::Result<Image> {
+    async fn image(self, engine: &Engine) -> wasmtime::Result<Image> {
         match self {
             Self::Plain(image) => Ok(image),
             Self::Packed(packed) if packed.plain_bytes() > LARGE => {
-                Ok(spawn_blocking(move || packed.image()).await??)
+                let engine = engine.clone();
+                Ok(spawn_blocking(move || packed.image(engine.dictionary())).await??)
             }
-            Self::Packed(packed) => Ok(packed.image()?),
+            Self::Packed(packed) => Ok(packed.image(engine.dictionary())?),
         }
     }
 }
@@ -76,9 +82,10 @@ impl Cell {
         let began = std::time::Instant::now();
         match std::mem::replace(&mut self.guest, Guest::Gone) {
             Guest::Resting { body: Body::Awake { sandbox, .. }, timer } => {
+                let keeper = self.keeper(timer);
                 let engine = self.session.engine.clone();
                 let pack = move || pack(sandbox, timer, &engine);
-                self.guest = Guest::Moving(if self.outbox.spent().peak_memory > LARGE {
+                let packing: Moving = if self.outbox.spent().peak_memory > LARGE {
                     let packing = spawn_blocking(pack);
                     Box::pin(async move {
                         match packing.await {
@@ -89,6 +96,10 @@ impl Cell {
                     })
                 } else {
                     Box::pin(std::future::ready(pack()))
+                };
+                self.guest = Guest::Moving(match keeper {
+                    None => packing,
+                    Some(keeper) => Box::pin(async move { keeper.keep(packing.await).await }),
                 });
             }
             guest => self.guest = guest,
@@ -100,19 +111,19 @@ impl Cell {
     /// The guest of an image takes a sandbox. With a seed, its `Math.random` goes on from there.
     pub(super) fn rouse(&mut self, kept: Kept, seed: Option<u64>, timer: Option<Armed>) {
         let (engine, imports, fuel) = (self.session.engine.clone(), self.imports(), self.fuel);
+        let removal = self.removal();
         let rousing = async move {
+            if let Some(removal) = removal {
+                removal.await.map_err(|error| cannot_wake(&error))?;
+            }
             let slot = engine.slots().take().await.map_err(Finished::stopped_at)?;
             let woken = async {
-                let image = kept.image().await?;
+                let image = kept.image(&engine).await?;
                 Sandbox::wake(&engine, imports, slot, image, fuel, seed).await
             };
             match woken.await {
                 Ok(sandbox) => Ok(Place::Awake(Box::new(sandbox), timer)),
-                Err(error) => {
-                    tracing::error!("a cell cannot be woken: {error:#}");
-                    let error_text = format!("failed to wake the cell: {error:#}");
-                    Err(Finished::Failed { error_text, stored: Vec::new(), hint: None })
-                }
+                Err(error) => Err(cannot_wake(&error)),
             }
         };
         self.guest = Guest::Moving(Box::pin(async move {
@@ -127,8 +138,12 @@ impl Cell {
         self.busy.exclude(took);
         match to {
             Ok(Place::Begun(working)) => self.guest = Guest::Running(working),
-            Ok(Place::Awake(sandbox, timer)) => self.rest(sandbox, timer),
-            Ok(Place::Asleep(packed, timer)) => {
+            Ok(Place::Awake(sandbox, timer)) => {
+                self.note_kept(false);
+                self.rest(sandbox, timer);
+            }
+            Ok(Place::Asleep { packed, timer, is_kept }) => {
+                self.note_kept(is_kept);
                 self.guest = Guest::Resting { body: Body::Asleep(packed), timer };
             }
             Err(finished) => return self.finish(finished),
@@ -137,12 +152,20 @@ impl Cell {
     }
 }
 
+/// How a cell ends that cannot be woken.
+fn cannot_wake(error: &wasmtime::Error) -> Finished {
+    tracing::error!("a cell cannot be woken: {error:#}");
+    let error_text = format!("failed to wake the cell: {error:#}");
+    Finished::Failed { error_text, stored: Vec::new(), hint: None }
+}
+
 /// Packs a guest and gives its sandbox up.
 fn pack(mut sandbox: Box<Sandbox>, timer: Option<Armed>, engine: &Engine) -> Moved {
-    let to = match sandbox.image(engine) {
+    let to = match sandbox.image(engine.pristine()) {
         Ok(image) => {
             drop(sandbox);
-            Ok(Place::Asleep(Packed::of(&image), timer))
+            let packed = Packed::of(&image, engine.dictionary());
+            Ok(Place::Asleep { packed, timer, is_kept: false })
         }
         Err(error) => {
             tracing::error!("the guest broke when it was to sleep: {error:#}");

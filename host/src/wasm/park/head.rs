@@ -49,6 +49,8 @@ pub(in super::super) struct Head {
     pub(in super::super) events: Vec<ParkedEvent>,
     /// Output that no caller has received yet.
     pub(in super::super) content: Vec<ContentItem>,
+    /// Pieces of output that callers have received.
+    pub(in super::super) received: u64,
     /// The newest calls: number, tool, and how they ended.
     pub(in super::super) recent_calls: Vec<(u64, String, Option<CallEnd>)>,
     /// Numbers of the calls made since the last frontier.
@@ -107,6 +109,16 @@ impl Head {
         let elapsed = nanos(elapsed);
         self.monotonic = self.monotonic.saturating_add(elapsed);
         self.time_left = self.time_left.saturating_sub(elapsed);
+    }
+
+    /// The cell was kept so long ago, and goes on as if its process had not ended. Its caller
+    /// has `received` pieces of output.
+    pub(in super::super) fn go_on(&mut self, age: Duration, received: u64) {
+        self.advance(age);
+        let newly_received = received.saturating_sub(self.received);
+        let count = usize::try_from(newly_received).unwrap_or(usize::MAX).min(self.content.len());
+        self.content.drain(..count);
+        self.received = self.received.max(received);
     }
 
     /// Whether a call has not ended, by its `runtime_tool_call_id`.

@@ -12,7 +12,7 @@ mod tests;
 pub(super) use head::{Head, ParkedEvent, PendingCall, nanos};
 pub(super) use image::{Image, Pristine};
 pub use key::ParkKey;
-pub(super) use packed::Packed;
+pub(super) use packed::{Dictionary, Packed};
 
 use crate::backend::{CellId, ParkError, ParkedCell};
 use crate::limits::SessionLimits;
@@ -55,6 +55,8 @@ pub struct Parking {
     /// Names of the cells that were woken, newest 65,536.
     woken: Arc<Mutex<RecentSet<Name>>>,
     allows_forks: bool,
+    /// Random numbers of every cell go on in another way when it is woken.
+    reseeds: bool,
     /// Bytes that a parked cell may have.
     most_bytes: usize,
 }
@@ -66,6 +68,7 @@ impl Parking {
             seal: Some(Arc::new(Seal::new(key))),
             woken: Arc::new(Mutex::new(RecentSet::new(WOKEN_REMEMBERED))),
             allows_forks: true,
+            reseeds: false,
             most_bytes: seal::MOST_BYTES,
         }
     }
@@ -75,6 +78,14 @@ impl Parking {
     #[must_use]
     pub fn forbidding_forks(self) -> Self {
         Self { allows_forks: false, ..self }
+    }
+
+    /// Has the random numbers of every cell that is woken go on in another way, as those of a fork
+    /// do. For one of several processes that wake the same cells, none of which knows what the
+    /// others have woken.
+    #[must_use]
+    pub fn reseeding(self) -> Self {
+        Self { reseeds: true, ..self }
     }
 
     /// Parks no cell as more than so many bytes: one that is larger stays where it is. For
@@ -105,11 +116,11 @@ impl Parking {
     pub(super) fn open(
         &self,
         cell: &ParkedCell,
-        guest: &[u8; 32],
+        dictionary: &Dictionary,
         limits: &SessionLimits,
     ) -> Result<Opened, ParkError> {
         let seal = self.seal.as_ref().ok_or(ParkError::NoRandomness)?;
-        let opened = seal::open(cell, guest, seal, most_bytes(limits))?;
+        let opened = seal::open(cell, dictionary, seal, most_bytes(limits))?;
         let Opened { head, image, .. } = &opened;
         head.check(limits)?;
         let most = head.limits.sandbox_bytes() + crate::limits::CellLimits::MAX_STACK_BYTES;
@@ -119,7 +130,7 @@ impl Parking {
         Ok(opened)
     }
 
-    /// Notes that a cell is woken: whether it is to be a fork.
+    /// Notes that a cell is woken: whether its random numbers are to go on in another way.
     pub(super) fn note_woken(&self, name: Name, is_fork: bool) -> Result<bool, ParkError> {
         if is_fork && !self.allows_forks {
             return Err(ParkError::ForkForbidden);
@@ -128,7 +139,7 @@ impl Parking {
         if !is_first && !self.allows_forks {
             return Err(ParkError::ForkForbidden);
         }
-        Ok(is_fork || !is_first)
+        Ok(is_fork || !is_first || self.reseeds)
     }
 }
 

@@ -8,7 +8,7 @@
 //!     11      1  0
 //!     12      8  name of the key
 //!     20     16  the parked cell's own name, at random
-//!     36     32  SHA-256 of the guest
+//!     36     32  SHA-256 of the guest and the dictionary
 //!     68     24  nonce of the encryption; zeros without one
 //!     92      n  payload
 //!   92+n     32  HMAC-SHA256 of all before; 16 bytes of Poly1305 when encrypted
@@ -17,12 +17,13 @@
 //! The payload: the length of the head once it is decompressed, four bytes; the length of its
 //! block, four bytes; the head as JSON, an LZ4 block; the number of pages, four bytes; the
 //! length of the image's runs once they are decompressed, four bytes; and the runs, an LZ4
-//! block. The runs are a block of their own because a cell that sleeps has that already.
+//! block that was made with the dictionary. The runs are a block of their own because a cell
+//! that sleeps has that already.
 
 use super::head::Head;
 use super::image::Image;
 use super::key::{Seal, TAG};
-use super::packed::{Packed, compressed, decompressed};
+use super::packed::{Dictionary, Packed, compressed, decompressed, unpacked};
 use super::{Name, Opened};
 use crate::backend::{ParkError, ParkedCell};
 
@@ -57,7 +58,7 @@ pub(super) fn seal(
     }
     // Shorter than the above.
     let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-    let block = compressed(&head);
+    let block = compressed(&head, &[]);
 
     let mut bytes = Vec::with_capacity(PAYLOAD + 16 + block.len() + image.bytes() + TAG);
     bytes.extend_from_slice(ParkedCell::MAGIC);
@@ -81,7 +82,7 @@ pub(super) fn seal(
 /// Reads a parked cell that has at most `most` bytes once it is decompressed.
 pub(super) fn open(
     cell: &ParkedCell,
-    guest: &[u8; 32],
+    dictionary: &Dictionary,
     seal: &Seal,
     most: usize,
 ) -> Result<Opened, ParkError> {
@@ -96,18 +97,22 @@ pub(super) fn open(
         return Err(ParkError::OtherKey);
     }
     let name = *field(NAME, GUEST)?.first_chunk::<16>().ok_or(ParkError::Damaged)?;
-    let is_same_guest = field(GUEST, NONCE)? == guest;
+    let is_same_guest = field(GUEST, NONCE)? == dictionary.hash();
     let payload = seal.open(bytes, NONCE, PAYLOAD, is_encrypted).ok_or(ParkError::Damaged)?;
     // Known to be true only from here on.
     if !is_same_guest {
         return Err(ParkError::OtherGuest);
     }
-    let (head, image) = read(&payload, most)?;
+    let (head, image) = read(&payload, dictionary, most)?;
     Ok(Opened { name, head, image })
 }
 
 /// Reads a payload. Nothing of it is trusted.
-pub(super) fn read(payload: &[u8], most: usize) -> Result<(Head, Image), ParkError> {
+pub(super) fn read(
+    payload: &[u8],
+    dictionary: &Dictionary,
+    most: usize,
+) -> Result<(Head, Image), ParkError> {
     let (head_len, rest) = word(payload)?;
     let (block_len, rest) = word(rest)?;
     let (block, rest) = rest.split_at_checked(block_len as usize).ok_or(ParkError::Damaged)?;
@@ -116,10 +121,10 @@ pub(super) fn read(payload: &[u8], most: usize) -> Result<(Head, Image), ParkErr
     if (head_len as usize).saturating_add(length as usize) > most {
         return Err(ParkError::OverLimits("of memory".to_owned()));
     }
-    let head = decompressed(block, head_len as usize).ok_or(ParkError::Damaged)?;
+    let head = decompressed(block, head_len as usize, &[]).ok_or(ParkError::Damaged)?;
     let head = serde_json::from_slice(&head).map_err(|_| ParkError::Damaged)?;
-    let runs = decompressed(runs, length as usize).ok_or(ParkError::Damaged)?;
-    let image = Image::from_runs(pages, runs).map_err(|_| ParkError::Damaged)?;
+    let image =
+        unpacked(pages, runs, length as usize, dictionary).map_err(|_| ParkError::Damaged)?;
     Ok((head, image))
 }
 

@@ -81,11 +81,12 @@ const PROGRAM: &str = "
     text(all.map((each) => each.text.length).join()); text(JSON.stringify(load('k')));";
 
 fn opened(parking: &Parking, engine: &Engine, cell: &ParkedCell) -> Opened {
-    parking.open(cell, engine.guest_hash(), &limits()).unwrap()
+    parking.open(cell, engine.dictionary(), &limits()).unwrap()
 }
 
-fn sealed(parking: &Parking, whole: &Opened, guest: &[u8; 32]) -> ParkedCell {
-    parking.seal(&"1".into(), &whole.head, &Packed::of(&whole.image), guest).unwrap()
+fn sealed(parking: &Parking, whole: &Opened, engine: &Engine) -> ParkedCell {
+    let packed = Packed::of(&whole.image, engine.dictionary());
+    parking.seal(&"1".into(), &whole.head, &packed, engine.dictionary().hash()).unwrap()
 }
 
 #[tokio::test]
@@ -94,10 +95,10 @@ async fn bytes_that_were_changed_or_cut_are_refused() {
     let engine = backend.session.engine.clone();
     let cell = parked(&backend, PROGRAM).await;
     let encrypting = Parking::new(&ParkKey::encrypting([1; 32]));
-    let encrypted = sealed(&encrypting, &opened(&parking, &engine, &cell), engine.guest_hash());
+    let encrypted = sealed(&encrypting, &opened(&parking, &engine, &cell), &engine);
     let open = |bytes: &[u8]| {
         let cell = ParkedCell::from_bytes(bytes)?;
-        parking.open(&cell, engine.guest_hash(), &limits()).map(drop)
+        parking.open(&cell, engine.dictionary(), &limits()).map(drop)
     };
     for cell in [cell, encrypted] {
         let bytes = cell.as_bytes();
@@ -128,21 +129,22 @@ async fn a_parked_cell_is_for_one_guest_and_for_those_who_have_the_key() {
     let engine = backend.session.engine.clone();
     let whole = opened(&parking, &engine, &parked(&backend, PROGRAM).await);
     let other = Parking::new(&ParkKey::new([2; 32]));
-    let cell = sealed(&other, &whole, engine.guest_hash());
-    let error = parking.open(&cell, engine.guest_hash(), &limits()).unwrap_err();
+    let cell = sealed(&other, &whole, &engine);
+    let error = parking.open(&cell, engine.dictionary(), &limits()).unwrap_err();
     assert_eq!(error, ParkError::OtherKey);
-    let cell = sealed(&parking, &whole, &[0; 32]);
-    let error = parking.open(&cell, engine.guest_hash(), &limits()).unwrap_err();
+    let packed = Packed::of(&whole.image, engine.dictionary());
+    let cell = parking.seal(&"1".into(), &whole.head, &packed, &[0; 32]).unwrap();
+    let error = parking.open(&cell, engine.dictionary(), &limits()).unwrap_err();
     assert_eq!(error, ParkError::OtherGuest);
     let small = parking.clone().limited_to(1_000);
     assert!(matches!(
-        small.seal(&"1".into(), &whole.head, &Packed::of(&whole.image), engine.guest_hash()),
+        small.seal(&"1".into(), &whole.head, &packed, engine.dictionary().hash()),
         Err(ParkError::TooLarge { limit: 1_000, .. })
     ));
     // What the program knows cannot be read where there is a key for that.
     let secret = Parking::new(&ParkKey::encrypting([1; 32]));
-    let cell = sealed(&secret, &whole, engine.guest_hash());
-    let plain = sealed(&parking, &whole, engine.guest_hash());
+    let cell = sealed(&secret, &whole, &engine);
+    let plain = sealed(&parking, &whole, &engine);
     let shows = |cell: &ParkedCell| cell.as_bytes().windows(8).any(|each| each == b"monotoni");
     assert!(shows(&plain) && !shows(&cell));
 }
@@ -156,8 +158,8 @@ async fn heads_are_checked_field_by_field() {
     let refused = |change: &dyn Fn(&mut Head)| {
         let mut whole = opened(&parking, &engine, &cell);
         change(&mut whole.head);
-        let cell = sealed(&parking, &whole, engine.guest_hash());
-        parking.open(&cell, engine.guest_hash(), &limits()).unwrap_err()
+        let cell = sealed(&parking, &whole, &engine);
+        parking.open(&cell, engine.dictionary(), &limits()).unwrap_err()
     };
     for (limit, error) in [
         refused(&|head| head.limits.fuel += 1),
@@ -222,15 +224,14 @@ async fn damaged_payloads_are_refused_or_read() {
             payload[..4]
                 .copy_from_slice(&u32::try_from(numbers.next(1 << 32)).unwrap().to_le_bytes());
         }
-        if let Ok((head, _)) = seal::read(&payload, 64 << 20) {
+        if let Ok((head, _)) = seal::read(&payload, engine.dictionary(), 64 << 20) {
             read += usize::from(head.check(&limits()).is_ok());
         }
     }
     assert!(read > 0, "none was read, so little was tried");
     // A length that is much more than the block can grow to takes no memory.
     let bomb = [&u32::MAX.to_le_bytes()[..], &50_u32.to_le_bytes(), &[0; 100]].concat();
-    assert!(matches!(seal::read(&bomb, usize::MAX), Err(ParkError::Damaged)));
-    let _ = engine;
+    assert!(matches!(seal::read(&bomb, engine.dictionary(), usize::MAX), Err(ParkError::Damaged)));
 }
 
 /// Images that were authenticated and say anything end their own cell at worst.
@@ -256,7 +257,7 @@ async fn damaged_images_end_their_cell_at_worst() {
         };
         // Not checked here: the session checks it.
         let image = Image { pages, runs };
-        let cell = sealed(&parking, &Opened { name, head, image }, engine.guest_hash());
+        let cell = sealed(&parking, &Opened { name, head, image }, &engine);
         let mut request = WakeRequest { yield_time_ms: Some(50), ..WakeRequest::new(cell) };
         request.calls.insert("tool-1", Ok(serde_json::json!(1).into()));
         request.calls.insert("tool-2", Ok(serde_json::json!({ "a": [1, 2] }).into()));

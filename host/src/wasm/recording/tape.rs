@@ -233,14 +233,12 @@ impl Tape {
         match self {
             Self::Off => limit,
             Self::Recording(recorder) => {
-                let mut recorder = lock(recorder);
-                if let Some(step) = &mut recorder.step {
+                lock(recorder).note(|step| {
                     let at = step.sent.polled();
                     if let Some(limit) = limit {
                         step.answer(Answer::Asked { at, limit: limit_kind(limit) });
                     }
-                }
-                recorder.check();
+                });
                 limit
             }
             Self::Playing(player) => lock(player).asked(),
@@ -255,14 +253,12 @@ impl Tape {
         match self {
             Self::Off => admitted,
             Self::Recording(recorder) => {
-                let mut recorder = lock(recorder);
-                if let Some(step) = &mut recorder.step {
+                lock(recorder).note(|step| {
                     let at = step.sent.requested();
                     if let Err(Refusal { limit, overdrawn }) = admitted {
                         step.answer(Answer::Refused { at, limit: limit_kind(limit), overdrawn });
                     }
-                }
-                recorder.check();
+                });
                 admitted
             }
             Self::Playing(player) => lock(player).admit(admitted),
@@ -298,11 +294,7 @@ impl Tape {
             Self::Off => Some(answer()),
             Self::Recording(recorder) => {
                 let answer = answer();
-                let mut recorder = lock(recorder);
-                if let Some(step) = &mut recorder.step {
-                    step.answer(answer.clone());
-                }
-                recorder.check();
+                lock(recorder).note(|step| step.answer(answer.clone()));
                 Some(answer)
             }
             Self::Playing(player) => lock(player).answer(),
@@ -328,6 +320,14 @@ impl Recorder {
     fn write_head(&mut self, epoch: impl FnOnce() -> i64) {
         if let Some(head) = self.head.take() {
             self.write(&Head { epoch: epoch(), ..head });
+        }
+    }
+
+    /// Notes something in the step that runs, if it fits.
+    fn note(&mut self, note: impl FnOnce(&mut Open)) {
+        if let Some(step) = &mut self.step {
+            note(step);
+            self.check();
         }
     }
 
@@ -365,11 +365,10 @@ impl Recorder {
     fn time(&mut self, now: u64) {
         let passed = now.saturating_sub(self.last);
         self.last = now;
-        if let Some(step) = &mut self.step {
+        self.note(|step| {
             step.times.push(passed);
             step.bytes += TIME_BYTES;
-            self.check();
-        }
+        });
     }
 }
 

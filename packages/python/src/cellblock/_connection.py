@@ -393,6 +393,8 @@ class Connection:
                     ended = self._sessions.get(session_id)
                 if ended:
                     ended.ended(cell_id)
+            case messages.CellKept():
+                pass  # This client does not outlive its host.
             case messages.CellClosed():
                 # The last response says the same.
                 pass

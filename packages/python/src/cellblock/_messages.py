@@ -241,6 +241,13 @@ class CellEnded(_Camel):
     cell_id: str
 
 
+class CellKept(_Camel):
+    type: Literal["cell/kept"]
+    session_id: str
+    cell_id: str
+    name: str | None = None
+
+
 class CellClosed(_Camel):
     type: Literal["cell/closed"]
     session_id: str
@@ -255,6 +262,7 @@ HostMessage = (
     | DelegateRequest
     | DelegateCancel
     | CellEnded
+    | CellKept
     | CellClosed
 )
 

@@ -82,6 +82,7 @@ impl RemoteCell {
         let (calls, handover) = self.callbacks.offer();
         self.callbacks.release(handover);
         self.pending = with(calls, &ends);
+        self.forget_calls();
         let now = Instant::now();
         let due = wakes_in_ms.and_then(|ms| now.checked_add(Duration::from_millis(ms)));
         self.away = Some(Away { cell, since: Some(now), due, ..Away::default() });
@@ -111,6 +112,7 @@ impl RemoteCell {
         self.callbacks.release(handover);
         calls.append(std::mem::take(&mut self.pending));
         self.pending = calls;
+        self.forget_calls();
         self.answer = None;
         self.ends_when_admitted |= self.termination.take().is_some();
         self.parking = self.parking.take().and_then(Parking::begin_again);
@@ -141,6 +143,7 @@ impl RemoteCell {
         let elapsed = away.since.map_or(Duration::ZERO, |since| since.elapsed());
         let wake = SeamWake {
             cell: away.cell.clone(),
+            kept: None,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             is_fork: false,
             restricts_tools: false,

@@ -7,7 +7,7 @@ use super::park::Parking;
 use super::{OnItsWay, RemoteCell, TRANSPORT};
 use crate::protocol::Refusal;
 use cellblock::cells::{self, Content, Until};
-use cellblock::{CodeModeError, RuntimeResponse};
+use cellblock::{CodeModeError, ParkError, RuntimeResponse};
 use futures_util::FutureExt;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -118,7 +118,9 @@ impl RemoteCell {
         }
     }
 
-    pub(super) fn answered(&mut self, observed: Result<HostResponse, Failure>, cancelled: bool) {
+    /// The answer `to` an execution or a wait has come.
+    pub(super) fn answered(&mut self, observed: Result<HostResponse, Failure>, to: &OnItsWay) {
+        let is_execution = to.wait.is_none() && !to.cancelled;
         let Some(observed) = self.woken(observed) else { return };
         if let Ok(HostResponse { pending, .. }) = &observed {
             self.frozen = pending.is_some();
@@ -141,6 +143,8 @@ impl RemoteCell {
                     }
                     observer => observer.as_ref().is_some_and(|observer| observer.asked),
                 };
+                self.in_store.resumed();
+                self.in_store.received += content_items.len() as u64;
                 self.content.append(Content { items: content_items, ..Content::default() });
                 self.report = report;
                 if let Some(calls) = pending {
@@ -157,14 +161,27 @@ impl RemoteCell {
             Err(Failure::Missing) if self.is_leaving() => {}
             // The termination has taken its last response.
             Err(Failure::Missing) if self.termination.is_some() => self.missing = true,
-            Err(Failure::Cancelled) if cancelled => self.ask_anew(),
+            Err(Failure::Cancelled) if to.cancelled => self.ask_anew(),
             Err(Failure::Cancelled) => {
                 self.refuse(CodeModeError::Host(Refusal::Cancelled.to_string()));
             }
-            Err(Failure::Refused(error)) if self.handle.host_id().is_some() => {
+            Err(Failure::Refused(error)) if !is_execution => {
                 let error = self.named_here(error);
                 self.refuse(error);
             }
+            // The cell was not kept: it is lost with the host that it ran on.
+            Err(Failure::Refused(CodeModeError::Park(ParkError::NotKept)))
+                if self.in_store.is_resuming() =>
+            {
+                let lost = self.in_store.take_lost();
+                self.failed(lost.unwrap_or(Failure::Missing));
+            }
+            Err(Failure::Lost(_) | Failure::Unavailable(_))
+                if self.in_store.is_resuming()
+                    && self.handle.host_id().is_none()
+                    && self.go_on() => {}
+            // Its host is lost, which the cell is going to receive.
+            Err(Failure::Lost(_)) if self.handle.host_id().is_some() && self.can_resume() => {}
             Err(failure) => self.failed(failure),
         }
         if std::mem::take(&mut self.closed_early) {

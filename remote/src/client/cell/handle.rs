@@ -23,13 +23,15 @@ pub(in super::super) enum Event {
     },
     /// The program notifies its host.
     Notify { call_id: String, text: String, cancellation: CancellationToken, reply: Reply<()> },
+    /// The cell sleeps, and the host has kept it under this name; or it runs on.
+    Kept(Option<String>),
     /// The cell has ended, and its last response waits on the host.
     Ended,
     /// The host asks to have the cell kept.
     Leave,
     /// The host has closed the cell.
     Closed,
-    /// The connection is gone, and the cell with it.
+    /// The connection is gone, and the cell with it unless it was kept.
     Lost,
 }
 

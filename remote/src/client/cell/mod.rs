@@ -7,7 +7,8 @@
 //! closed it, and nothing of it runs on this side any more.
 //!
 //! `handle` is what the connection knows of the task, `callers` what its callers ask for,
-//! `park` how it leaves as bytes, `away` how it goes on after that, `end` how it ends.
+//! `park` how it leaves as bytes, `resume` how it outlives its host, `away` how it goes on when no
+//! worker of its fleet has it, `end` how it ends.
 
 mod away;
 mod call_log;
@@ -15,6 +16,7 @@ mod callers;
 mod end;
 mod handle;
 mod park;
+mod resume;
 
 pub(super) use call_log::CallLog;
 pub(super) use handle::{CellHandle, Event, Reply};
@@ -31,6 +33,7 @@ use cellblock::{
 };
 use end::{Outcome, Stage};
 use park::{Parking, parked};
+use resume::InStore;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -93,6 +96,8 @@ struct RemoteCell {
     parking: Option<Parking>,
     /// Nested calls of a woken cell that its caller has, and of one that is away.
     pending: PendingCalls,
+    /// What is known of the cell in its host's store.
+    in_store: InStore,
     /// Where the cell may be kept while it waits.
     keep: Option<SeamKeep>,
     /// The class of workers that can run it, once it was kept.
@@ -131,6 +136,8 @@ pub(super) struct Start {
 pub(super) async fn run(start: Start) {
     let Start { entry, id, request, stored, session, status, commands, first, wake, kept } = start;
     let (wake, pending) = wake.unzip();
+    let resumed = wake.as_ref().and_then(|wake: &SeamWake| wake.kept.as_ref());
+    let in_store = resumed.map(InStore::resuming).unwrap_or_default();
     let callbacks = Callbacks::new(&entry, session.turns.watch());
     let (handle, events) = CellHandle::new(id, &callbacks);
     let connected = Arc::new(OnceLock::<Connected>::new());
@@ -170,6 +177,7 @@ pub(super) async fn run(start: Start) {
         calls: CallLog::default(),
         parking: None,
         pending: pending.unwrap_or_default(),
+        in_store,
         keep,
         class,
         away,
@@ -236,8 +244,9 @@ impl RemoteCell {
                     self.parked(parked);
                 }
                 observed = answered(&mut self.answer), if self.answer.is_some() => {
-                    let cancelled = self.answer.take().is_some_and(|answer| answer.cancelled);
-                    self.answered(observed, cancelled);
+                    if let Some(answer) = self.answer.take() {
+                        self.answered(observed, &answer);
+                    }
                 }
                 outcome = terminated(&mut self.termination), if self.termination.is_some() => {
                     self.termination = None;
@@ -247,7 +256,10 @@ impl RemoteCell {
                     if self.is_asleep() => self.wake_up(entry),
                 () = gone(&mut self.observer), if self.observer.is_some() => self.observer_left(),
                 () = at(yields_at), if yields_at.is_some() => self.answer_with_content(),
-                Some(event) = self.events.recv() => self.event(event),
+                Some(event) = self.events.recv() => match event {
+                    Event::Lost if self.resume(entry).await => {}
+                    event => self.event(event),
+                },
                 next = self.callbacks.next(),
                     if self.stage != Stage::Closed && self.callbacks.has_next() => match next {
                         Next::CallEnded(()) => self.call_ended(),
@@ -293,13 +305,18 @@ impl RemoteCell {
             Event::Admitted => {}
             Event::Invoke { mut call, is_resumed, cancellation, reply } => {
                 call.cell_id = self.handle.id.clone();
-                // One that goes on here was counted when it was made.
+                // One that goes on here was noted when it was made.
                 if !(is_resumed && self.calls.is_running(&call.runtime_tool_call_id)) {
                     self.calls.started(&call);
-                    self.status.call_started();
                 }
+                self.status.call_started();
                 let reply = self.noted(&call, reply);
                 self.publish_state();
+                let (sent, id) = (self.in_store.sent(), call.runtime_tool_call_id.clone());
+                let reply = move |result| {
+                    sent.note(&id, &result);
+                    reply(result)
+                };
                 if is_resumed {
                     self.callbacks.resume(call, &mut self.pending, cancellation, reply);
                 } else {
@@ -313,6 +330,7 @@ impl RemoteCell {
             Event::Notify { call_id, text, cancellation, reply } => {
                 self.callbacks.notify(call_id, text, cancellation, reply);
             }
+            Event::Kept(name) => self.kept(name),
             Event::Ended => {
                 self.has_ended = true;
                 self.ask_anew();

@@ -245,6 +245,7 @@ impl RemoteCell {
         let wake = SeamWake {
             cell: Base64(cell.as_bytes().into()),
             elapsed_ms: 0,
+            kept: None,
             is_fork: false,
             restricts_tools: false,
             renames_call: false,

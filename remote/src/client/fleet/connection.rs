@@ -8,9 +8,12 @@ use crate::client::connection::{
 };
 use crate::client::framed::FramedConnection;
 use crate::client::session::RemoteSession;
-use crate::nats::{Feed, INBOX, LinkEnd, NatsAddress, NatsError, random_id};
+use crate::nats::{
+    Feed, INBOX, LinkEnd, NatsAddress, NatsConnection, NatsError, Subjects, dismiss, header,
+    random_id,
+};
 use crate::protocol::ExecutionLimits;
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, Message, Subscriber};
 use cellblock::support::lock;
 use cellblock::{CellId, CellLimits, CodeModeError};
 use futures_util::{FutureExt, StreamExt};
@@ -23,7 +26,7 @@ pub(super) type Links = Arc<Mutex<HashMap<String, Feed>>>;
 
 /// The connection to NATS.
 pub(super) struct FleetConnection {
-    pub(super) client: Client,
+    pub(super) nats: NatsConnection,
     /// Where messages for this process come, each link under a name of its own.
     pub(super) inbox: String,
     pub(super) links: Links,
@@ -33,21 +36,23 @@ pub(super) struct FleetConnection {
 
 impl FleetConnection {
     pub(super) async fn open(address: &NatsAddress) -> Result<Self, NatsError> {
-        let client = address.connect("cellblock client", INBOX).await?;
+        let nats = address.connect("cellblock client", INBOX).await?;
         // Nobody can guess it, so nobody else can send there.
         let inbox = format!("{INBOX}.{}", random_id());
-        let messages = client
+        let messages = nats
+            .client
             .subscribe(format!("{inbox}.*"))
             .await
             .map_err(|error| NatsError::Failed(error.to_string()))?;
         let (links, ended) = (Links::default(), CancellationToken::new());
-        tokio::spawn(receive(messages, Arc::clone(&links), ended.clone()));
-        Ok(Self { client, inbox, links, _receiving: ended.drop_guard() })
+        let client = nats.client.clone();
+        tokio::spawn(receive(client, messages, Arc::clone(&links), ended.clone()));
+        Ok(Self { nats, inbox, links, _receiving: ended.drop_guard() })
     }
 }
 
 /// Moves messages to the queues of their links.
-async fn receive(mut messages: Subscriber, links: Links, ended: CancellationToken) {
+async fn receive(client: Client, mut messages: Subscriber, links: Links, ended: CancellationToken) {
     loop {
         let message = tokio::select! {
             biased;
@@ -57,14 +62,30 @@ async fn receive(mut messages: Subscriber, links: Links, ended: CancellationToke
         let Some(message) = message else { break };
         let Some((_, token)) = message.subject.rsplit_once('.') else { continue };
         let token = token.to_owned();
-        // One of a link that has ended comes too late, and is of no use.
-        let Some(feed) = lock(&links).get(&token).cloned() else { continue };
-        if feed.push(message).is_err() {
-            lock(&links).remove(&token);
+        let feed = lock(&links).get(&token).cloned();
+        match feed {
+            Some(feed) => {
+                if feed.push(message).is_err() {
+                    lock(&links).remove(&token);
+                }
+            }
+            None => {
+                if let Some(link) = unended(&message) {
+                    dismiss(&client, link).await;
+                }
+            }
         }
     }
     // Dropped feeds end their links.
     lock(&links).clear();
+}
+
+/// Where a worker is told that its link has ended, if it does not know: a message that told it was
+/// lost.
+fn unended(message: &Message) -> Option<String> {
+    let headers = message.headers.as_ref()?;
+    let link = headers.get(header::LINK).filter(|_| headers.get(header::END).is_none())?;
+    Subjects::of_link(link.as_str())
 }
 
 impl From<LinkEnd> for ConnectionError {

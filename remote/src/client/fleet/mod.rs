@@ -118,8 +118,7 @@ impl NatsFleet {
         let inbox: Subject = format!("{}.{token}", connection.inbox).into();
         let class = program.class.as_ref().unwrap_or(&self.0.class).clone();
         let opening = Opening { class, inbox };
-        let client = connection.client.clone();
-        let (link, pipe) = Link::open(client, queue, opening, self.0.heartbeat);
+        let (link, pipe) = Link::open(&connection.nats, queue, opening, self.0.heartbeat);
         let (input, output) = tokio::io::split(pipe);
         let framed = FramedConnection::pipelined(input, output).map_err(Failure::Unavailable)?;
         let trace = self.0.trace.as_ref().and_then(|trace| trace());
@@ -239,7 +238,7 @@ impl NatsBackend {
         let unavailable = |error: NatsError| CodeModeError::Unavailable(error.to_string());
         let open = || async {
             let connection = self.fleet.connection().await?;
-            SessionValues::open(&connection.client, session).await.map(Arc::new)
+            SessionValues::open(&connection.nats.client, session).await.map(Arc::new)
         };
         let values = self.values.get_or_try_init(open).await.map_err(unavailable)?;
         let now = values.read().await.map_err(unavailable)?;

@@ -70,7 +70,7 @@ impl NatsBackend {
         let mut tried = 0;
         loop {
             let subject = Subjects::list(&self.fleet.0.class);
-            let asking = connection.client.request(subject, question.clone().into());
+            let asking = connection.nats.client.request(subject, question.clone().into());
             let error = match timeout(ANSWER, asking).await {
                 Ok(Ok(answer)) => {
                     let read = serde_json::from_slice(&answer.payload);

@@ -330,9 +330,8 @@ impl State {
     /// Fails every request with one reason, and closes every cell.
     fn fail(&self, reason: ConnectionError) {
         if self.lifeline.fail(reason) {
-            for cancelled in self.delegates.close() {
-                cancelled.cancel();
-            }
+            // Calls end with their cells, or run on where those go on elsewhere.
+            drop(self.delegates.close());
             // What waits for an answer finds its sender dropped.
             drop(self.requests.close());
         }
@@ -452,6 +451,12 @@ impl State {
             HostMessage::CellLeave { session_id, cell_id } => {
                 if let Some(session) = self.lifeline.session(&session_id) {
                     session.leave(cell_id.as_ref());
+                }
+                Ok(())
+            }
+            HostMessage::CellKept { session_id, cell_id, name } => {
+                if let Some(session) = self.lifeline.session(&session_id) {
+                    session.kept(cell_id.as_ref(), name);
                 }
                 Ok(())
             }

@@ -84,6 +84,10 @@ impl Session {
             }
             Some(Event::Notification(notification)) => self.notification(notification),
             Some(Event::CellblockCellEnded(ended)) => self.remote.ended(&ended.execution_id),
+            Some(Event::CellblockCellKept(kept)) => {
+                let name = Some(kept.name).filter(|name| !name.is_empty());
+                self.remote.kept(&kept.execution_id, name);
+            }
             Some(Event::CellClosed(closed)) => {
                 let (id, made) = (closed.execution_id, closed.final_tool_call_sequence);
                 self.closing.closed(&self.remote, id, made);

@@ -70,9 +70,12 @@ pub struct SeamKeep {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeamWake {
-    /// The cell; nothing where the host keeps it, under the name in [`SeamExecute::keep`].
+    /// The cell; empty where `kept` or [`SeamExecute::keep`] names it.
     #[serde(default, skip_serializing_if = "Base64::is_empty")]
     pub cell: Base64,
+    /// Where the cell is one that the host's process before has kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<SeamKept>,
     /// As [`WakeRequest::elapsed`](cellblock::WakeRequest::elapsed), in milliseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub elapsed_ms: u64,
@@ -89,6 +92,16 @@ pub struct SeamWake {
     /// pending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<String>,
+}
+
+/// A cell that was kept; see [`ResumeRequest`](cellblock::ResumeRequest).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeamKept {
+    /// Its name, as the host has announced it.
+    pub name: String,
+    /// As [`ResumeRequest::received`](cellblock::ResumeRequest::received).
+    pub received: u64,
 }
 
 /// A parked cell, with the answer to a wait that parks it.

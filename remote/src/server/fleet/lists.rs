@@ -20,7 +20,7 @@ impl Worker {
             return;
         }
         let Ok(question) = serde_json::from_slice::<Question>(&message.payload) else { return };
-        let (store, client) = (store.of(&tenant), self.client.clone());
+        let (store, client) = (store.of(&tenant), self.nats.client.clone());
         self.tasks.spawn(async move {
             let _permit = permit;
             match listing(&store, &question).await {

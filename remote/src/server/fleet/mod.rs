@@ -16,11 +16,11 @@ use super::admission::Arrival;
 use super::session::Keeper;
 use super::{AskedLimits, Server, ServerLimits, framed};
 use crate::nats::{
-    DEFAULT_CLASS, Feed, HEARTBEAT, Link, LinkEnd, NatsAddress, NatsError, ORPHAN_GRACE, Subjects,
-    header, is_token, queue, random_id,
+    DEFAULT_CLASS, Feed, HEARTBEAT, Link, LinkEnd, NatsAddress, NatsConnection, NatsError,
+    ORPHAN_GRACE, Subjects, header, is_token, queue, random_id,
 };
 use async_nats::service::{Service, endpoint::Endpoint};
-use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
+use async_nats::{HeaderMap, Message, Subject, Subscriber};
 use cellblock::support::lock;
 use cellblock::{CodeModeBackend, CodeModeError};
 use futures_util::future::join_all;
@@ -104,7 +104,7 @@ impl Default for WorkerOptions {
 
 /// A worker of a fleet.
 pub struct Worker {
-    client: Client,
+    nats: NatsConnection,
     id: String,
     options: WorkerOptions,
     tenants: Box<dyn Tenants>,
@@ -157,14 +157,15 @@ impl Worker {
                 return Err(NatsError::Name(name.clone()));
             }
         }
-        let client = address.connect("cellblock worker", &format!("{WORKER_INBOX}.{id}")).await?;
+        let inbox = format!("{WORKER_INBOX}.{id}");
+        let nats = address.connect("cellblock worker", &inbox).await?;
         let store = match &options.parking {
-            Some(parking) => Some(Store::open(&client, &id, parking).await?),
+            Some(parking) => Some(Store::open(&nats.client, &id, parking).await?),
             None => None,
         };
         let places = Places::new(options.cells);
         Ok(Arc::new(Self {
-            client,
+            nats,
             id,
             options,
             tenants: Box::new(tenants),
@@ -189,12 +190,12 @@ impl Worker {
         let failed = |error: &dyn fmt::Display| NatsError::Failed(error.to_string());
         let mut links = SelectAll::new();
         for subject in Subjects::links(&self.id) {
-            links.push(self.client.subscribe(subject).await.map_err(|error| failed(&error))?);
+            links.push(self.nats.client.subscribe(subject).await.map_err(|error| failed(&error))?);
         }
         let mut lists = SelectAll::new();
         if self.store.is_some() {
             for subject in self.options.classes.iter().flat_map(|class| Subjects::lists(class)) {
-                let subscribed = self.client.queue_subscribe(subject, GROUP.to_owned()).await;
+                let subscribed = self.nats.client.queue_subscribe(subject, GROUP.to_owned()).await;
                 lists.push(subscribed.map_err(|error| failed(&error))?);
             }
         }
@@ -231,7 +232,8 @@ impl Worker {
                 let mut starts = SelectAll::new();
                 for subject in self.options.classes.iter().flat_map(|class| Subjects::starts(class))
                 {
-                    let subscribed = self.client.queue_subscribe(subject, GROUP.to_owned()).await;
+                    let subscribed =
+                        self.nats.client.queue_subscribe(subject, GROUP.to_owned()).await;
                     starts.push(subscribed.map_err(|error| failed(&error))?);
                 }
                 subscriptions.starts = Some(starts);
@@ -272,7 +274,7 @@ impl Worker {
 
     fn refuse(&self, message: Message, why: NoPlace) {
         let Some(reply) = message.reply else { return };
-        let client = self.client.clone();
+        let client = self.nats.client.clone();
         self.tasks.spawn(async move {
             let mut headers = HeaderMap::new();
             headers.insert(header::BUSY, why.to_string());
@@ -289,7 +291,7 @@ impl Worker {
         // The queue is empty, and a message is smaller.
         let _ = feed.push(message);
         let (link, pipe) = Link::accept(
-            self.client.clone(),
+            &self.nats,
             queue,
             reply,
             format!("{}.{name}", self.id),
@@ -373,7 +375,7 @@ impl Worker {
         if timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             tracing::warn!("links were still open at the end");
         }
-        if !matches!(timeout(GOODBYE, self.client.flush()).await, Ok(Ok(()))) {
+        if !matches!(timeout(GOODBYE, self.nats.client.flush()).await, Ok(Ok(()))) {
             tracing::warn!("the last messages may not have been sent");
         }
         ended.into_iter().all(|ended| ended)

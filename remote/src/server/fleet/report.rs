@@ -82,6 +82,7 @@ pub(super) async fn announce(worker: &Arc<Worker>) -> Result<(Service, Endpoint)
         ("classes".to_owned(), worker.options.classes.join(",")),
     ]);
     let service = worker
+        .nats
         .client
         .service_builder()
         .description("Runs cells of Cellblock")
@@ -115,7 +116,7 @@ pub async fn survey(
     patience: Duration,
 ) -> Result<Vec<WorkerReport>, NatsError> {
     let failed = |error: &dyn fmt::Display| NatsError::Failed(error.to_string());
-    let client = address.connect("cellblock top", INBOX).await?;
+    let client = address.connect("cellblock top", INBOX).await?.client;
     let inbox = format!("{INBOX}.{}", random_id());
     let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
     let question = format!("$SRV.STATS.{SERVICE}");

@@ -13,11 +13,11 @@ use super::Server;
 use super::admission::Arrival;
 use super::error::ServeError;
 use super::outgoing::Budget;
-use super::session::{Closing, SHUTDOWN_GRACE, Session};
+use super::session::{Change, SHUTDOWN_GRACE, Session};
 use crate::in_flight::InFlight;
 use crate::protocol::{DelegateValue, HostMessage, MAX_DELEGATE_CALLS, Refusal, frame};
-use cellblock::CodeModeTurnWorker;
 use cellblock::support::{RecentSet, lock};
+use cellblock::{CodeModeTurnWorker, Keeping};
 use futures_util::{Sink, Stream, StreamExt};
 use hello::{Granted, hello};
 use outbox::Outbox;
@@ -69,7 +69,7 @@ struct OpenSession {
     session: Arc<Session>,
     _worker: CodeModeTurnWorker,
     /// Sends the client each cell that is closed.
-    closings: JoinHandle<()>,
+    changes: JoinHandle<()>,
 }
 
 /// Serves a client on a stream of bytes until it has gone.
@@ -190,28 +190,40 @@ impl OpenSession {
     async fn close(self) {
         self.session.close().await;
         // The task ends with the session's cells, and does not panic.
-        let _ = self.closings.await;
+        let _ = self.changes.await;
     }
 }
 
-/// Sends the client each cell that has ended and each that is closed.
-async fn send_closings(
+/// The name under which a cell is kept.
+fn name(keeping: Keeping) -> Option<String> {
+    match keeping {
+        Keeping::Kept(name) => Some(name.to_string()),
+        Keeping::Removed => None,
+    }
+}
+
+/// Sends the client what becomes of each cell.
+async fn send_changes(
     outbox: Outbox,
     session_id: String,
-    mut closings: tokio::sync::mpsc::UnboundedReceiver<Closing>,
+    mut changes: tokio::sync::mpsc::UnboundedReceiver<Change>,
     granted: Granted,
 ) {
-    while let Some(closing) = closings.recv().await {
+    while let Some(change) = changes.recv().await {
         let session_id = session_id.clone();
-        match closing {
-            Closing::Ended(cell_id) if granted.seam => {
+        match change {
+            Change::Ended(cell_id) if granted.seam => {
                 outbox.send(HostMessage::CellEnded { session_id, cell_id }).await;
             }
-            Closing::Ended(_) => {}
-            Closing::Leave(cell_id) => {
+            Change::Kept(cell_id, keeping) if granted.seam => {
+                let name = name(keeping);
+                outbox.send(HostMessage::CellKept { session_id, cell_id, name }).await;
+            }
+            Change::Ended(_) | Change::Kept(..) => {}
+            Change::Leave(cell_id) => {
                 outbox.send(HostMessage::CellLeave { session_id, cell_id }).await;
             }
-            Closing::Closed(cell_id) => {
+            Change::Closed(cell_id) => {
                 outbox.send(HostMessage::CellClosed { session_id, cell_id }).await;
             }
         }

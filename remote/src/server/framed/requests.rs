@@ -5,7 +5,7 @@ use super::super::error::ServeError;
 use super::super::session::{CellRequest, Program, Session, Wait};
 use super::super::{AskedLimits, REMEMBERED_IDS, SESSIONS};
 use super::turn_host::ClientTurnHost;
-use super::{Connection, OpenSession, Result, send_closings};
+use super::{Connection, OpenSession, Result, send_changes};
 use crate::in_flight::{InFlightGuard, NotInserted};
 use crate::protocol::{
     ClientMessage, ExecutionLimits, HostMessage, OperationRequest, OperationValue, Outcome,
@@ -13,7 +13,7 @@ use crate::protocol::{
 };
 use cellblock::support::{RecentSet, lock};
 use cellblock::{CellId, CodeModeError, Language, WaitRequest};
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use std::sync::Arc;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -193,13 +193,13 @@ impl Connection {
         let (session, closed) = Session::open(&self.server, limits, self.granted.seam)?;
         let client = ClientTurnHost::new(self, session_id, &session);
         let worker = session.serve(Arc::new(client));
-        let closings =
-            send_closings(self.outbox.clone(), session_id.to_owned(), closed, self.granted);
-        let closings = tokio::spawn(closings);
+        let changes =
+            send_changes(self.outbox.clone(), session_id.to_owned(), closed, self.granted);
+        let changes = tokio::spawn(changes);
         sessions.used.insert(session_id.to_owned());
         sessions
             .open
-            .insert(session_id.to_owned(), OpenSession { session, _worker: worker, closings });
+            .insert(session_id.to_owned(), OpenSession { session, _worker: worker, changes });
         Ok(())
     }
 
@@ -248,7 +248,16 @@ impl Connection {
     ) -> Refusable<()> {
         let cell = Arc::new(self.cell_request(session_id, cell_id)?);
         let ended = Arc::clone(&cell);
-        self.answer_later(running, cell, async move { ended.terminate().await });
+        let mut ending = Box::pin(async move { ended.terminate().await });
+        // The cell knows of it before the client's next message is read, which may answer the
+        // notification that the cell waits for.
+        let at_once = (&mut ending).now_or_never();
+        self.answer_later(running, cell, async move {
+            match at_once {
+                Some(outcome) => outcome,
+                None => ending.await,
+            }
+        });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use crate::protocol::{
     NOTIFICATION_CANCELLED, TOO_MANY_DELEGATES,
 };
 use async_trait::async_trait;
-use cellblock::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
+use cellblock::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, Keeping, ToolResult};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
@@ -111,6 +111,12 @@ impl CodeModeTurnHost for ClientTurnHost {
     fn cell_closed(&self, cell_id: &CellId) {
         if let Some(session) = self.session.upgrade() {
             session.ended(cell_id);
+        }
+    }
+
+    fn cell_kept(&self, cell_id: &CellId, keeping: Keeping) {
+        if let Some(session) = self.session.upgrade() {
+            session.kept(cell_id, keeping);
         }
     }
 }

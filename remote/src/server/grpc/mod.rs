@@ -193,7 +193,7 @@ impl CodeModeHost for Connection {
             cellblock_seam: has_seam.then_some(true),
         };
         let _ = open.event(session_event::Event::Opened(opened)).await;
-        self.tasks.spawn(open.send_closings(closed));
+        self.tasks.spawn(open.send_changes(closed));
         let (sessions, tasks) = (Arc::clone(&self.sessions), self.tasks.clone());
         Ok(Response::new(Messages::new(queue, move || {
             let left = lock(&sessions).remove(&id);

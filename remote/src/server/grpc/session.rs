@@ -4,7 +4,7 @@
 use super::super::REMEMBERED_IDS;
 use super::super::metrics::RunningCall;
 use super::super::outgoing::{Gone, Receiver, Sender, Slot};
-use super::super::session::{CELL_PARKED, CellRequest, Closing, Session};
+use super::super::session::{CELL_PARKED, CellRequest, Change, Session};
 use crate::in_flight::{InFlight, NotInserted};
 use crate::protocol::frame::{FrameError, MAX_BYTES};
 use crate::protocol::grpc::{self, session_event};
@@ -14,8 +14,8 @@ use crate::protocol::{
 use async_trait::async_trait;
 use cellblock::support::{RecentSet, lock};
 use cellblock::{
-    CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, ToolInput, ToolName,
-    ToolResult,
+    CellId, CodeModeNestedToolCall, CodeModeTurnHost, CodeModeTurnWorker, Keeping, ToolInput,
+    ToolName, ToolResult,
 };
 use futures_util::Stream;
 use prost::Message;
@@ -151,20 +151,38 @@ impl OpenSession {
         }
     }
 
-    /// Sends the client each cell that is closed.
-    pub(super) async fn send_closings(
+    /// Sends a client that takes all of the seam what became of a cell in its store.
+    async fn send_kept(&self, cell_id: CellId, keeping: Keeping) {
+        let execution = lock(&self.executions).get(&cell_id).map(|each| each.id.clone());
+        if let Some(execution_id) = execution.filter(|_| self.session.has_seam()) {
+            let name = match keeping {
+                Keeping::Kept(name) => name.to_string(),
+                Keeping::Removed => String::new(),
+            };
+            let kept = grpc::CellKept { execution_id, cell_id: cell_id.to_string(), name };
+            // It is three short texts: it fits.
+            let _ = self.event(session_event::Event::CellblockCellKept(kept)).await;
+        }
+    }
+
+    /// Sends the client what becomes of each cell.
+    pub(super) async fn send_changes(
         self: Arc<Self>,
-        mut closings: mpsc::UnboundedReceiver<Closing>,
+        mut changes: mpsc::UnboundedReceiver<Change>,
     ) {
-        while let Some(closing) = closings.recv().await {
-            let cell_id = match closing {
-                Closing::Ended(cell_id) => {
+        while let Some(change) = changes.recv().await {
+            let cell_id = match change {
+                Change::Kept(cell_id, keeping) => {
+                    self.send_kept(cell_id, keeping).await;
+                    continue;
+                }
+                Change::Ended(cell_id) => {
                     self.send_ended(cell_id).await;
                     continue;
                 }
                 // No cell has a place here where it could be kept.
-                Closing::Leave(_) => continue,
-                Closing::Closed(cell_id) => cell_id,
+                Change::Leave(_) => continue,
+                Change::Closed(cell_id) => cell_id,
             };
             let execution = lock(&self.executions).remove(&cell_id);
             if let Some(Execution { id: execution_id, calls }) = execution {
@@ -308,6 +326,12 @@ impl CodeModeTurnHost for ClientTurnHost {
     fn cell_closed(&self, cell_id: &CellId) {
         if let Some(open) = self.open.upgrade() {
             open.session.ended(cell_id);
+        }
+    }
+
+    fn cell_kept(&self, cell_id: &CellId, keeping: Keeping) {
+        if let Some(open) = self.open.upgrade() {
+            open.session.kept(cell_id, keeping);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Cells that are kept in a store while they wait, from which another host can wake them.
 
-use super::{CellRequest, Closing, Session, wake_request};
+use super::{CellRequest, Change, Session, wake_request};
 use crate::protocol::{Base64, Refusal, SeamKeep, SeamWake, TimedWaitOutcome};
 use async_trait::async_trait;
 use cellblock::support::lock;
@@ -77,7 +77,7 @@ pub(in super::super) enum KeepError {
 }
 
 /// Where a cell may be kept.
-pub(super) struct Keeping {
+pub(super) struct StorePlace {
     keep: SeamKeep,
     /// What it was taken with, of one that was kept before.
     held: Option<Held>,
@@ -120,7 +120,7 @@ impl Session {
             }
         }
         for cell_id in leaving {
-            self.closing(Closing::Leave(cell_id));
+            self.changed(Change::Leave(cell_id));
         }
     }
 
@@ -150,8 +150,8 @@ impl Session {
     }
 
     /// The cell has ended, and no host has it any more.
-    pub(super) fn give_up(&self, keeping: Option<Keeping>) {
-        let Some(Keeping { keep, held: Some(held) }) = keeping else { return };
+    pub(super) fn give_up(&self, keeping: Option<StorePlace>) {
+        let Some(StorePlace { keep, held: Some(held) }) = keeping else { return };
         if let Some(keeper) = self.server.keeper.clone() {
             // The session closes after it.
             self.requests.spawn(async move { keeper.ended(&keep, held).await });
@@ -166,7 +166,7 @@ impl CellRequest {
             return;
         }
         if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
-            entry.keeping = keep.map(|keep| Keeping { keep, held: None });
+            entry.keeping = keep.map(|keep| StorePlace { keep, held: None });
         }
     }
 

@@ -1,5 +1,8 @@
-//! `cargo xtask json-fuzz`: compares `JSON` with that of Node on values and texts made from
-//! seeds, for a given time.
+//! `cargo xtask json-fuzz` and `cargo xtask object-fuzz`: compare what cases made from seeds
+//! give here with what they give in Node, for a given time.
+//!
+//! A folder of `tests` has a `program.js`, which defines `cases(seed, count)`: it makes so many
+//! cases and returns a line for each.
 
 #![allow(clippy::print_stdout, reason = "a report")]
 
@@ -11,14 +14,15 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 /// Cases of one seed.
-const CASES: usize = 3_000;
+const CASES: usize = 300;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().ok_or("which folder of tests?")?;
     let seconds = arguments.next().map_or(Ok(60), |text| text.parse())?;
     let mut seed: u32 = arguments.next().map_or(Ok(1), |text| text.parse())?;
-    let program = std::fs::read_to_string(repository("tests/json-fuzz/program.js"))?;
+    let program = std::fs::read_to_string(repository(&format!("tests/{folder}/program.js")))?;
     let service = CodeModeService::new(Backends::Wasm.session(SessionLimits::default()));
     let (began, mut compared) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(seconds) {

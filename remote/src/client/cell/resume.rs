@@ -1,0 +1,215 @@
+//! A cell whose host has ended goes on in the next one, if the host had kept it.
+
+use super::super::connection::{ConnectionError, Failure, Program};
+use super::super::session::Connected;
+use super::{CellHandle, OnItsWay, RemoteCell, Stage, executing};
+use crate::protocol::{Base64, SeamKept, SeamWake};
+use cellblock::cells::{Callbacks, LiveEntry};
+use cellblock::support::lock;
+use cellblock::{ExecuteRequest, Keeping, ToolResult};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long the next host may take to come.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long to wait before the second attempt to reach it; twice as long before each that
+/// follows, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest time between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What this side knows of a cell that its host may have kept.
+#[derive(Default)]
+pub(super) struct InStore {
+    /// The name under which the host has kept it, once it has.
+    name: Option<String>,
+    /// Pieces of output that have come from the cell.
+    pub(super) received: u64,
+    /// Ends of calls that were sent while the cell was kept.
+    sent: SentEnds,
+    /// Why the host before was lost, while the next one is asked to go on with the cell.
+    lost: Option<Failure>,
+    /// The attempts to reach the next one.
+    attempts: Option<Attempts>,
+}
+
+/// Attempts to reach the next host.
+struct Attempts {
+    /// When to give up.
+    until: Instant,
+    /// The pause before the newest attempt; `None` before the first.
+    pause: Option<Duration>,
+}
+
+impl Attempts {
+    /// The pause before the next attempt; `None` when there is no more time for one.
+    fn next(&mut self) -> Option<Duration> {
+        let pause = match self.pause {
+            None => Duration::ZERO,
+            Some(Duration::ZERO) => FIRST_PAUSE,
+            Some(pause) => (pause * 2).min(LONGEST_PAUSE),
+        };
+        self.pause = Some(pause);
+        (Instant::now() + pause <= self.until).then_some(pause)
+    }
+}
+
+/// Ends of calls that were sent to a host which has the cell kept as it was before: the next
+/// host needs them again. `None` while the cell is not kept. They are as many as a program
+/// waits for, and as large as its results may be.
+#[derive(Clone, Default)]
+pub(super) struct SentEnds(Arc<Mutex<Option<Ends>>>);
+
+/// Ends of calls, by the calls' ids.
+type Ends = BTreeMap<String, Result<ToolResult, String>>;
+
+impl SentEnds {
+    /// The end of a call is sent.
+    pub(super) fn note(&self, id: &str, end: &Result<ToolResult, String>) {
+        if let Some(ends) = &mut *lock(&self.0) {
+            ends.insert(id.to_owned(), end.clone());
+        }
+    }
+}
+
+impl InStore {
+    /// A cell that starts as one that was kept.
+    pub(super) fn resuming(kept: &SeamKept) -> Self {
+        Self { name: Some(kept.name.clone()), received: kept.received, ..Self::default() }
+    }
+
+    /// Where ends of calls are noted.
+    pub(super) fn sent(&self) -> SentEnds {
+        self.sent.clone()
+    }
+
+    /// The next host has gone on with the cell.
+    pub(super) fn resumed(&mut self) {
+        (self.lost, self.attempts) = (None, None);
+    }
+
+    /// Why the host before was lost, if the next one has not gone on with the cell.
+    pub(super) fn take_lost(&mut self) -> Option<Failure> {
+        self.lost.take()
+    }
+
+    /// Whether the next host is asked to go on with the cell.
+    pub(super) fn is_resuming(&self) -> bool {
+        self.lost.is_some()
+    }
+}
+
+impl RemoteCell {
+    /// The host has kept the cell, or lets its program run on.
+    pub(super) fn kept(&mut self, name: Option<String>) {
+        *lock(&self.in_store.sent.0) = name.is_some().then(BTreeMap::new);
+        let keeping = match name {
+            None => Some(Keeping::Removed),
+            Some(name) => {
+                let keeping = name.parse().ok().map(Keeping::Kept);
+                self.in_store.name = Some(name);
+                keeping
+            }
+        };
+        if let Some(keeping) = keeping {
+            self.callbacks.cell_kept(keeping);
+        }
+    }
+
+    /// Whether the cell may go on when its host is lost.
+    pub(super) fn can_resume(&self) -> bool {
+        self.in_store.name.is_some()
+            && self.stage == Stage::Running
+            && self.outcome.is_none()
+            && self.terminator.is_none()
+            && self.termination.is_none()
+            && !self.is_leaving()
+            && !self.session.shutdown.is_cancelled()
+    }
+
+    /// The connection is gone: the next host is asked to go on with the cell. False where none
+    /// can.
+    pub(super) async fn resume(&mut self, entry: &LiveEntry) -> bool {
+        if !self.can_resume() {
+            return false;
+        }
+        let failure = |each: &Connected| each.connection.lifeline().failure();
+        let lost = self.connected.get().map(failure);
+        self.in_store.lost = Some(lost.unwrap_or(Failure::Lost(ConnectionError::Dropped)));
+        // The calls run on, and the next host asks for their ends.
+        for () in self.callbacks.hold().await {
+            self.call_ended();
+        }
+        let (mut calls, handover) = self.callbacks.offer();
+        self.callbacks.release(handover);
+        self.forget_calls();
+        if let Some(ends) = lock(&self.in_store.sent.0).take() {
+            for (id, end) in ends {
+                calls.insert(id, end);
+            }
+        }
+        self.pending = calls;
+        self.callbacks = Callbacks::new(entry, self.session.turns.watch());
+        let (handle, events) = CellHandle::new(self.handle.id.clone(), &self.callbacks);
+        (self.handle, self.events) = (handle.clone(), events);
+        (self.missing, self.has_ended) = (false, false);
+        if let Some(observer) = &mut self.observer {
+            observer.asked = false;
+        }
+        self.in_store.attempts = Some(Attempts { until: Instant::now() + PATIENCE, pause: None });
+        self.go_on();
+        true
+    }
+
+    /// The calls are counted again when the next host asks for their ends.
+    pub(super) fn forget_calls(&self) {
+        for _ in 0..self.status.calls_in_flight() {
+            self.status.call_ended();
+        }
+    }
+
+    /// Asks the next host to go on with the cell. False when there is no more time for that, or
+    /// the cell is to end.
+    pub(super) fn go_on(&mut self) -> bool {
+        if self.terminator.is_some() || self.session.shutdown.is_cancelled() {
+            return false;
+        }
+        let InStore { name: Some(name), received, attempts: Some(attempts), .. } =
+            &mut self.in_store
+        else {
+            return false;
+        };
+        let Some(pause) = attempts.next() else { return false };
+        let wake = SeamWake {
+            cell: Base64::default(),
+            kept: Some(SeamKept { name: name.clone(), received: *received }),
+            elapsed_ms: 0,
+            is_fork: false,
+            restricts_tools: false,
+            renames_call: false,
+            pending: Vec::new(),
+        };
+        let program = Program {
+            request: ExecuteRequest { yield_time_ms: Some(0), ..ExecuteRequest::default() },
+            stored: self.stored.clone(),
+            until_frontier: false,
+            wake: Some(wake),
+            keep: None,
+            class: None,
+        };
+        self.connected = Arc::default();
+        let executing = executing(&self.session, &self.connected, self.handle.clone(), program);
+        let session = Arc::clone(&self.session);
+        let answer = Box::pin(async move {
+            sleep(pause).await;
+            let _turn = session.resuming().await;
+            executing.await
+        });
+        self.answer = Some(OnItsWay { answer, wait: None, cancelled: false });
+        true
+    }
+}

@@ -1,0 +1,31 @@
+// What a program that calls tools mostly does: fetch, join, filter, group, format, print.
+const rows = [];
+for (let page = 0; page < 40; page++) rows.push(...(await tools.first({ page, fields: ['id', 'name', 'score'] })).map((row) => ({ ...row, id: row.id + page * 20, page })));
+const details = await Promise.all(rows.slice(0, 60).map(async ({ id }) => { try { return { id, rows: await tools.second({ id }) } } catch (error) { return { id, error: error.message } } }));
+const byId = new Map(details.map((detail) => [detail.id, detail]));
+const joined = rows.map((row) => ({ ...row, detail: byId.get(row.id)?.rows?.length ?? 0, month: new Date(Date.UTC(2024, row.id % 12, 1 + (row.id % 28))).toISOString().slice(0, 7) }));
+const months = {};
+for (const { month, score, tags } of joined) { const m = (months[month] ??= { count: 0, sum: 0, tags: {} }); m.count++; m.sum += score; for (const tag of tags) m.tags[tag] = (m.tags[tag] ?? 0) + 1 }
+const lines = ['| month | count | mean | top tag |', '|---|---|---|---|'];
+for (const [month, { count, sum, tags }] of Object.entries(months).sort(([a], [b]) => a.localeCompare(b))) lines.push(`| ${month} | ${count} | ${(sum / count).toFixed(2)} | ${Object.entries(tags).sort((a, b) => b[1] - a[1])[0][0]} |`);
+text(lines.join('\n'));
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const active = joined.filter(({ active }) => active);
+text(`${active.length} of ${joined.length} are active (${percent(active.length / joined.length)})`);
+const outliers = joined.filter(({ score }) => score > 15).sort((a, b) => b.score - a.score || a.id - b.id).slice(0, 10);
+text(outliers.map(({ id, name, score }) => `- ${name} (#${id}): ${score}`).join('\n'));
+text({ total: joined.length, pages: new Set(joined.map(({ page }) => page)).size, mean: joined.reduce((sum, { score }) => sum + score, 0) / joined.length });
+const search = (needle) => joined.filter(({ name, tags }) => name.toLowerCase().includes(needle) || tags.some((tag) => tag.startsWith(needle)));
+for (const needle of ['ali', 'x', 'b', 'zzz']) text(`${needle}: ${search(needle).length}`);
+const dated = Array.from({ length: 300 }, (_, i) => new Date(1700000000000 + i * 86400000 * 3));
+const weekdays = dated.reduce((all, date) => { const day = date.getUTCDay(); all[day] = (all[day] ?? 0) + 1; return all }, []);
+const ages = dated.map((date) => Math.floor((Date.parse('2026-01-01') - date) / 86400000));
+text([weekdays.join(), ages.at(-1), dated[0].toISOString(), dated[9].getFullYear(), new Date('2024-02-30T10:00:00Z').getTime()].join(' '));
+const table = (items) => { const columns = Object.keys(items[0]); const widths = columns.map((column) => Math.max(column.length, ...items.map((item) => String(item[column]).length))); return [columns, ...items.map((item) => columns.map((column) => item[column]))].map((cells) => cells.map((cell, at) => String(cell).padEnd(widths[at])).join('  ').trimEnd()).join('\n') };
+for (let i = 0; i < 6; i++) text(table(joined.slice(i * 40, i * 40 + 40).map(({ id, name, score, month }) => ({ id, name, score, month }))).length);
+const paths = joined.map(({ id, name }) => `src/${name.toLowerCase()}/${id % 7}/file${id}.ts`);
+const tree = {};
+for (const path of paths) path.split('/').reduce((at, part) => (at[part] ??= {}), tree);
+const depth = (node) => 1 + Math.max(0, ...Object.values(node).map(depth));
+const print = (node, indent = '') => Object.entries(node).map(([name, below]) => `${indent}${name}\n${print(below, indent + '  ')}`).join('');
+text([depth(tree), print(tree).length, paths.filter((path) => /\/[0-3]\/.*5\.ts$/.test(path)).length].join());
