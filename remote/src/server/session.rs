@@ -347,7 +347,7 @@ impl CellRequest {
             Some(values) if let Some(SeamWake { kept: Some(kept), .. }) = wake => {
                 let request = resume_request(&request, &kept).inspect_err(|_| self.taken(true))?;
                 let resumed = service.backend().resume(id, request, values).await;
-                resumed.map(|response| (response, None))
+                resumed.map(|response| (response, None)).map_err(Refusal::from)
             }
             Some(values) if let Some(wake) = wake => {
                 self.wake(request, wake, values).await.map(|response| (response, None))
