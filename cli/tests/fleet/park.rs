@@ -297,23 +297,27 @@ async fn cells_that_sleep_are_on_no_worker_until_something_comes() {
 }
 
 #[tokio::test]
-async fn a_kept_cell_is_frozen_where_it_was() {
+async fn a_frozen_cell_stays_where_it_is() {
     let Some(fleet) = Fleet::start(1, &SOON).await else { return };
     let session = Session::new(fleet.service("t1"));
     session.gate.open.send_replace(true);
     let source = "await tools.echo(1); text('one'); await tools.echo(2); text('two')";
     let frozen = session.service.execute_to_pending(request(source)).await.unwrap();
     let ExecuteToPendingOutcome::Pending { cell_id, .. } = frozen else { panic!("{frozen:?}") };
-    until(async || fleet.cells().await == 0).await;
+    // A cell that was started later has left.
+    let other = session.start("await new Promise((done) => setTimeout(done, 1e6))").await;
+    let mut kept = Kept::connect(fleet.cluster);
+    let class = fleet.parking_class().await;
+    until(async || kept.records("t1", &class).iter().any(|record| record.client_id == other.id))
+        .await;
+    assert_eq!(kept.records("t1", &class).len(), 1);
     let next = session.service.wait_to_pending(cell_id).await.unwrap();
-    let WaitToPendingOutcome::LiveCell(next) = next else { panic!("{next:?}") };
-    let text = |text: &str| ContentItem::InputText { text: text.to_owned() };
-    match next {
-        ExecuteToPendingOutcome::Pending { content_items, .. } => {
-            assert_eq!(content_items, [text("one")]);
-        }
-        other => panic!("{other:?}"),
-    }
+    let WaitToPendingOutcome::LiveCell(ExecuteToPendingOutcome::Pending { content_items, .. }) =
+        next
+    else {
+        panic!("{next:?}")
+    };
+    assert_eq!(content_items, [ContentItem::InputText { text: "one".to_owned() }]);
 }
 
 #[tokio::test]

@@ -155,18 +155,32 @@ impl Session {
             let (cell_id, why) = (cell_id.clone(), reason.to_string());
             let calls = calls.reports();
             let error = CodeModeError::Stale { cell_id: cell_id.clone(), why, calls };
-            let mut lost = lock(&self.lost);
-            if lost.len() >= LOST_CELLS {
-                lost.pop_front();
-            }
-            lost.push_back((cell_id, error.clone()));
+            self.remember(cell_id, &error);
             return error;
         }
         let _ = (cell_id, calls);
         CodeModeError::Host(reason.to_string())
     }
 
-    /// What became of a cell that was lost with its machine.
+    /// Remembers what became of a cell that is lost, whoever asks for it.
+    #[cfg(feature = "nats")]
+    fn remember(&self, cell_id: CellId, error: &CodeModeError) {
+        let mut lost = lock(&self.lost);
+        if lost.len() >= LOST_CELLS {
+            lost.pop_front();
+        }
+        lost.push_back((cell_id, error.clone()));
+    }
+
+    /// What a cell ends with that its fleet keeps, and that cannot be woken.
+    pub(super) fn cannot_wake(&self, cell_id: &CellId, error: CodeModeError) -> CodeModeError {
+        #[cfg(feature = "nats")]
+        self.remember(cell_id.clone(), &error);
+        let _ = cell_id;
+        error
+    }
+
+    /// What became of a cell that was lost.
     #[cfg(feature = "nats")]
     pub(super) fn lost_cell(&self, cell_id: &CellId) -> Option<CodeModeError> {
         let lost = lock(&self.lost);

@@ -200,7 +200,7 @@ impl RemoteCell {
                 return self.gone(away.lost);
             }
             Failure::Refused(error @ CodeModeError::Park(_)) => {
-                return self.ended(Outcome::Failed(error));
+                return self.cannot_wake(error);
             }
             Failure::Refused(error) => error,
             Failure::Unavailable(reason) => CodeModeError::Unavailable(reason.to_string()),
@@ -221,12 +221,17 @@ impl RemoteCell {
             return self.gone(away.lost);
         }
         if !is_unavailable && away.failed >= REFUSALS {
-            return self.ended(Outcome::Failed(error));
+            return self.cannot_wake(error);
         }
         tracing::debug!("cell {} is not woken yet: {error}", self.handle.id);
         let pause = PAUSE.saturating_mul(1 << away.failed.min(6)).min(LONGEST_PAUSE);
         away.again_at = Some(Instant::now() + pause);
         self.away = Some(away);
+    }
+
+    fn cannot_wake(&mut self, error: CodeModeError) {
+        let error = self.session.cannot_wake(&self.handle.id, error);
+        self.ended(Outcome::Failed(error));
     }
 
     /// No worker has the cell, and the fleet does not keep it.
@@ -242,14 +247,9 @@ pub(super) async fn time_to_wake(
     away: &mut Option<Away>,
     calls: &mut PendingCalls,
     is_wanted: bool,
-    is_frozen: bool,
 ) {
     let Some(away) = away else { return std::future::pending().await };
     if !is_wanted && !away.is_wanted {
-        if is_frozen {
-            // It goes on when it is observed again.
-            std::future::pending::<()>().await;
-        }
         tokio::select! {
             () = at(away.due) => {}
             () = calls.any_ended() => {}

@@ -122,9 +122,6 @@ impl RemoteCell {
     pub(super) fn answered(&mut self, observed: Result<HostResponse, Failure>, to: &OnItsWay) {
         let is_execution = to.wait.is_none() && !to.cancelled;
         let Some(observed) = self.woken(observed) else { return };
-        if let Ok(HostResponse { pending, .. }) = &observed {
-            self.frozen = pending.is_some();
-        }
         match observed {
             Ok(HostResponse {
                 response: RuntimeResponse::Yielded { content_items, report, .. },

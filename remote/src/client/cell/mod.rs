@@ -108,8 +108,6 @@ struct RemoteCell {
     lost: Option<ConnectionError>,
     /// The host has closed the cell before its first response since it was woken was taken.
     closed_early: bool,
-    /// The newest response says that the program is frozen.
-    frozen: bool,
 }
 
 /// What a new cell is made from.
@@ -183,7 +181,6 @@ pub(super) async fn run(start: Start) {
         away,
         lost: None,
         closed_early: false,
-        frozen: false,
     };
     cell.observer = first.map(|(until, reply)| Observer::first(until, reply));
     if cell.run_to_close(&entry).await {
@@ -222,7 +219,7 @@ impl RemoteCell {
             if self.leave(entry).await {
                 return false;
             }
-            let (is_wanted, is_frozen) = (self.is_wanted(), self.frozen);
+            let is_wanted = self.is_wanted();
             let yields_at = self.yields_at();
             let patience = self.patience().map(|(at, _)| at);
             let drained_at = match self.stage {
@@ -252,7 +249,7 @@ impl RemoteCell {
                     self.termination = None;
                     self.terminated(outcome);
                 }
-                () = time_to_wake(&mut self.away, &mut self.pending, is_wanted, is_frozen),
+                () = time_to_wake(&mut self.away, &mut self.pending, is_wanted),
                     if self.is_asleep() => self.wake_up(entry),
                 () = gone(&mut self.observer), if self.observer.is_some() => self.observer_left(),
                 () = at(yields_at), if yields_at.is_some() => self.answer_with_content(),

@@ -1,6 +1,6 @@
 //! Cells that are kept in a store while they wait, from which another host can wake them.
 
-use super::{CellRequest, Change, Session, wake_request};
+use super::{CellRequest, Change, Entry, Session, wake_request};
 use crate::protocol::{Base64, Refusal, SeamKeep, SeamWake, TimedWaitOutcome};
 use async_trait::async_trait;
 use cellblock::support::lock;
@@ -92,6 +92,16 @@ impl From<KeepError> for Refusal {
     }
 }
 
+impl Entry {
+    /// Whether the cell may be kept, as far as is known. One that is frozen stays: a cell that is
+    /// woken runs.
+    #[cfg(feature = "nats")]
+    fn can_leave(&self) -> bool {
+        let is_frozen = self.pending.is_some();
+        self.keeping.is_some() && self.ended.is_none() && !self.last_taken && !is_frozen
+    }
+}
+
 impl Session {
     /// Something of a cell has begun or ended.
     pub(in super::super) fn touch(&self, cell_id: &CellId) {
@@ -112,8 +122,7 @@ impl Session {
         let mut leaving = Vec::new();
         for (cell_id, entry) in &mut *lock(&self.cells) {
             let is_idle = |idle| entry.requests == 0 && entry.touched.elapsed() >= idle;
-            let can = entry.keeping.is_some() && entry.ended.is_none() && !entry.last_taken;
-            if can && idle.is_none_or(is_idle) {
+            if entry.can_leave() && idle.is_none_or(is_idle) {
                 // Asked once in so long.
                 entry.touched = Instant::now();
                 leaving.push(cell_id.clone());
@@ -131,7 +140,7 @@ impl Session {
         self.abandoned.cancel();
         let left: Vec<_> = lock(&self.cells)
             .iter()
-            .filter(|(_, entry)| entry.ended.is_none() && !entry.last_taken)
+            .filter(|(_, entry)| entry.can_leave())
             .filter(|(_, entry)| {
                 let keeping = entry.keeping.as_ref();
                 keeping.is_some_and(|keeping| !returns || keeping.keep.session.is_some())
