@@ -12,8 +12,8 @@ const PROGRAMS: usize = 500;
 /// Nested calls of one program.
 const CALLS: usize = 500;
 /// Programs for the throughput, and how many run at one time.
-const MANY: usize = 2_000;
-const AT_ONCE: usize = 32;
+const MANY: u32 = 2_000;
+const AT_ONCE: u32 = 32;
 
 /// The middle and the 99th percentile of the time of a program.
 async fn times(service: &CodeModeService) -> (Duration, Duration) {
@@ -50,7 +50,7 @@ async fn throughput(service: &Arc<CodeModeService>) -> f64 {
     for lane in lanes {
         lane.await.unwrap();
     }
-    MANY as f64 / began.elapsed().as_secs_f64()
+    f64::from(MANY) / began.elapsed().as_secs_f64()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

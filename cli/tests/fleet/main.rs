@@ -9,6 +9,7 @@ mod contract;
 mod faults;
 mod figures;
 #[allow(dead_code, reason = "another test uses the rest of it")]
+#[allow(clippy::needless_pass_by_value, reason = "values that a test writes out are its own")]
 #[path = "../mcp/raw.rs"]
 mod mcp_client;
 mod raw;

@@ -2,7 +2,7 @@
 //!
 //! What a cell wrote is one *commit*: a record under the cell's own random name, made with the
 //! condition that there is none. So it is made once, however often it is tried, and the numbers
-//! that JetStream gives to records are the order of the commits. After it each key is written,
+//! that `JetStream` gives to records are the order of the commits. After it each key is written,
 //! with the commit's number, unless a later commit has written it; then the record is removed.
 //! A client that dies in between leaves the record, and the next reader finishes the work.
 
@@ -94,34 +94,32 @@ impl SessionValues {
     /// The values of a session. Makes the buckets where there are none.
     pub(super) async fn open(client: &Client, session: &str) -> Result<Self, NatsError> {
         let context = async_nats::jetstream::new(client.clone());
-        let keys = match context.get_key_value(BUCKET).await {
-            Ok(keys) => keys,
-            Err(_) => {
-                let config = |num_replicas| kv::Config {
-                    bucket: BUCKET.to_owned(),
-                    description: "Stored values of Cellblock's sessions".to_owned(),
-                    num_replicas,
-                    ..kv::Config::default()
-                };
-                match context.create_key_value(config(REPLICAS)).await {
-                    Ok(keys) => keys,
-                    // A single server keeps one copy.
-                    Err(_) => context.create_key_value(config(1)).await.map_err(failed)?,
-                }
+        let keys = if let Ok(keys) = context.get_key_value(BUCKET).await {
+            keys
+        } else {
+            let config = |num_replicas| kv::Config {
+                bucket: BUCKET.to_owned(),
+                description: "Stored values of Cellblock's sessions".to_owned(),
+                num_replicas,
+                ..kv::Config::default()
+            };
+            match context.create_key_value(config(REPLICAS)).await {
+                Ok(keys) => keys,
+                // A single server keeps one copy.
+                Err(_) => context.create_key_value(config(1)).await.map_err(failed)?,
             }
         };
-        let bodies = match context.get_object_store(BODIES).await {
-            Ok(bodies) => bodies,
-            Err(_) => {
-                let config = |num_replicas| object_store::Config {
-                    bucket: BODIES.to_owned(),
-                    num_replicas,
-                    ..object_store::Config::default()
-                };
-                match context.create_object_store(config(REPLICAS)).await {
-                    Ok(bodies) => bodies,
-                    Err(_) => context.create_object_store(config(1)).await.map_err(failed)?,
-                }
+        let bodies = if let Ok(bodies) = context.get_object_store(BODIES).await {
+            bodies
+        } else {
+            let config = |num_replicas| object_store::Config {
+                bucket: BODIES.to_owned(),
+                num_replicas,
+                ..object_store::Config::default()
+            };
+            match context.create_object_store(config(REPLICAS)).await {
+                Ok(bodies) => bodies,
+                Err(_) => context.create_object_store(config(1)).await.map_err(failed)?,
             }
         };
         Ok(Self { keys, bodies, session: session.to_owned(), known: Mutex::default() })
@@ -276,7 +274,7 @@ impl SessionValues {
             let message = messages.next().await.ok_or_else(|| failed("the records ended"))?;
             let message = message.map_err(failed)?;
             let info = message.info().map_err(failed)?;
-            (pending, _) = (info.pending, ());
+            pending = info.pending;
             let number = info.stream_sequence;
             let is_gone = message
                 .headers
