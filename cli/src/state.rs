@@ -14,6 +14,7 @@ use std::collections::HashSet;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -56,6 +57,8 @@ pub struct StateFolder {
     requests: mpsc::Sender<Request>,
     /// The process is to end, and leaves what is there.
     is_left: AtomicBool,
+    #[cfg(test)]
+    thread: std::thread::JoinHandle<()>,
 }
 
 /// What the thread is asked for.
@@ -74,11 +77,26 @@ impl StateFolder {
         let database = open(folder).with_context(|| format!("--state {}", folder.display()))?;
         let (requests, queue) = mpsc::channel(QUEUE);
         let owner = Owner { database, most_bytes, alive: HashSet::new(), swept: None };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("cellblock-state".to_owned())
             .spawn(move || owner.run(queue))
             .context("cannot start the thread of --state")?;
-        Ok(Self { requests, is_left: AtomicBool::new(false) })
+        #[cfg(not(test))]
+        drop(thread);
+        Ok(Self {
+            requests,
+            is_left: AtomicBool::new(false),
+            #[cfg(test)]
+            thread,
+        })
+    }
+
+    /// Ends its thread, and returns when the folder is free.
+    #[cfg(test)]
+    async fn close(self) {
+        let Self { requests, thread, .. } = self;
+        drop(requests);
+        tokio::task::spawn_blocking(move || thread.join()).await.unwrap().unwrap();
     }
 
     /// Leaves its cells to the next process: none is removed from here on, and none runs on here.
@@ -92,7 +110,7 @@ impl StateFolder {
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Done<T>) -> Request) -> Result<T, CellStoreError> {
-        let ended = || CellStoreError("its thread has ended".to_owned());
+        let ended = || CellStoreError("the database of --state is damaged".to_owned());
         let (done, outcome) = oneshot::channel();
         self.requests.send(request(done)).await.map_err(|_| ended())?;
         outcome.await.map_err(|_| ended())?
@@ -151,7 +169,10 @@ fn open(folder: &Path) -> Result<Database> {
         .with_context(|| path.display().to_string())?;
     let until = Instant::now() + LOCKED_FOR;
     loop {
-        match Builder::new().set_cache_size(CACHE_BYTES).create(&path) {
+        // A damaged file may make the database panic.
+        let opening = catch_unwind(|| Builder::new().set_cache_size(CACHE_BYTES).create(&path));
+        let Ok(opened) = opening else { bail!("{} is damaged", path.display()) };
+        match opened {
             Ok(database) => return Ok(database),
             Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(50));
@@ -186,7 +207,12 @@ impl Owner {
                 bytes += size(&request);
                 batch.push(request);
             }
-            self.serve(batch);
+            // A damaged file may make the database panic: nothing is asked of it any more, and
+            // those who asked find their senders dropped.
+            if catch_unwind(AssertUnwindSafe(|| self.serve(batch))).is_err() {
+                tracing::error!("the database of --state is damaged");
+                return;
+            }
         }
     }
 
@@ -429,6 +455,51 @@ mod tests {
         store.keep(name(2), cell(2, 600), HOUR).await.unwrap();
         // What is kept anew takes the room of what it was.
         store.keep(name(2), cell(2, 700), HOUR).await.unwrap();
+    }
+
+    /// Whatever a file holds, it is refused or read: the process goes on.
+    #[tokio::test]
+    async fn a_damaged_database_does_no_harm() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("state");
+        let store = StateFolder::open(&folder, u64::MAX).unwrap();
+        for byte in 0..40 {
+            store.keep(name(byte), cell(byte, 3_000), HOUR).await.unwrap();
+        }
+        store.close().await;
+        let database = folder.join(DATABASE);
+        let whole = std::fs::read(&database).unwrap();
+        let mut random = 1_u64;
+        let mut next = |below: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(random >> 33).unwrap() % below
+        };
+        let mut refused = 0;
+        for round in 0..100 {
+            let mut damaged = whole.clone();
+            // The first page has what all the rest is found by.
+            let within = if round % 3 == 0 { 4_096 } else { damaged.len() };
+            for _ in 0..=next(20) {
+                let at = next(within);
+                damaged[at] = u8::try_from(next(256)).unwrap();
+            }
+            if round % 10 == 0 {
+                damaged.truncate(next(within));
+            }
+            std::fs::write(&database, &damaged).unwrap();
+            let Ok(store) = StateFolder::open(&folder, u64::MAX) else {
+                refused += 1;
+                continue;
+            };
+            for byte in (0..40).step_by(13) {
+                // What is found may be anything: it is sealed.
+                let _ = store.find(name(byte)).await;
+                let _ = store.keep(name(byte), cell(byte, 100), HOUR).await;
+                let _ = store.remove(name(byte)).await;
+            }
+            store.close().await;
+        }
+        assert!(refused > 0 && refused < 100, "{refused}");
     }
 
     #[test]
