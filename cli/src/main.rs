@@ -2,12 +2,15 @@
 
 mod access;
 mod check;
+#[cfg(feature = "nats")]
+mod fleet;
 mod limits;
 mod mcp;
 mod metrics;
 mod park_key;
 mod replay;
 mod run;
+mod sandbox;
 mod serve;
 mod state;
 mod telemetry;
@@ -50,6 +53,12 @@ enum Command {
     Tools(tools::Arguments),
     /// Serve MCP clients: their programs call the tools of all MCP servers of a configuration.
     Mcp(mcp::Arguments),
+    /// Run cells of a fleet of machines, taken from NATS.
+    #[cfg(feature = "nats")]
+    Worker(fleet::worker::Arguments),
+    /// List the workers of a fleet.
+    #[cfg(feature = "nats")]
+    Top(fleet::top::Arguments),
     /// End the commands of a `cellblock run` once it has gone: the run starts this itself.
     #[command(name = run::GUARD, hide = true)]
     Guard(run::GuardArguments),
@@ -115,6 +124,10 @@ fn main() -> ExitCode {
         Command::Host(arguments) => serve::main(arguments).into(),
         Command::Tools(arguments) => tools::main(&arguments).into(),
         Command::Mcp(arguments) => mcp::main(arguments).into(),
+        #[cfg(feature = "nats")]
+        Command::Worker(arguments) => fleet::worker::main(arguments).into(),
+        #[cfg(feature = "nats")]
+        Command::Top(arguments) => fleet::top::main(&arguments).into(),
         Command::Guard(arguments) => run::guard(&arguments).into(),
     }
 }

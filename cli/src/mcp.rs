@@ -3,9 +3,10 @@
 use crate::Exit;
 use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
+use crate::sandbox::{Sandbox, SandboxArguments};
 use crate::terminal::print;
 use anyhow::{Context, Result, bail, ensure};
-use cellblock::{CodeModeBackend, CodeModeError, Engine, EngineConfig, SessionLimits, WasmBackend};
+use cellblock::{CellLimits, CodeModeError, EngineConfig, SessionLimits};
 use cellblock_inspect::{InspectError, Inspector, Token};
 use cellblock_mcp::config::{self, Config, Transport, add_server};
 use cellblock_mcp::{
@@ -90,6 +91,8 @@ struct Serve {
     origins: Vec<String>,
     #[command(flatten)]
     access: AccessArguments,
+    #[command(flatten)]
+    sandbox: SandboxArguments,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -181,7 +184,7 @@ fn serve(arguments: &Serve) -> Result<Exit> {
         waits: waits(arguments.wait_max.into()),
         start_wait: arguments.start_wait.into(),
         state: arguments.state.clone(),
-        ..Options::new(backends(limits))
+        ..Options::new(backends(limits, arguments.sandbox.clone()))
     };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
@@ -279,20 +282,19 @@ async fn over_http(gateway: &Gateway, address: SocketAddr, arguments: &Serve) ->
     }
 }
 
-/// Makes backends with these limits, over one engine that is made when it is first needed.
-fn backends(limits: cellblock::CellLimits) -> MakeBackend {
-    let engine: OnceLock<Result<Engine, String>> = OnceLock::new();
+/// Makes backends with these limits, over one sandbox that is set up when it is first needed.
+fn backends(limits: CellLimits, arguments: SandboxArguments) -> MakeBackend {
+    let sandbox: OnceLock<Result<Sandbox, String>> = OnceLock::new();
     Arc::new(move || {
         let make = || {
             let mut config = EngineConfig::default();
             config.max_cells = MAX_CELLS;
-            Engine::new(&config).map_err(|error| error.to_string())
+            arguments.open(&config).map_err(|error| format!("{error:#}"))
         };
-        let engine = engine.get_or_init(make).as_ref();
-        let engine = engine.map_err(|error| CodeModeError::Unavailable(error.clone()))?;
+        let sandbox = sandbox.get_or_init(make).as_ref();
+        let sandbox = sandbox.map_err(|error| CodeModeError::Unavailable(error.clone()))?;
         let session = SessionLimits { cell: limits.clone(), ..SessionLimits::default() };
-        let backend: Arc<dyn CodeModeBackend> = Arc::new(WasmBackend::with_limits(engine, session));
-        Ok(backend)
+        Ok(sandbox.session(session, None, None))
     })
 }
 
@@ -361,7 +363,7 @@ fn list(arguments: &ConfigArguments) -> Result<Exit> {
 
 fn check(arguments: &ConfigArguments) -> Result<Exit> {
     let config = arguments.read()?;
-    let options = Options::new(backends(cellblock::CellLimits::default()));
+    let options = Options::new(backends(CellLimits::default(), SandboxArguments::default()));
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let checked = runtime.block_on(async {
         let gateway = Gateway::new(&config, options)?;

@@ -4,12 +4,12 @@ use crate::Exit;
 use crate::access::AccessArguments;
 use crate::limits::LimitArguments;
 use crate::metrics::Metrics;
+use crate::sandbox::SandboxArguments;
 use crate::state::StateFolder;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cellblock::model::PatientBackend;
 use cellblock::{
-    CellStore, CodeModeBackend, CodeModeError, Engine, EngineConfig, ParkKey, Parking,
-    SessionLimits, WasmBackend,
+    CellStore, CodeModeBackend, CodeModeError, EngineConfig, ParkKey, Parking, SessionLimits,
 };
 use cellblock_remote::protocol::MAX_PARKED_BYTES;
 use cellblock_remote::server::{AskedLimits, Listen, Server, ServerLimits};
@@ -66,6 +66,8 @@ pub struct Arguments {
     #[command(flatten)]
     access: AccessArguments,
     #[command(flatten)]
+    sandbox: SandboxArguments,
+    #[command(flatten)]
     limits: LimitArguments,
 }
 
@@ -74,7 +76,7 @@ pub struct Arguments {
 const LONGEST_MIN_WAIT: Duration = Duration::from_secs(55);
 
 /// Cells that run at one time, unless it is said.
-const MOST_RUNNING: u32 = 1_024;
+pub const MOST_RUNNING: u32 = 1_024;
 
 /// How long a cell that waits keeps its sandbox; `None` for ever.
 #[derive(Clone, Copy)]
@@ -119,9 +121,13 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let most = u32::try_from(arguments.max_cells).unwrap_or(u32::MAX).min(MOST_RUNNING);
     config.max_cells = arguments.max_running.unwrap_or(most);
     config.sleeps_after = arguments.sleeps_after.0;
-    let engine = Engine::new(&config).context("no sandbox on this machine")?;
+    let sandbox = arguments.sandbox.open(&config)?;
     let min_wait = arguments.min_wait;
     let state = arguments.state.as_deref();
+    ensure!(
+        state.is_none() || sandbox.is_here(),
+        "--state keeps cells of this process: it cannot be used with --nats"
+    );
     let key = arguments.park_key.or_else(|| state.map(StateFolder::key));
     let open = |folder| StateFolder::open(folder, arguments.state_bytes.as_u64());
     let store = state.map(open).transpose()?;
@@ -129,11 +135,8 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let cell_store = store.clone().map(|folder| folder as Arc<dyn CellStore>);
     let parking = parking(key.as_deref(), arguments.forbid_forks)?;
     let open = move |asked| {
-        let limits = narrowed(&limits, asked)?;
-        let backend = WasmBackend::with_limits(&engine, limits);
-        backend.set_parking(parking.clone());
-        backend.set_store(cell_store.clone());
-        let backend: Arc<dyn CodeModeBackend> = Arc::new(backend);
+        let backend: Arc<dyn CodeModeBackend> =
+            sandbox.session(narrowed(&limits, asked)?, Some(&parking), cell_store.as_ref());
         Ok(match min_wait {
             Some(floor) => Arc::new(PatientBackend::new(backend, floor)),
             None => backend,
@@ -164,7 +167,7 @@ fn run(arguments: Arguments) -> Result<Exit> {
 }
 
 /// How the cells of all sessions are parked: with this key, or the process's own.
-fn parking(key: Option<&Path>, forbids_forks: bool) -> Result<Parking> {
+pub fn parking(key: Option<&Path>, forbids_forks: bool) -> Result<Parking> {
     let parking = match key {
         Some(key) => Parking::new(&ParkKey::encrypting(crate::park_key::secret(key)?)),
         None => Parking::default(),
@@ -181,9 +184,27 @@ async fn serve_metrics(metrics: Option<Metrics>, server: &Arc<Server>) -> Result
     }
 }
 
-/// Returns when the process is to end: at Ctrl-C or a second signal at once, and after SIGTERM
-/// when its cells have ended, or their time is over. Cells in a folder are left there.
+/// Returns when the process is to end. Cells in a folder are left there.
 async fn drain(server: &Server, store: Option<&StateFolder>, patience: Duration) -> Result<()> {
+    until_drained(async {
+        let is_drained = match store {
+            None => server.drain(patience).await,
+            Some(store) => {
+                let is_drained = server.drain_to_kept(patience).await;
+                store.leave();
+                is_drained
+            }
+        };
+        if !is_drained {
+            crate::complain("cells were still running when the time to drain was over");
+        }
+    })
+    .await
+}
+
+/// Returns when the process is to end: at Ctrl-C or a second signal at once, and after SIGTERM
+/// when its cells have ended, or their time is over.
+pub async fn until_drained(draining: impl Future<Output = ()>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
@@ -192,20 +213,8 @@ async fn drain(server: &Server, store: Option<&StateFolder>, patience: Duration)
         _ = interrupt.recv() => false,
     };
     if terminated {
-        let draining = async {
-            match store {
-                None => server.drain(patience).await,
-                Some(store) => {
-                    let is_drained = server.drain_to_kept(patience).await;
-                    store.leave();
-                    is_drained
-                }
-            }
-        };
         tokio::select! {
-            is_drained = draining => if !is_drained {
-                crate::complain("cells were still running when the time to drain was over");
-            },
+            () = draining => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -214,7 +223,7 @@ async fn drain(server: &Server, store: Option<&StateFolder>, patience: Duration)
 }
 
 /// The host's limits, or narrower ones that a client asked for.
-fn narrowed(own: &SessionLimits, asked: AskedLimits) -> Result<SessionLimits, CodeModeError> {
+pub fn narrowed(own: &SessionLimits, asked: AskedLimits) -> Result<SessionLimits, CodeModeError> {
     let AskedLimits { execution: asked, cell } = asked;
     let mut limits = own.clone();
     if let Some(cell) = cell {

@@ -45,6 +45,24 @@ pub fn start() -> Telemetry {
     }
 }
 
+/// The trace that the work at hand is part of, as the header `traceparent` of W3C Trace Context
+/// has it.
+#[cfg(all(feature = "nats", feature = "otlp"))]
+pub fn traceparent() -> Option<String> {
+    use opentelemetry::trace::TraceContextExt;
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+    let context = tracing::Span::current().context();
+    let span = context.span().span_context().clone();
+    let flags = span.trace_flags().to_u8();
+    span.is_valid().then(|| format!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id()))
+}
+
+/// Without spans there is no trace but one that the environment names, as `TRACEPARENT`.
+#[cfg(all(feature = "nats", not(feature = "otlp")))]
+pub fn traceparent() -> Option<String> {
+    std::env::var("TRACEPARENT").ok().filter(|trace| trace.len() <= 64)
+}
+
 #[cfg(feature = "otlp")]
 mod export {
     use anyhow::{Context, Result};

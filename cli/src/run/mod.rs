@@ -23,13 +23,14 @@ pub use wake::{Arguments as WakeArguments, main as wake};
 use crate::Exit;
 use crate::check::CompilerArguments;
 use crate::limits::LimitArguments;
-use anyhow::{Context, Result};
+use crate::sandbox::SandboxArguments;
+use anyhow::{Context, Result, ensure};
 use cellblock::model::{ArgumentChecks, ToolCatalog};
 use cellblock::type_check::TypeChecker;
 use cellblock::{
-    CellLimits, CodeModeService, CodeModeTurnHost, Engine, EngineConfig, ExecuteRequest, Language,
-    Locale, ParkedCall, ParkedCell, RegionalSettings, RuntimeResponse, SessionLimits, StoredValues,
-    TimeZone, WakeRequest, WasmBackend,
+    CellLimits, CodeModeBackend, CodeModeService, CodeModeTurnHost, Engine, EngineConfig,
+    ExecuteRequest, Language, Locale, ParkedCall, ParkedCell, RegionalSettings, RuntimeResponse,
+    SessionLimits, StoredValues, TimeZone, WakeRequest, WasmBackend,
 };
 use clap::Args;
 use conversation::Conversation;
@@ -88,6 +89,8 @@ pub struct Arguments {
     checks_types: bool,
     #[command(flatten)]
     compiler: CompilerArguments,
+    #[command(flatten)]
+    sandbox: SandboxArguments,
     #[command(flatten)]
     common: Common,
 }
@@ -177,6 +180,13 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         limits.as_ref().map_or(CellLimits::default().source_bytes, |limits| limits.source_bytes);
     let source = input::script(&arguments.script, most)?;
     let limits = limits?;
+    let session = SessionLimits { cell: limits.clone(), ..SessionLimits::default() };
+    let elsewhere = arguments.sandbox.elsewhere(session)?;
+    ensure!(
+        elsewhere.is_none()
+            || arguments.park.is_none() && arguments.trace.is_none() && arguments.record.is_none(),
+        "--park, --trace and --record are for scripts in this process: they cannot be used with --nats"
+    );
     let park = match &arguments.park {
         Some(file) => Some(ParkFile::new(file, common.park_key.as_deref())?),
         None => None,
@@ -187,7 +197,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         trace.map(|path| Trace::create(path, &arguments.script, &source, &limits)).transpose()?;
     let record = arguments.record.as_deref().map(RecordFile::create).transpose()?;
     let monitor = trace.as_ref().map(Trace::monitor).unwrap_or_default();
-    let plan = Plan { limits, source: source.clone(), tsc, park, trace, record };
+    let plan = Plan { limits, source: source.clone(), tsc, park, trace, record, elsewhere };
     let (result, language) = (arguments.result, arguments.language());
     let regional = RegionalSettings {
         locale: arguments.locale.clone(),
@@ -223,6 +233,8 @@ struct Plan {
     trace: Option<Trace>,
     /// Where what came to the script is recorded.
     record: Option<RecordFile>,
+    /// Where it runs, if not in this process.
+    elsewhere: Option<Arc<dyn CodeModeBackend>>,
 }
 
 /// How a script begins: as a program, or where it was parked.
@@ -311,7 +323,7 @@ impl Run {
         printer: &Printer,
         signals: &mut Signals,
     ) -> Result<Exit> {
-        let Plan { limits, tsc, park, trace, record, .. } = self.plan;
+        let Plan { limits, tsc, park, trace, record, elsewhere, .. } = self.plan;
         let session = SessionLimits { cell: limits, ..SessionLimits::default() };
         let backend = Arc::new(WasmBackend::with_limits(engine, session));
         if let Some(park) = &park {
@@ -319,8 +331,8 @@ impl Run {
         }
         backend.set_recordings(record.as_ref().map(RecordFile::recordings));
         let start = start(&self.tools, &backend)?;
-        let service =
-            CodeModeService::with_stored_values(Arc::clone(&backend) as _, self.values.clone());
+        let used = elsewhere.unwrap_or_else(|| Arc::clone(&backend) as _);
+        let service = CodeModeService::with_stored_values(used, self.values.clone());
         let parks = park.is_some();
         let host = Arc::new(Host::new(&self.tools, self.commands, parks, printer.clone()));
         let mut served: Arc<dyn CodeModeTurnHost> = Arc::clone(&host) as _;

@@ -56,7 +56,7 @@ fn wake(arguments: &Arguments) -> Result<Exit> {
     };
     let park = Some(park.unwrap_or(from));
     let (source, tsc, trace, record) = (String::new(), None, None, None);
-    let plan = Plan { limits, source, tsc, park, trace, record };
+    let plan = Plan { limits, source, tsc, park, trace, record, elsewhere: None };
     converse_until_the_end(common, plan, start)
 }
 

@@ -138,6 +138,12 @@ impl Engine {
         self.0.pools.are_pooled()
     }
 
+    /// SHA-256 of the guest component, in hexadecimal digits: two builds with the same run
+    /// programs alike.
+    pub fn guest_digest(&self) -> String {
+        format!("{:x}", Sha256::digest(GUEST))
+    }
+
     pub(super) fn typescript(&self) -> &TypeScript {
         &self.0.typescript
     }

@@ -58,6 +58,14 @@ pub(super) enum ConnectionError {
     /// The host did not answer in time.
     #[error("code-mode host timed out waiting for {0} response")]
     TimedOut(&'static str),
+    /// A worker of a fleet is gone, or the way to it.
+    #[cfg(feature = "nats")]
+    #[error("the connection to its worker was lost: {0}")]
+    WorkerLost(String),
+    /// No worker of a fleet has taken the cell.
+    #[cfg(feature = "nats")]
+    #[error("no worker has taken the cell: {0}")]
+    NoWorker(String),
     /// The host said that a cell has ended, and never that it is closed.
     #[error("code-mode host did not close a cell that has ended")]
     NotClosed,
@@ -85,6 +93,10 @@ pub(super) enum ConnectError {
     /// What answers is not a host that this client can speak to.
     #[error("code-mode host handshake failed: {0}")]
     Handshake(String),
+    /// A fleet cannot run the cell now.
+    #[cfg(feature = "nats")]
+    #[error("{0}")]
+    Fleet(String),
 }
 
 /// The response to a request. Polled by a task of its own, it is received whether or not

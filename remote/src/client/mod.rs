@@ -9,6 +9,8 @@ mod address;
 mod cell;
 mod child;
 mod connection;
+#[cfg(feature = "nats")]
+mod fleet;
 mod framed;
 mod grpc;
 mod security;
@@ -16,6 +18,8 @@ mod session;
 
 pub use address::{HostAddress, HostProcess};
 pub use child::HostCommand;
+#[cfg(feature = "nats")]
+pub use fleet::{NatsBackend, NatsFleet};
 pub use security::ClientTls;
 
 use crate::protocol::{Base64, SeamKept, SeamWake};
@@ -30,7 +34,7 @@ use cellblock::{
     WaitToPendingOutcome, WakeRequest,
 };
 use connection::ConnectError;
-use session::Session;
+use session::{Host, Session};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -120,7 +124,12 @@ impl ProcessBackend {
     /// A session on a host, with limits of its own. A host that takes none refuses
     /// its programs.
     pub fn with_limits(host: &HostProcess, limits: ProcessLimits) -> Self {
-        Self { session: Arc::new(Session::new(host.clone(), limits)), ids: Mutex::default() }
+        Self::on(Host::Process(host.clone()), limits)
+    }
+
+    /// A session wherever cells run.
+    fn on(host: Host, limits: ProcessLimits) -> Self {
+        Self { session: Arc::new(Session::new(host, limits)), ids: Mutex::default() }
     }
 
     /// How long a caller waits.
@@ -137,6 +146,10 @@ impl ProcessBackend {
 
     /// A cell that is missing because its host is gone is an error, not an outcome.
     fn check_stale(&self, id: &CellId, is_missing: bool) -> Result<(), CodeModeError> {
+        #[cfg(feature = "nats")]
+        if is_missing && let Some(error) = self.session.lost_cell(id) {
+            return Err(error);
+        }
         let is_unknown = is_missing && !self.session.registry.is_remembered(id);
         if is_unknown && parse(id).0 < self.session.host.generation() {
             return Err(CodeModeError::StaleGeneration(id.clone()));

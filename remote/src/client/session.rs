@@ -2,13 +2,18 @@
 
 use super::ProcessLimits;
 use super::address::HostProcess;
-use super::cell::{CellHandle, Event, Reply, TRANSPORT};
-use super::connection::{ConnectionError, Failure, HostConnection};
+use super::cell::{CallLog, CellHandle, Event, Reply, TRANSPORT};
+use super::connection::{ConnectError, ConnectionError, Failure, HostConnection};
 use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS};
 use cellblock::cells::Registry;
 use cellblock::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED, TurnWorkers, lock};
-use cellblock::{BoxFuture, CodeModeNestedToolCall, SessionLimits, ToolResult};
+use cellblock::{
+    BoxFuture, CellId, CodeModeError, CodeModeNestedToolCall, SessionLimits, ToolResult,
+};
 use std::collections::HashMap;
+#[cfg(feature = "nats")]
+use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -16,10 +21,54 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Cells that were lost with their machine and are remembered, with the calls that they made.
+#[cfg(feature = "nats")]
+const LOST_CELLS: usize = 256;
+
+/// Where the cells of a session run.
+pub(super) enum Host {
+    /// On one host, over one connection.
+    Process(HostProcess),
+    /// On the workers of a fleet, each cell over a connection of its own.
+    #[cfg(feature = "nats")]
+    Fleet(super::fleet::Place),
+}
+
+impl Host {
+    /// Whether cells could be run, as far as is known without doing so.
+    pub(super) fn availability(&self) -> Result<(), ConnectError> {
+        match self {
+            Self::Process(host) => host.availability(),
+            #[cfg(feature = "nats")]
+            Self::Fleet(_) => Ok(()),
+        }
+    }
+
+    /// Number of the generation that the next cell will run in. A fleet has but one: what is
+    /// lost there is one cell.
+    pub(super) fn generation(&self) -> u64 {
+        match self {
+            Self::Process(host) => host.generation(),
+            #[cfg(feature = "nats")]
+            Self::Fleet(_) => 1,
+        }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(host) => host.fmt(f),
+            #[cfg(feature = "nats")]
+            Self::Fleet(fleet) => fleet.fmt(f),
+        }
+    }
+}
+
 /// The session, wherever it runs.
 pub(super) struct Session {
-    /// The host it is on.
-    pub(super) host: HostProcess,
+    /// Where its cells run.
+    pub(super) host: Host,
     /// Its limits, sent when it is opened.
     pub(super) limits: ProcessLimits,
     /// The turn workers that serve its calls.
@@ -32,6 +81,9 @@ pub(super) struct Session {
     pub(super) shutdown: CancellationToken,
     /// The session in the newest generation.
     newest: Mutex<CurrentSession>,
+    /// The newest cells that were lost with their machine.
+    #[cfg(feature = "nats")]
+    lost: Mutex<VecDeque<(CellId, CodeModeError)>>,
     /// Taken by each cell that asks the next host to go on with it.
     resuming: Semaphore,
 }
@@ -57,7 +109,7 @@ pub(super) struct Connected {
 }
 
 impl Session {
-    pub(super) fn new(host: HostProcess, limits: ProcessLimits) -> Self {
+    pub(super) fn new(host: Host, limits: ProcessLimits) -> Self {
         let kept = SessionLimits {
             cells: limits.cells.unwrap_or(usize::MAX),
             unread_results: limits.unread_results,
@@ -72,8 +124,41 @@ impl Session {
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             newest: Mutex::default(),
+            #[cfg(feature = "nats")]
+            lost: Mutex::default(),
             resuming: Semaphore::new(RESUMING),
         }
+    }
+
+    /// What a cell ends with whose connection was lost.
+    #[cfg_attr(not(feature = "nats"), allow(clippy::unused_self, reason = "only a fleet does"))]
+    pub(super) fn lost(
+        &self,
+        cell_id: &CellId,
+        reason: &ConnectionError,
+        calls: &CallLog,
+    ) -> CodeModeError {
+        #[cfg(feature = "nats")]
+        if matches!(self.host, Host::Fleet(_)) {
+            let (cell_id, why) = (cell_id.clone(), reason.to_string());
+            let calls = calls.reports();
+            let error = CodeModeError::Stale { cell_id: cell_id.clone(), why, calls };
+            let mut lost = lock(&self.lost);
+            if lost.len() >= LOST_CELLS {
+                lost.pop_front();
+            }
+            lost.push_back((cell_id, error.clone()));
+            return error;
+        }
+        let _ = (cell_id, calls);
+        CodeModeError::Host(reason.to_string())
+    }
+
+    /// What became of a cell that was lost with its machine.
+    #[cfg(feature = "nats")]
+    pub(super) fn lost_cell(&self, cell_id: &CellId) -> Option<CodeModeError> {
+        let lost = lock(&self.lost);
+        lost.iter().find(|(each, _)| each == cell_id).map(|(_, error)| error.clone())
     }
 
     /// Waits until few other cells ask the next host to go on with them.
@@ -82,9 +167,16 @@ impl Session {
         self.resuming.acquire().await.ok()
     }
 
-    /// The session on the newest connection, opened when there is none.
+    /// The session on a connection for a new cell: the newest one, opened when there is none,
+    /// or one of its own.
     pub(super) async fn connected(&self) -> Result<Connected, Failure> {
-        let (generation, connection) = self.host.connection().await?;
+        #[allow(clippy::infallible_destructuring_match, reason = "with a fleet there are two")]
+        let host = match &self.host {
+            Host::Process(host) => host,
+            #[cfg(feature = "nats")]
+            Host::Fleet(fleet) => return fleet.connected(&self.limits).await,
+        };
+        let (generation, connection) = host.connection().await?;
         let slot = {
             let mut newest = lock(&self.newest);
             if newest.generation != generation {

@@ -7,6 +7,8 @@
 mod access;
 mod admission;
 mod error;
+#[cfg(feature = "nats")]
+mod fleet;
 mod framed;
 mod grpc;
 mod listen;
@@ -18,6 +20,8 @@ mod standard_streams;
 pub use access::{Access, AccessError};
 pub use admission::NotAdmitted;
 pub use error::ServeError;
+#[cfg(feature = "nats")]
+pub use fleet::{Tenants, Worker, WorkerOptions, WorkerReport, survey};
 pub use listen::{Listen, ParseListenError};
 
 use crate::protocol::ExecutionLimits;

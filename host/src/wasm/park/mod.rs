@@ -55,6 +55,8 @@ pub struct Parking {
     /// Names of the cells that were woken, newest 65,536.
     woken: Arc<Mutex<RecentSet<Name>>>,
     allows_forks: bool,
+    /// Random numbers of every cell go on in another way when it is woken.
+    reseeds: bool,
     /// Bytes that a parked cell may have.
     most_bytes: usize,
 }
@@ -66,6 +68,7 @@ impl Parking {
             seal: Some(Arc::new(Seal::new(key))),
             woken: Arc::new(Mutex::new(RecentSet::new(WOKEN_REMEMBERED))),
             allows_forks: true,
+            reseeds: false,
             most_bytes: seal::MOST_BYTES,
         }
     }
@@ -75,6 +78,14 @@ impl Parking {
     #[must_use]
     pub fn forbidding_forks(self) -> Self {
         Self { allows_forks: false, ..self }
+    }
+
+    /// Has the random numbers of every cell that is woken go on in another way, as those of a fork
+    /// do. For one of several processes that wake the same cells, none of which knows what the
+    /// others have woken.
+    #[must_use]
+    pub fn reseeding(self) -> Self {
+        Self { reseeds: true, ..self }
     }
 
     /// Parks no cell as more than so many bytes: one that is larger stays where it is. For
@@ -119,7 +130,7 @@ impl Parking {
         Ok(opened)
     }
 
-    /// Notes that a cell is woken: whether it is to be a fork.
+    /// Notes that a cell is woken: whether its random numbers are to go on in another way.
     pub(super) fn note_woken(&self, name: Name, is_fork: bool) -> Result<bool, ParkError> {
         if is_fork && !self.allows_forks {
             return Err(ParkError::ForkForbidden);
@@ -128,7 +139,7 @@ impl Parking {
         if !is_first && !self.allows_forks {
             return Err(ParkError::ForkForbidden);
         }
-        Ok(is_fork || !is_first)
+        Ok(is_fork || !is_first || self.reseeds)
     }
 }
 

@@ -58,7 +58,9 @@ impl RemoteCell {
                 Outcome::Failed(CodeModeError::Host(Refusal::Cancelled.to_string()))
             }
             Failure::Refused(error) => Outcome::Failed(error),
-            Failure::Lost(reason) => Outcome::Failed(CodeModeError::Host(reason.to_string())),
+            Failure::Lost(reason) => {
+                Outcome::Failed(self.session.lost(&self.handle.id, &reason, &self.calls))
+            }
             Failure::Unavailable(reason) => {
                 Outcome::Failed(CodeModeError::Unavailable(reason.to_string()))
             }

@@ -9,12 +9,14 @@
 //! `handle` is what the connection knows of the task, `callers` what its callers ask for,
 //! `park` how it leaves as bytes, `resume` how it outlives its host, `end` how it ends.
 
+mod call_log;
 mod callers;
 mod end;
 mod handle;
 mod park;
 mod resume;
 
+pub(super) use call_log::CallLog;
 pub(super) use handle::{CellHandle, Event, Reply};
 
 use super::connection::{Answer, ConnectionError, Failure, HostResponse, Program, WaitId};
@@ -23,7 +25,9 @@ use crate::protocol::SeamWake;
 use callers::Observer;
 use cellblock::PendingCalls;
 use cellblock::cells::{self, Callbacks, CellStatus, Command, Content, LiveEntry, Next, Until};
-use cellblock::{CellId, CellReport, CellState, ExecuteRequest, StoredValues};
+use cellblock::{
+    CellId, CellReport, CellState, CodeModeNestedToolCall, ExecuteRequest, StoredValues, ToolResult,
+};
 use end::{Outcome, Stage};
 use park::{Parking, parked};
 use resume::InStore;
@@ -83,6 +87,8 @@ struct RemoteCell {
     /// How the cell has ended, and when that was known.
     outcome: Option<(Outcome, Instant)>,
     stage: Stage,
+    /// The nested calls that it has made.
+    calls: CallLog,
     /// The caller that parks the cell, if one does, and how far that is.
     parking: Option<Parking>,
     /// Nested calls of a woken cell that its caller has.
@@ -140,6 +146,7 @@ pub(super) async fn run(start: Start) {
         stored,
         outcome: None,
         stage: Stage::Running,
+        calls: CallLog::default(),
         parking: None,
         pending: pending.unwrap_or_default(),
         in_store,
@@ -260,6 +267,7 @@ impl RemoteCell {
             Event::Admitted => {}
             Event::Invoke { mut call, is_resumed, cancellation, reply } => {
                 call.cell_id = self.handle.id.clone();
+                let reply = self.noted(&call, reply);
                 self.status.call_started();
                 self.publish_state();
                 let (sent, id) = (self.in_store.sent(), call.runtime_tool_call_id.clone());
@@ -300,6 +308,16 @@ impl RemoteCell {
                 self.failed(failure);
             }
         }
+    }
+
+    /// Notes a nested call; the reply notes how it ended.
+    fn noted(&self, call: &CodeModeNestedToolCall, reply: Reply<ToolResult>) -> Reply<ToolResult> {
+        self.calls.started(call);
+        let (calls, id) = (self.calls.clone(), call.runtime_tool_call_id.clone());
+        Box::new(move |result| {
+            calls.ended(&id, result.is_ok());
+            reply(result)
+        })
     }
 
     fn call_ended(&mut self) {

@@ -22,8 +22,8 @@ use crate::protocol::{
 use cellblock::{CellId, CellLimits, CodeModeError, WaitRequest};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
@@ -35,12 +35,17 @@ use tokio_util::sync::CancellationToken;
 /// Frames that wait to be written.
 const OUTGOING: usize = 128;
 
+/// What this client asks for.
+const CAPABILITIES: [&str; 2] = [LIMITS_CAPABILITY, SEAM_CAPABILITY];
+
 /// A connection that is up.
 pub(super) struct FramedConnection(Arc<State>);
 
 struct State {
     outgoing: mpsc::Sender<Bytes>,
     lifeline: Lifeline,
+    /// Why the stream is about to end, where that is known.
+    ending: OnceLock<ConnectionError>,
     /// Whether the host takes limits of a session.
     takes_limits: bool,
     /// Whether the host has what this project adds to the protocol.
@@ -70,6 +75,46 @@ impl FramedConnection {
         Self::start(frames, FramedWrite::new(output, BytesCodec::new()), patience).await
     }
 
+    /// Speaks over a stream of bytes to a host of this project, which has all that this client
+    /// may ask for. Its answer to the hello is not awaited: requests follow the hello at once.
+    #[cfg(feature = "nats")]
+    pub(super) fn pipelined(
+        input: impl AsyncRead + Send + Unpin + 'static,
+        output: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Self, ConnectError> {
+        let mut frames = FramedRead::new(input, frame::decoder());
+        let (state, queue) = State::new(&CAPABILITIES.map(str::to_owned));
+        let hello = hello().map_err(ConnectError::Handshake)?;
+        // The queue is empty.
+        let _ = state.outgoing.try_send(hello);
+        let output = FramedWrite::new(output, BytesCodec::new());
+        tokio::spawn(write(queue, output, Arc::clone(&state)));
+        let reading = Arc::clone(&state);
+        tokio::spawn(async move {
+            let ready = tokio::select! {
+                biased;
+                () = reading.lifeline.closed().cancelled() => return,
+                ready = granted(&mut frames) => ready,
+            };
+            match ready {
+                Ok(granted)
+                    if CAPABILITIES.iter().all(|each| granted.iter().any(|g| g == each)) =>
+                {
+                    read(frames, reading).await;
+                }
+                Ok(granted) => {
+                    let why = format!("it has {granted:?}, and {CAPABILITIES:?} are needed");
+                    reading.fail(ConnectionError::Protocol(why));
+                }
+                Err(why) => {
+                    let reason = reading.ending.get().cloned();
+                    reading.fail(reason.unwrap_or(ConnectionError::Protocol(why)));
+                }
+            }
+        });
+        Ok(Self(state))
+    }
+
     /// Shakes hands within `patience`, and starts the two tasks. `frames` are the payloads
     /// that come, and `output` takes whole frames.
     async fn start<F: AsRef<[u8]> + Send + 'static>(
@@ -82,19 +127,17 @@ impl FramedConnection {
             .map_err(|_| format!("no answer within {} s", patience.as_secs()))
             .flatten()
             .map_err(ConnectError::Handshake)?;
-        let (outgoing, queue) = mpsc::channel(OUTGOING);
-        let state = Arc::new(State {
-            outgoing,
-            lifeline: Lifeline::default(),
-            takes_limits: capabilities.iter().any(|each| each == LIMITS_CAPABILITY),
-            has_seam: capabilities.iter().any(|each| each == SEAM_CAPABILITY),
-            last_id: AtomicI64::new(0),
-            requests: InFlight::new(usize::MAX),
-            delegates: InFlight::new(usize::MAX),
-        });
+        let (state, queue) = State::new(&capabilities);
         tokio::spawn(read(frames, Arc::clone(&state)));
         tokio::spawn(write(queue, output, Arc::clone(&state)));
         Ok(Self(state))
+    }
+
+    /// Says why the stream is about to end.
+    #[cfg(feature = "nats")]
+    pub(super) fn ends_for(&self, reason: ConnectionError) {
+        // The first reason counts.
+        let _ = self.0.ending.set(reason);
     }
 
     /// Requests an operation.
@@ -131,13 +174,24 @@ async fn shake_hands<F: AsRef<[u8]>>(
     frames: &mut (impl Stream<Item = io::Result<F>> + Unpin),
     output: &mut (impl Sink<Bytes, Error = io::Error> + Unpin),
 ) -> Result<Vec<String>, String> {
+    output.send(hello()?).await.map_err(|error| error.to_string())?;
+    granted(frames).await
+}
+
+/// The first message, as a frame.
+fn hello() -> Result<Bytes, String> {
     let hello = ClientMessage::Hello {
         supported_versions: vec![VERSION],
         required_capabilities: Vec::new(),
-        optional_capabilities: vec![LIMITS_CAPABILITY.to_owned(), SEAM_CAPABILITY.to_owned()],
+        optional_capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
     };
-    let hello = frame::encode(&hello).map_err(|error| error.to_string())?;
-    output.send(hello).await.map_err(|error| error.to_string())?;
+    frame::encode(&hello).map_err(|error| error.to_string())
+}
+
+/// The capabilities in the answer to the hello.
+async fn granted<F: AsRef<[u8]>>(
+    frames: &mut (impl Stream<Item = io::Result<F>> + Unpin),
+) -> Result<Vec<String>, String> {
     let frame = match frames.next().await {
         Some(frame) => frame.map_err(|error| error.to_string())?,
         None => return Err("it closed the connection".to_owned()),
@@ -252,6 +306,22 @@ impl HostConnection for FramedConnection {
 }
 
 impl State {
+    /// A connection whose host has granted capabilities, and what is to be written.
+    fn new(capabilities: &[String]) -> (Arc<Self>, mpsc::Receiver<Bytes>) {
+        let (outgoing, queue) = mpsc::channel(OUTGOING);
+        let state = Self {
+            outgoing,
+            lifeline: Lifeline::default(),
+            ending: OnceLock::new(),
+            takes_limits: capabilities.iter().any(|each| each == LIMITS_CAPABILITY),
+            has_seam: capabilities.iter().any(|each| each == SEAM_CAPABILITY),
+            last_id: AtomicI64::new(0),
+            requests: InFlight::new(usize::MAX),
+            delegates: InFlight::new(usize::MAX),
+        };
+        (Arc::new(state), queue)
+    }
+
     fn next_id(&self) -> i64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -259,9 +329,8 @@ impl State {
     /// Fails every request with one reason, and closes every cell.
     fn fail(&self, reason: ConnectionError) {
         if self.lifeline.fail(reason) {
-            for cancelled in self.delegates.close() {
-                cancelled.cancel();
-            }
+            // Calls end with their cells, or run on where those go on elsewhere.
+            drop(self.delegates.close());
             // What waits for an answer finds its sender dropped.
             drop(self.requests.close());
         }
@@ -457,7 +526,7 @@ async fn read<F: AsRef<[u8]>>(
             frame = frames.next() => frame,
         };
         let handled = match frame {
-            None => break ConnectionError::Closed,
+            None => break state.ending.get().cloned().unwrap_or(ConnectionError::Closed),
             Some(Err(error)) => Err(violation(&error)),
             Some(Ok(payload)) => frame::decode(payload.as_ref())
                 .map_err(|error| violation(&error))

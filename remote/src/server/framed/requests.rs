@@ -13,7 +13,7 @@ use crate::protocol::{
 };
 use cellblock::support::{RecentSet, lock};
 use cellblock::{CellId, CodeModeError, Language, WaitRequest};
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use std::sync::Arc;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -246,7 +246,16 @@ impl Connection {
     ) -> Refusable<()> {
         let cell = Arc::new(self.cell_request(session_id, cell_id)?);
         let ended = Arc::clone(&cell);
-        self.answer_later(running, cell, async move { ended.terminate().await });
+        let mut ending = Box::pin(async move { ended.terminate().await });
+        // The cell knows of it before the client's next message is read, which may answer the
+        // notification that the cell waits for.
+        let at_once = (&mut ending).now_or_never();
+        self.answer_later(running, cell, async move {
+            match at_once {
+                Some(outcome) => outcome,
+                None => ending.await,
+            }
+        });
         Ok(())
     }
 
