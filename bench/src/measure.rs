@@ -4,7 +4,7 @@
 
 use crate::figures::Figures;
 use crate::host::Bench;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use cellblock::{
     CellLimits, Engine, EngineConfig, ExecuteRequest, LimitKind, RuntimeResponse, SessionLimits,
     WaitRequest,

@@ -8,6 +8,7 @@ use super::imports::{Imports, Moving, Outbox, Spent};
 use super::park::{Dictionary, Image, Pristine};
 use super::pools::Pools;
 use super::recording::guest_limits;
+use super::recording::hex;
 use super::sandbox::{FUEL_RESERVE, Sandbox};
 use super::slots::{Slot, Slots};
 use super::typescript::TypeScript;
@@ -141,7 +142,7 @@ impl Engine {
     /// SHA-256 of the guest component, in hexadecimal digits: two builds with the same run
     /// programs alike.
     pub fn guest_digest(&self) -> String {
-        format!("{:x}", Sha256::digest(GUEST))
+        hex(&GUEST.hash)
     }
 
     pub(super) fn typescript(&self) -> &TypeScript {
