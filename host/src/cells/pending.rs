@@ -3,6 +3,7 @@
 use crate::backend::ToolResult;
 use crate::support::CALL_CANCELLED;
 use crate::tools::ToolName;
+use futures_util::future::Shared;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -48,13 +49,14 @@ struct Pending {
 }
 
 /// Where the end of a call comes from.
+#[derive(Clone)]
 pub(super) enum PendingEnd {
     /// It is known.
     Known(CallResult),
     /// The turn's host is asked for it.
     Resumed,
     /// A task of the parked cell's sends it.
-    Running(oneshot::Receiver<CallResult>, Arc<Running>),
+    Running(Shared<oneshot::Receiver<CallResult>>, Arc<Running>),
 }
 
 /// The tasks of calls that run on.
@@ -89,12 +91,11 @@ impl PendingCalls {
     /// Calls that run on, by their ids.
     pub(super) fn running(
         running: &Arc<Running>,
-        calls: impl IntoIterator<Item = (Arc<str>, ToolName, oneshot::Receiver<CallResult>)>,
+        calls: impl IntoIterator<Item = (Arc<str>, ToolName, PendingEnd)>,
     ) -> Self {
-        let calls = calls.into_iter().map(|(id, tool, end)| {
-            let end = PendingEnd::Running(end, Arc::clone(running));
-            (Key::new(id), Pending { tool: Some(tool), end })
-        });
+        let calls = calls
+            .into_iter()
+            .map(|(id, tool, end)| (Key::new(id), Pending { tool: Some(tool), end }));
         Self { calls: calls.collect(), running: Some(Arc::clone(running)) }
     }
 
@@ -139,6 +140,12 @@ impl PendingCalls {
         if let Some(running) = &self.running {
             running.cancellation.cancel();
         }
+        // Those of earlier lives of the cell.
+        for call in self.calls.values() {
+            if let PendingEnd::Running(_, running) = &call.end {
+                running.cancellation.cancel();
+            }
+        }
     }
 
     /// Takes a call out.
@@ -149,6 +156,11 @@ impl PendingCalls {
 }
 
 impl PendingEnd {
+    /// The same, if a task is to send it.
+    pub(super) fn running(&self) -> Option<Self> {
+        matches!(self, Self::Running(..)).then(|| self.clone())
+    }
+
     /// The end. The call is asked to end when `cancellation` is.
     pub(super) async fn receive(self, cancellation: &CancellationToken) -> CallResult {
         let (mut end, running) = match self {
