@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use cellblock::{
     CodeModeBackend, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
-    Engine, ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition, ToolResult,
+    Engine, ExecuteRequest, RuntimeResponse, SessionLimits, ToolDefinition, ToolName, ToolResult,
     WasmBackend,
 };
 use serde_json::{Value, json};
@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// A session that serves `echo`, `nap` (1 ms), `big` (100 KB of JSON) and `hang`.
+/// A session that serves `echo`, `nap` (1 ms), `big` (100 KB of JSON), `hang`, and `peek`, which
+/// is `echo` and says that it answers at once.
 pub struct Bench {
     /// The session.
     pub service: CodeModeService,
@@ -37,7 +38,7 @@ impl Bench {
         let worker = service.start_turn_worker(Arc::new(Host {
             big: ToolResult::from_json(big.to_string()).unwrap_or(Value::Null.into()),
         }));
-        let named = ["echo", "nap", "big", "hang"].map(str::to_owned).into_iter();
+        let named = ["echo", "nap", "big", "hang", "peek"].map(str::to_owned).into_iter();
         let filler = (0..).map(|number| format!("tool_number_{number}"));
         let tools = named
             .chain(filler)
@@ -64,6 +65,10 @@ impl Bench {
 
 #[async_trait]
 impl CodeModeTurnHost for Host {
+    fn answers_at_once(&self, tool: &ToolName) -> bool {
+        tool.name == "peek"
+    }
+
     async fn invoke_tool(
         &self,
         call: CodeModeNestedToolCall,

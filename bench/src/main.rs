@@ -10,6 +10,8 @@ mod figures;
 mod host;
 mod intl;
 mod measure;
+mod memory;
+mod waiting;
 mod workloads;
 
 use anyhow::{Result, bail};
@@ -22,8 +24,8 @@ struct Arguments {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
-    /// Measure one thing only: cold, typescript, calls, throughput, parked, neighbours,
-    /// workloads, intl, start.
+    /// Measure one thing only: cold, typescript, calls, throughput, neighbours, workloads,
+    /// json, intl, start, awake, asleep, park.
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Measure this code-mode host, started with `--listen stdio`, and ours instead.
@@ -34,24 +36,26 @@ struct Arguments {
 /// Something to measure.
 type Measurement = fn(&mut Figures) -> Result<()>;
 
-const MEASUREMENTS: [(&str, Measurement); 9] = [
+const MEASUREMENTS: [(&str, Measurement); 12] = [
     ("start", measure::start),
     ("cold", measure::cold),
     ("typescript", measure::typescript),
     ("calls", measure::calls),
     ("throughput", measure::throughput),
     ("workloads", workloads::workloads),
+    ("json", workloads::json),
     ("intl", intl::intl),
     ("neighbours", measure::neighbours),
-    ("parked", measure::parked),
+    ("awake", waiting::awake),
+    ("asleep", waiting::asleep),
+    ("park", waiting::park),
 ];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let mut figures = Figures::default();
     if let Some(theirs) = &arguments.against {
-        let ours = std::env::current_exe()?.with_file_name("cellblock");
-        against::against(&mut figures, &ours, theirs)?;
+        against::against(&mut figures, &measure::program()?, theirs)?;
         println!("{}", if arguments.json { figures.json() } else { figures.table() });
         return Ok(());
     }

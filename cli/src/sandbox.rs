@@ -40,6 +40,7 @@ impl SandboxArguments {
     }
 
     /// Sets it up; the engine is for cells that run here.
+    #[cfg_attr(not(feature = "nats"), allow(clippy::unused_self, reason = "as with the feature"))]
     pub fn open(&self, config: &EngineConfig) -> Result<Sandbox> {
         #[cfg(feature = "nats")]
         if let Some(fleet) = self.fleet.fleet()? {

@@ -374,6 +374,7 @@ async fn a_host_that_is_asked_to_end_leaves_the_cells_that_wait() {
 /// Prints what a hundred thousand cells take, or as many as `CELLBLOCK_STATE_CELLS` says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
+#[allow(clippy::print_stdout, reason = "it prints figures")]
 async fn a_hundred_thousand_cells_outlive_the_kill_of_their_host() {
     /// Nested calls that one connection may have in flight are a few more.
     const OF_A_CONNECTION: usize = 1_000;

@@ -9,11 +9,16 @@ use cellblock::{
     ParkedCell, Parking, PendingCalls, Random, RuntimeResponse, SessionLimits, StoredValues,
     ToolDefinition, ToolResult, WakeRequest, WasmBackend,
 };
+use cellblock_tests::memory;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
+
+/// Tests that look at the memory of the process write, and all others read.
+static MEMORY: RwLock<()> = RwLock::const_new(());
 
 /// A clock that stands still where it is set, in seconds, and one seed after the other.
 #[derive(Debug, Default)]
@@ -115,6 +120,7 @@ const RICH: &str = "
 /// in another engine.
 #[tokio::test]
 async fn a_parked_cell_ends_with_the_same_output_and_fuel() {
+    let _memory = MEMORY.read().await;
     let (one, other) = (engine(), engine());
     let whole = session(&one, SessionLimits::default());
     let _turn = whole.start_turn_worker(Arc::new(Answers));
@@ -164,6 +170,7 @@ async fn settle() {
 
 #[tokio::test]
 async fn the_time_of_day_is_the_present_and_never_before() {
+    let _memory = MEMORY.read().await;
     let engine = engine();
     let set = Arc::new(Set::default());
     set.wall.store(5_000, Ordering::Relaxed);
@@ -185,6 +192,7 @@ async fn the_time_of_day_is_the_present_and_never_before() {
 
 #[tokio::test]
 async fn a_session_may_forbid_forks() {
+    let _memory = MEMORY.read().await;
     let engine = engine();
     let backend = session(&engine, SessionLimits::default());
     let parking = Parking::new(&ParkKey::new([3; 32])).forbidding_forks();
@@ -207,6 +215,7 @@ async fn a_session_may_forbid_forks() {
 
 #[tokio::test]
 async fn the_wakers_limits_hold() {
+    let _memory = MEMORY.read().await;
     let engine = engine();
     let backend = session(&engine, SessionLimits::default());
     let _turn = backend.start_turn_worker(Arc::new(Tools));
@@ -239,6 +248,7 @@ async fn the_wakers_limits_hold() {
 
 #[tokio::test]
 async fn a_session_that_has_ended_wakes_nothing() {
+    let _memory = MEMORY.read().await;
     let engine = engine();
     let backend = session(&engine, SessionLimits::default());
     let _turn = backend.start_turn_worker(Arc::new(Tools));
@@ -255,6 +265,7 @@ async fn a_session_that_has_ended_wakes_nothing() {
 
 #[tokio::test]
 async fn sizes_are_what_the_documentation_says() {
+    let _memory = MEMORY.read().await;
     let engine = engine();
     let backend = session(&engine, SessionLimits::default());
     let _turn = backend.start_turn_worker(Arc::new(Tools));
@@ -276,17 +287,22 @@ async fn sizes_are_what_the_documentation_says() {
     assert_eq!(texts(&response), ["1599960000", "79999800000", "string number 1999920000"]);
 }
 
-/// A cell that is parked and woken again and again stays as large as it is.
+/// A cell that is parked and woken ten thousand times stays as large as it is, and the process
+/// keeps nothing of it.
 #[tokio::test]
 async fn cycles_of_park_and_wake_leak_nothing() {
-    let cycles = std::env::var("PARK_CYCLES").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+    let _memory = MEMORY.write().await;
     let engine = engine();
     let backend = session(&engine, SessionLimits::default());
     let _turn = backend.start_turn_worker(Arc::new(Tools));
     let mut id =
         start(&backend, "const kept = [1, 2, 3]; await tools.later(); text(kept.join())").await;
     let mut sizes = Vec::new();
-    for _ in 0..cycles {
+    let mut before = 0;
+    for cycle in 0..10_000 {
+        if cycle == 1_000 {
+            before = memory::own();
+        }
         let parked = backend.park(id).await.unwrap();
         sizes.push(parked.cell.as_bytes().len());
         id = backend.allocate_cell_id().unwrap();
@@ -298,46 +314,12 @@ async fn cycles_of_park_and_wake_leak_nothing() {
         backend.wake(id.clone(), request, StoredValues::new()).await.unwrap();
         assert_eq!(backend.cells().len(), 1);
     }
+    let grown = memory::own().saturating_sub(before);
+    // A kilobyte for each cycle would be 9 MB; an image of the cell has eight.
+    assert!(grown < 8 << 20, "{grown} bytes");
     let (first, last) = (sizes[1], sizes[sizes.len() - 1]);
     assert!(last.abs_diff(first) < 200, "{first} {last}");
     let cell = backend.park(id).await.unwrap().cell;
     let response = wake(&backend, request(&cell, "tool-1", json!(0))).await.unwrap();
     assert_eq!(texts(&response), ["1,2,3"]);
-}
-
-/// `cargo test --release -p cellblock-tests --test parking -- --ignored --nocapture figures`
-/// prints how long parking and waking take, at the middle of 2,000, through the seam: sealing,
-/// authentication, decompression and the session's own work included.
-#[tokio::test]
-#[ignore = "figures, for a quiet machine"]
-#[expect(clippy::print_stdout, reason = "it prints figures")]
-async fn figures() {
-    let backend = session(&engine(), SessionLimits::default());
-    let _turn = backend.start_turn_worker(Arc::new(Tools));
-    for (name, key) in
-        [("authenticated", ParkKey::new([1; 32])), ("encrypted", ParkKey::encrypting([1; 32]))]
-    {
-        backend.set_parking(Parking::new(&key));
-        let mut id = start(&backend, "await tools.later()").await;
-        let (mut parking, mut waking, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for _ in 0..2_000 {
-            let began = std::time::Instant::now();
-            let parked = backend.park(id).await.unwrap();
-            parking.push(began.elapsed());
-            bytes = parked.cell.as_bytes().len();
-            id = backend.allocate_cell_id().unwrap();
-            let request = WakeRequest {
-                calls: parked.calls,
-                yield_time_ms: Some(0),
-                ..WakeRequest::new(parked.cell)
-            };
-            let began = std::time::Instant::now();
-            backend.wake(id.clone(), request, StoredValues::new()).await.unwrap();
-            waking.push(began.elapsed());
-        }
-        backend.terminate(id).await.unwrap();
-        parking.sort();
-        waking.sort();
-        println!("{name}: {bytes} bytes, park {:?}, wake {:?}", parking[1_000], waking[1_000]);
-    }
 }

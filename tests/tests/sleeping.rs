@@ -155,6 +155,27 @@ async fn cells_that_wait_do_not_count_among_those_that_run() {
     }
 }
 
+/// An engine makes places for more than 512 cells when they are needed.
+#[tokio::test]
+async fn more_cells_run_than_an_engine_begins_with() {
+    const CELLS: u32 = 530;
+    let _memory = MEMORY.read().await;
+    let backend = session(&engine(CELLS, None));
+    let host = Tools::new();
+    let _turn = backend.start_turn_worker(Arc::clone(&host) as _);
+    let tools = tools();
+    let mut ids = Vec::new();
+    for _ in 0..CELLS {
+        // Also texts in TypeScript are read beside each of them.
+        let source = "const on: string = 'on'; await tools.gate(); text(on)";
+        ids.push(start(&backend, &tools, source).await);
+    }
+    host.open();
+    for id in ids {
+        assert_eq!(texts(&result(&backend, &id).await), ["on"]);
+    }
+}
+
 /// A program that sleeps ten thousand times is as large in the end as it was.
 #[tokio::test]
 async fn cycles_leak_nothing() {

@@ -27,10 +27,13 @@ impl CodeModeTurnHost for Tools {
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let input = call.input.map_or(Value::Null, |input| input.into_value());
+        let input = call.input.map_or(Value::Null, cellblock::ToolInput::into_value);
         match &*call.tool_name.name {
             "echo" => Ok(input.into()),
-            "large" => Ok(Value::from("x".repeat(input.as_u64().unwrap() as usize)).into()),
+            "large" => {
+                let length = usize::try_from(input.as_u64().unwrap()).unwrap();
+                Ok(Value::from("x".repeat(length)).into())
+            }
             "hang" => {
                 cancellation.cancelled().await;
                 Err("it was cancelled".to_owned())

@@ -1,4 +1,4 @@
-//! Three NATS servers with JetStream, accounts for a fleet and two tenants, and workers: real
+//! Three NATS servers with `JetStream`, accounts for a fleet and two tenants, and workers: real
 //! processes on loopback.
 
 use cellblock_remote::{NatsAddress, NatsFleet};
@@ -94,7 +94,7 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let [ports, routes, monitors] = free_ports();
         for node in 0..NODES {
-            let config = config(dir.path(), node, [ports[node], monitors[node]], &routes);
+            let config = config(dir.path(), node, [ports[node], monitors[node]], routes);
             std::fs::write(dir.path().join(format!("node{node}.conf")), config).unwrap();
         }
         let nodes = std::array::from_fn(|node| Some(Node::start(server, dir.path(), node)));
@@ -137,7 +137,7 @@ impl Cluster {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)[node] = Some(started);
     }
 
-    /// Waits until every server is healthy, which includes that JetStream has a leader and that
+    /// Waits until every server is healthy, which includes that `JetStream` has a leader and that
     /// each has what the others have.
     pub fn wait_for_quorum(&self) {
         let until = Instant::now() + PATIENCE;
@@ -168,7 +168,8 @@ impl Cluster {
         let body = answer.split_once("\r\n\r\n")?.1;
         let json: serde_json::Value = serde_json::from_str(body).ok()?;
         let streams = json["account_details"].as_array()?.iter();
-        let mut streams = streams.flat_map(|account| account["stream_detail"].as_array()).flatten();
+        let mut streams =
+            streams.filter_map(|account| account["stream_detail"].as_array()).flatten();
         let found = streams.find(|each| each["name"] == stream)?;
         found["cluster"]["leader"].as_str()?.strip_prefix("node")?.parse().ok()
     }
@@ -210,15 +211,16 @@ fn free_ports() -> [[u16; NODES]; 3] {
     listeners.each_ref().map(|some| some.each_ref().map(|each| each.local_addr().unwrap().port()))
 }
 
-fn config(dir: &Path, node: usize, [port, monitor]: [u16; 2], routes: &[u16; NODES]) -> String {
+fn config(dir: &Path, node: usize, [port, monitor]: [u16; 2], routes: [u16; NODES]) -> String {
     let routes_of: Vec<_> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
     let (route, routes, store) = (routes[node], routes_of.join(", "), dir.join("store"));
     let accounts = include_str!("accounts.conf");
     let store = store.join(node.to_string());
+    let store = store.display();
     format!(
         "server_name: node{node}\nlisten: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
          cluster {{ name: fleet, listen: \"127.0.0.1:{route}\", routes: [{routes}] }}\n\
-         jetstream {{ store_dir: {store:?}, max_memory_store: 256MB, max_file_store: 4GB }}\n\
+         jetstream {{ store_dir: \"{store}\", max_memory_store: 256MB, max_file_store: 4GB }}\n\
          {accounts}"
     )
 }

@@ -141,8 +141,7 @@ async fn a_worker_whose_drain_is_over_ends_its_cells_and_says_so() {
         }
     };
     match ended {
-        Ok(RuntimeResponse::Terminated { .. }) => {}
-        Err(CodeModeError::Stale { .. }) => {}
+        Ok(RuntimeResponse::Terminated { .. }) | Err(CodeModeError::Stale { .. }) => {}
         other => panic!("{other:?}"),
     }
 }

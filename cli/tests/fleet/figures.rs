@@ -14,8 +14,8 @@ const PROGRAMS: usize = 500;
 /// Nested calls of one program.
 const CALLS: usize = 500;
 /// Programs for the throughput, and how many run at one time.
-const MANY: usize = 2_000;
-const AT_ONCE: usize = 32;
+const MANY: u32 = 2_000;
+const AT_ONCE: u32 = 32;
 /// Cells that are kept, and those of them whose waking is timed.
 const PARKED: usize = 10_000;
 const WOKEN: usize = 200;
@@ -55,7 +55,7 @@ async fn throughput(service: &Arc<CodeModeService>) -> f64 {
     for lane in lanes {
         lane.await.unwrap();
     }
-    MANY as f64 / began.elapsed().as_secs_f64()
+    f64::from(MANY) / began.elapsed().as_secs_f64()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ mod faults;
 mod figures;
 mod kept;
 #[allow(dead_code, reason = "another test uses the rest of it")]
+#[allow(clippy::needless_pass_by_value, reason = "values that a test writes out are its own")]
 #[path = "../mcp/raw.rs"]
 mod mcp_client;
 mod park;

@@ -67,7 +67,7 @@ impl Raw {
     pub fn send(&mut self, subject: &str, headers: &[&str], payload: &[u8]) {
         let mut head = "NATS/1.0\r\n".to_owned();
         for header in headers {
-            head += &format!("{header}\r\n");
+            head.extend([header, "\r\n"]);
         }
         head += "\r\n";
         let (length, all) = (head.len(), head.len() + payload.len());

@@ -115,7 +115,7 @@ async fn programs(
 }
 
 /// Breaks something, and mends it.
-async fn fault(cluster: &Cluster, class: &str, workers: &mut Vec<Worker>, random: &Random) {
+async fn fault(cluster: &Cluster, class: &str, workers: &mut [Worker], random: &Random) {
     let victim = usize::try_from(random.below(WORKERS as u64)).unwrap();
     match random.below(6) {
         0 => {

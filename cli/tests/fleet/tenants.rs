@@ -11,11 +11,16 @@ use std::time::Instant;
 
 const WAITS: &str = "text('begun'); await new Promise((done) => setTimeout(done, 1e6))";
 
+/// The link that the next message of a worker names.
+fn link(raw: &mut Raw) -> String {
+    let mut messages = std::iter::from_fn(|| raw.next());
+    messages.find_map(|message| Some(message.header("cb-link")?.to_owned())).unwrap()
+}
+
 /// The link of a program that was started.
 fn started(raw: &mut Raw, class: &str) -> String {
     raw.send(&format!("cb.exec.{class}"), &["cb-seq: 1"], &start(WAITS));
-    let link = std::iter::from_fn(|| raw.next());
-    link.filter_map(|message| Some(message.header("cb-link")?.to_owned())).next().unwrap()
+    link(raw)
 }
 
 #[tokio::test]
@@ -40,6 +45,14 @@ async fn a_message_for_another_tenants_cell_does_nothing() {
         other.send(&subject, &["cb-end: "], b"");
     }
     other.flush();
+    // What it reaches is answered as if there were no such cell.
+    let mut other = Raw::connect(cluster, "t2", "another");
+    for link in [link.clone(), format!("{}0", &link[..link.len() - 1])] {
+        other.send(&format!("cb.w.{link}"), &["cb-sent: 1"], b"");
+        let answer = other.next().unwrap();
+        assert_eq!(answer.header("cb-end"), Some("it does not have the cell"), "{answer:?}");
+        assert_eq!(answer.header("cb-link"), Some(&*link));
+    }
     // It is still there, for its owner alone.
     until(async || reports(cluster, &class).await[0].cells == 1).await;
     owner.send(&format!("cb.w.{link}"), &["cb-seq: 2"], &terminate);
@@ -113,9 +126,7 @@ async fn a_client_that_asks_for_everything_again_receives_it_now_and_then() {
     let mut raw = Raw::connect(cluster, "t2", "again");
     let source = "text('x'.repeat(400_000)); await new Promise((done) => setTimeout(done, 1e6))";
     raw.send(&format!("cb.exec.{class}"), &["cb-seq: 1"], &start(source));
-    let link = std::iter::from_fn(|| raw.next());
-    let link = link.filter_map(|message| Some(message.header("cb-link")?.to_owned())).next();
-    let subject = format!("cb.w.{}", link.unwrap());
+    let subject = format!("cb.w.{}", link(&mut raw));
     let began = Instant::now();
     for _ in 0..500 {
         raw.send(&subject, &["cb-again: 0"], b"");

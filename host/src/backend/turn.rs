@@ -166,6 +166,16 @@ pub trait CodeModeTurnHost: Send + Sync + 'static {
         cancellation: CancellationToken,
     ) -> Result<ToolResult, String>;
 
+    /// Whether calls of a tool end without waiting for anything, in some microseconds: a look
+    /// into a table, say. Such a call is made in the cell's own task, which saves it a task and
+    /// a way back. One that does wait goes on in a task of its own all the same; one that blocks
+    /// its thread or computes for long delays what else the cell has to do, and its time counts
+    /// as the program's.
+    fn answers_at_once(&self, tool: &ToolName) -> bool {
+        let _ = tool;
+        false
+    }
+
     /// Goes on with a call that was pending when its cell was parked, and whose end the waker
     /// did not give. `call` is as it was made, but for the cell's id, which is the woken
     /// cell's. The tool may have run: a host that has not kept account of it must not run it

@@ -1,12 +1,13 @@
 //! What a cell has running on this side: nested calls and notifications.
 //!
-//! Each is a task of its own in one join set, which the cell's task polls. Calls run side by
-//! side, notifications one after the other. What no worker serves yet waits for one. A tool
-//! that panics ends its own call alone, and every call ends exactly once.
+//! Each is a task of its own in one join set, which the cell's task polls; a tool that answers at
+//! once is polled there first. Calls run side by side, notifications one after the other. What
+//! no worker serves yet waits for one. A tool that panics ends its own call alone, and every call
+//! ends exactly once.
 //!
-//! When a cell is parked, the ends of its calls are held, and then go to the caller: those
-//! that were delivered before and those that come after are told apart exactly.
+//! When a cell is parked, the ends of calls that it has not received go to the caller.
 
+use super::ends::{Ends, released};
 use super::pending::{CallResult, PendingCalls, PendingEnd, Running};
 use super::registry::LiveEntry;
 use super::serving::{Serving, deliver, invoke};
@@ -14,9 +15,10 @@ use super::span;
 use crate::backend::{
     BoxFuture, CellId, CodeModeNestedToolCall, CodeModeTurnHost, Keeping, ToolResult,
 };
-use crate::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED, lock};
+use crate::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED};
 use crate::tools::ToolName;
 use crate::turns::CurrentTurn;
+use futures_util::FutureExt;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
@@ -54,17 +56,6 @@ enum Done<R> {
     Notification,
 }
 
-/// What becomes of the ends of calls.
-#[derive(Clone)]
-enum Ends {
-    /// The cell receives them.
-    Deliver,
-    /// They wait: the cell is being parked.
-    Hold,
-    /// The caller that has parked the cell receives them, by the calls' ids.
-    Release(Arc<Mutex<HashMap<Arc<str>, oneshot::Sender<CallResult>>>>),
-}
-
 /// Hands the calls of a cell over to the caller that parks it.
 pub struct Handover {
     senders: HashMap<Arc<str>, oneshot::Sender<CallResult>>,
@@ -79,6 +70,15 @@ enum Source {
     Resume,
     /// The caller that woke the cell has it.
     Pending(PendingEnd),
+}
+
+/// A call whose end the cell has not received.
+struct InFlight {
+    tool: ToolName,
+    /// Of a call that runs on from an earlier life of the cell: where its end comes from, and
+    /// the task that waits for it here. The next caller waits there itself, or each time that
+    /// the cell is parked would leave a task behind.
+    passed_on: Option<(PendingEnd, AbortHandle)>,
 }
 
 /// A notification that waits for those before it.
@@ -114,14 +114,16 @@ pub struct Callbacks<R> {
     undeliverable: CancellationToken,
     /// Calls, and the notification that is being delivered, each a task of its own.
     running: JoinSet<Done<R>>,
+    /// Calls that have ended at once, and that no one has taken yet.
+    at_once: VecDeque<(Arc<str>, R)>,
     /// The task that delivers a notification, while one does.
     notifying: Option<Id>,
     /// Notifications that come after it.
     waiting: VecDeque<Waiting>,
     /// Set once the calls were asked to end for good.
     closing: Option<Closing>,
-    /// The tools of calls whose ends the cell has not received, by the calls' ids.
-    in_flight: HashMap<Arc<str>, ToolName>,
+    /// Calls whose ends the cell has not received, by their ids.
+    in_flight: HashMap<Arc<str>, InFlight>,
     ends: watch::Sender<Ends>,
     /// Calls whose ends are on their way to the cell.
     delivering: Arc<AtomicUsize>,
@@ -138,6 +140,7 @@ impl<R: Send + 'static> Callbacks<R> {
             notifications: CancellationToken::new(),
             undeliverable: CancellationToken::new(),
             running: JoinSet::new(),
+            at_once: VecDeque::new(),
             notifying: None,
             waiting: VecDeque::new(),
             closing: None,
@@ -196,11 +199,13 @@ impl<R: Send + 'static> Callbacks<R> {
         F: Future<Output = R> + Send,
     {
         let id: Arc<str> = call.runtime_tool_call_id.as_str().into();
-        self.in_flight.insert(Arc::clone(&id), call.tool_name.clone());
+        let (key, tool) = (Arc::clone(&id), call.tool_name.clone());
+        let pending = if let Source::Pending(end) = &source { end.running() } else { None };
         let (ends, delivering) = (self.ends.subscribe(), Arc::clone(&self.delivering));
         let serving = self.serving();
+        let at_once = matches!(source, Source::Invoke) && serving.answers_at_once(&tool);
         let span = span::call(&self.span, &call);
-        self.running.spawn(async move {
+        let calling = async move {
             let calling = async {
                 let is_resumed = match source {
                     Source::Pending(end) => return end.receive(&cancellation).await,
@@ -221,7 +226,22 @@ impl<R: Send + 'static> Callbacks<R> {
                 return Done::Released;
             }
             Done::Call(id, finish(result).await)
-        });
+        };
+        let task = if at_once {
+            let mut calling = Box::pin(calling);
+            if let Some(done) = calling.as_mut().now_or_never() {
+                if let Done::Call(id, end) = done {
+                    self.in_flight.insert(key, InFlight { tool, passed_on: None });
+                    self.at_once.push_back((id, end));
+                }
+                return;
+            }
+            self.running.spawn(calling)
+        } else {
+            self.running.spawn(calling)
+        };
+        let passed_on = pending.map(|end| (end, task));
+        self.in_flight.insert(key, InFlight { tool, passed_on });
     }
 
     /// Holds the ends of calls back from here on. Returns those that were on their way to the
@@ -230,6 +250,10 @@ impl<R: Send + 'static> Callbacks<R> {
         self.ends.send_replace(Ends::Hold);
         let mut ends = Vec::new();
         while self.delivering.load(Ordering::Acquire) > 0 {
+            if let Some(end) = self.next_at_once() {
+                ends.push(end);
+                continue;
+            }
             let Some(joined) = self.running.join_next_with_id().await else { break };
             if let Next::CallEnded(end) = self.ended(joined) {
                 ends.push(end);
@@ -247,16 +271,20 @@ impl<R: Send + 'static> Callbacks<R> {
     /// them over to it. Only after [`Callbacks::hold`].
     pub fn offer(&self) -> (PendingCalls, Handover) {
         let mut senders = HashMap::new();
+        let running = Running::new(self.calls.clone());
         let calls: Vec<_> = self
             .in_flight
             .iter()
-            .map(|(id, tool)| {
-                let (sender, end) = oneshot::channel();
-                senders.insert(Arc::clone(id), sender);
-                (Arc::clone(id), tool.clone(), end)
+            .map(|(id, call)| {
+                let passed_on = call.passed_on.as_ref().map(|(end, _)| end.clone());
+                let end = passed_on.unwrap_or_else(|| {
+                    let (sender, end) = oneshot::channel();
+                    senders.insert(Arc::clone(id), sender);
+                    PendingEnd::Running(end.shared(), Arc::clone(&running))
+                });
+                (Arc::clone(id), call.tool.clone(), end)
             })
             .collect();
-        let running = Running::new(self.calls.clone());
         let handover = Handover { senders, running: Arc::downgrade(&running) };
         (PendingCalls::running(&running, calls), handover)
     }
@@ -264,7 +292,11 @@ impl<R: Send + 'static> Callbacks<R> {
     /// Hands the calls over: the cell is parked, and has none from here on.
     pub fn release(&mut self, handover: Handover) {
         let Handover { senders, running } = handover;
-        self.in_flight.clear();
+        for (_, call) in self.in_flight.drain() {
+            if let Some((_, task)) = call.passed_on {
+                task.abort();
+            }
+        }
         self.ends.send_replace(Ends::Release(Arc::new(Mutex::new(senders))));
         let tasks = std::mem::take(&mut self.running);
         // A caller that has dropped the calls has no use for them.
@@ -289,7 +321,7 @@ impl<R: Send + 'static> Callbacks<R> {
 
     /// Whether nothing runs: no event can come of it.
     pub fn is_idle(&self) -> bool {
-        self.running.is_empty()
+        self.running.is_empty() && self.at_once.is_empty()
     }
 
     /// Whether a notification is being delivered, or waits for a worker.
@@ -299,12 +331,15 @@ impl<R: Send + 'static> Callbacks<R> {
 
     /// Whether [`Callbacks::next`] has anything to wait for.
     pub fn has_next(&self) -> bool {
-        !self.running.is_empty() || self.closing.is_some()
+        !self.is_idle() || self.closing.is_some()
     }
 
     /// The next thing to happen. Only while there is something to wait for. Dropped, it
     /// loses nothing.
     pub async fn next(&mut self) -> Next<R> {
+        if let Some(end) = self.next_at_once() {
+            return Next::CallEnded(end);
+        }
         loop {
             let Some(Closing { until, aborted }) = self.closing else {
                 return match self.running.join_next_with_id().await {
@@ -328,6 +363,9 @@ impl<R: Send + 'static> Callbacks<R> {
 
     /// A call that has ended already, if any: keeps batches large.
     pub fn try_next(&mut self) -> Option<R> {
+        if let Some(end) = self.next_at_once() {
+            return Some(end);
+        }
         loop {
             let joined = self.running.try_join_next_with_id()?;
             if let Next::CallEnded(end) = self.ended(joined) {
@@ -420,11 +458,23 @@ impl<R: Send + 'static> Callbacks<R> {
         self.notifying = Some(task.id());
     }
 
+    /// The cell receives the end of a call that has ended at once, if there is one.
+    fn next_at_once(&mut self) -> Option<R> {
+        let (id, end) = self.at_once.pop_front()?;
+        self.received(&id);
+        Some(end)
+    }
+
+    /// The cell receives the end of a call.
+    fn received(&mut self, id: &str) {
+        self.in_flight.remove(id);
+        self.delivering.fetch_sub(1, Ordering::Release);
+    }
+
     fn ended(&mut self, joined: Result<(Id, Done<R>), JoinError>) -> Next<R> {
         let task = match joined {
             Ok((_, Done::Call(id, end))) => {
-                self.in_flight.remove(&id);
-                self.delivering.fetch_sub(1, Ordering::Release);
+                self.received(&id);
                 return Next::CallEnded(end);
             }
             Ok((task, Done::Released | Done::Notification)) => task,
@@ -446,30 +496,5 @@ impl<R> fmt::Debug for Callbacks<R> {
             .field("running", &self.running.len())
             .field("waiting", &self.waiting.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// Waits until the end of a call is not held: the sender to a caller that has parked the
-/// cell, or `None`, where the cell is to receive it. It counts as on its way then.
-async fn released(
-    mut ends: watch::Receiver<Ends>,
-    delivering: &AtomicUsize,
-    id: &str,
-) -> Option<oneshot::Sender<CallResult>> {
-    loop {
-        match &*ends.borrow_and_update() {
-            Ends::Deliver => {
-                // While this is borrowed, it cannot be changed: whoever holds the ends finds
-                // this one counted.
-                delivering.fetch_add(1, Ordering::Acquire);
-                return None;
-            }
-            Ends::Release(senders) => return lock(senders).remove(id),
-            Ends::Hold => {}
-        }
-        if ends.changed().await.is_err() {
-            // The cell is gone, and with it this task.
-            std::future::pending::<()>().await;
-        }
     }
 }

@@ -10,6 +10,7 @@
 mod account;
 mod answer;
 mod callbacks;
+mod ends;
 mod pending;
 mod registry;
 mod requests;

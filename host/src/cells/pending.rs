@@ -3,6 +3,7 @@
 use crate::backend::ToolResult;
 use crate::support::CALL_CANCELLED;
 use crate::tools::ToolName;
+use futures_util::future::Shared;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
@@ -30,6 +31,8 @@ pub(super) type CallResult = Result<ToolResult, String>;
 pub struct PendingCalls {
     /// By `runtime_tool_call_id`, in the order of the calls.
     calls: BTreeMap<Key, Pending>,
+    /// The tasks of calls that run on: they are dropped with this.
+    running: Vec<Arc<Running>>,
 }
 
 /// `tool-1`, `tool-2`, ... `tool-10` in this order.
@@ -49,13 +52,14 @@ struct Pending {
 }
 
 /// Where the end of a call comes from.
+#[derive(Clone)]
 pub(super) enum PendingEnd {
     /// It is known.
     Known(CallResult),
     /// The turn's host is asked for it.
     Resumed,
     /// A task of the parked cell's sends it.
-    Running(oneshot::Receiver<CallResult>, Arc<Running>),
+    Running(Shared<oneshot::Receiver<CallResult>>, Arc<Running>),
 }
 
 /// The tasks of calls that run on.
@@ -90,13 +94,12 @@ impl PendingCalls {
     /// Calls that run on, by their ids.
     pub(super) fn running(
         running: &Arc<Running>,
-        calls: impl IntoIterator<Item = (Arc<str>, ToolName, oneshot::Receiver<CallResult>)>,
+        calls: impl IntoIterator<Item = (Arc<str>, ToolName, PendingEnd)>,
     ) -> Self {
-        let calls = calls.into_iter().map(|(id, tool, end)| {
-            let end = PendingEnd::Running(end, Arc::clone(running));
-            (Key::new(id), Pending { tool: Some(tool), end })
-        });
-        Self { calls: calls.collect() }
+        let calls = calls
+            .into_iter()
+            .map(|(id, tool, end)| (Key::new(id), Pending { tool: Some(tool), end }));
+        Self { calls: calls.collect(), running: vec![Arc::clone(running)] }
     }
 
     /// Whether there is none.
@@ -137,6 +140,10 @@ impl PendingCalls {
 
     /// Asks the calls that run to end.
     pub fn cancel(&self) {
+        for running in &self.running {
+            running.cancellation.cancel();
+        }
+        // Those of earlier lives of the cell.
         for call in self.calls.values() {
             if let PendingEnd::Running(_, running) = &call.end {
                 running.cancellation.cancel();
@@ -147,6 +154,7 @@ impl PendingCalls {
     /// Adds the calls of `other`, in place of those with the same ids.
     pub fn append(&mut self, mut other: Self) {
         self.calls.append(&mut other.calls);
+        self.running.append(&mut other.running);
     }
 
     /// Returns once the end of a call is known; never where none will be. Dropped, it loses
@@ -175,6 +183,11 @@ impl PendingCalls {
 }
 
 impl PendingEnd {
+    /// The same, if a task is to send it.
+    pub(super) fn running(&self) -> Option<Self> {
+        matches!(self, Self::Running(..)).then(|| self.clone())
+    }
+
     /// The end. The call is asked to end when `cancellation` is.
     pub(super) async fn receive(self, cancellation: &CancellationToken) -> CallResult {
         let (mut end, running) = match self {

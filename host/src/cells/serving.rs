@@ -1,9 +1,10 @@
 //! The turn's host that serves a nested call or a notification, now or later.
 
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
+use crate::tools::ToolName;
 use crate::turns::CurrentTurn;
 use futures_util::FutureExt;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,12 @@ pub(super) enum Serving {
 }
 
 impl Serving {
+    /// Whether calls of a tool may be made in place. A host that panics there has it in a task.
+    pub(super) fn answers_at_once(&self, tool: &ToolName) -> bool {
+        let Self::Now(host) = self else { return false };
+        catch_unwind(AssertUnwindSafe(|| host.answers_at_once(tool))).unwrap_or(false)
+    }
+
     /// The worker's host; `None` when one of the tokens was cancelled first.
     pub(super) async fn before(
         self,

@@ -3,7 +3,7 @@
 use super::names::code_mode_name;
 use crate::backend::{CellId, CodeModeNestedToolCall, CodeModeTurnHost, ToolResult};
 use crate::support::lock;
-use crate::tools::normalize_identifier;
+use crate::tools::{ToolName, normalize_identifier};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -208,6 +208,10 @@ impl CodeModeTurnHost for Watched {
     ) -> Result<ToolResult, String> {
         let _entry = self.begin(&call);
         self.host.invoke_tool(call, cancellation).await
+    }
+
+    fn answers_at_once(&self, tool: &ToolName) -> bool {
+        self.host.answers_at_once(tool)
     }
 
     async fn resume_call(

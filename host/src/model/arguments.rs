@@ -264,6 +264,10 @@ impl CodeModeTurnHost for CheckingHost {
         self.host.invoke_tool(call, cancellation).await
     }
 
+    fn answers_at_once(&self, tool: &ToolName) -> bool {
+        self.host.answers_at_once(tool)
+    }
+
     /// Its arguments were checked when it was made.
     async fn resume_call(
         &self,

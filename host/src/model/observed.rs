@@ -226,6 +226,10 @@ impl CodeModeTurnHost for Watched {
         Ok(result)
     }
 
+    fn answers_at_once(&self, tool: &ToolName) -> bool {
+        self.host.answers_at_once(tool)
+    }
+
     async fn resume_call(
         &self,
         call: CodeModeNestedToolCall,

@@ -283,6 +283,10 @@ impl CodeModeTurnHost for ScriptHost {
         self.library.run(script, call.input, caller, cancellation).await
     }
 
+    fn answers_at_once(&self, tool: &ToolName) -> bool {
+        tool.namespace.as_deref() != Some(NAMESPACE) && self.host.answers_at_once(tool)
+    }
+
     /// A script that was called ended with the session that it ran in.
     async fn resume_call(
         &self,

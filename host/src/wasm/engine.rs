@@ -1,5 +1,4 @@
-//! The engine: wasmtime set up for very many short-lived sandboxes, and the
-//! guest component compiled for it.
+//! The engine: places for very many short-lived sandboxes, and what a guest in one can reach.
 
 use super::bindings::CellPre;
 use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools, types};
@@ -7,42 +6,31 @@ use super::cache::{self, Code};
 use super::guest_clock::GuestClock;
 use super::imports::{Imports, Moving, Outbox, Spent};
 use super::park::{Dictionary, Image, Pristine};
+use super::pools::Pools;
 use super::recording::guest_limits;
+use super::recording::hex;
 use super::sandbox::{FUEL_RESERVE, Sandbox};
-use super::slots::Slots;
-use super::typescript::{READERS, TypeScript};
+use super::slots::{Slot, Slots};
+use super::typescript::TypeScript;
 use crate::backend::LimitKind;
 use crate::cells::Account;
 use crate::clock::Clock;
 use crate::limits::CellLimits;
-use sha2::{Digest, Sha256};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, Linker, WasmList};
-use wasmtime::{
-    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, StoreContextMut,
-};
 
 /// The guest, as `cargo xtask guest` built it.
-const GUEST: &[u8] = include_bytes!("../../prebuilt/cellblock-guest.wasm");
-
-const KIB: usize = 1 << 10;
-const MIB: usize = 1 << 20;
-
-/// Native stack of a running cell. Measured, a program uses up to three bytes of it for
-/// each byte of the guest's stack, and the parser fifteen, of which the guest gives it
-/// one mebibyte; the rest is margin. Pages that are not touched cost nothing.
-const WASM_STACK_BYTES: usize = 10 * CellLimits::MAX_STACK_BYTES;
-/// What host functions may use of the same stack.
-const HOST_STACK_BYTES: usize = 2 * MIB;
-
-/// Memory that a freed slot keeps mapped, so that the next cell finds its pages
-/// there: the pages that a small program touches, rounded up.
-const KEEP_RESIDENT_BYTES: usize = 4 * MIB;
+pub(super) const GUEST: Code = Code {
+    kind: "guest",
+    wasm: include_bytes!("../../prebuilt/cellblock-guest.wasm"),
+    hash: cache::component_hash(include_str!("../../prebuilt/guest-manifest.json")),
+};
 
 /// How an [`Engine`] is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +38,9 @@ const KEEP_RESIDENT_BYTES: usize = 4 * MIB;
 pub struct EngineConfig {
     /// Cells that may run at one time, over all sessions; 10,240 by default. Those that
     /// sleep do not count, see [`EngineConfig::sleeps_after`].
-    /// Address space is reserved for each, 4 GiB, but no memory. Guarding its stack
-    /// takes three microseconds when the engine is made: ask for fewer where a
-    /// process is short-lived.
+    /// Address space is reserved for each, 4 GiB, but no memory. Places for the first 512 are
+    /// made with the engine; those for more than these when they are first needed, which takes
+    /// some microseconds for each.
     pub max_cells: u32,
     /// How long a cell that waits keeps its sandbox, a second by default. Then it sleeps: what
     /// it is lies compressed in the process's memory, about 9 KB for a small one, until
@@ -100,19 +88,16 @@ pub enum EngineError {
 pub struct Engine(Arc<Inner>);
 
 struct Inner {
-    guest: CellPre<Imports>,
+    pools: Pools,
     typescript: TypeScript,
     /// What every guest begins as.
     pristine: Pristine,
     /// What images are compressed against.
     dictionary: Dictionary,
-    /// SHA-256 of the guest: parked cells are tied to it.
-    guest_hash: [u8; 32],
     /// The places for sandboxes.
     slots: Slots,
     /// How long a cell that waits keeps its sandbox.
     sleeps_after: Option<Duration>,
-    pooled: bool,
 }
 
 impl Engine {
@@ -122,29 +107,20 @@ impl Engine {
     /// # Errors
     /// [`EngineError`], on a machine that wasmtime cannot serve.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let (engine, pooled) = create(config)?;
-        let guest = Code { kind: "guest", wasm: GUEST };
-        let component = cache::load_or_compile(&engine, config.cache_dir.as_deref(), guest)?;
-        let mut linker = Linker::new(&engine);
-        let pre = link(&mut linker)
-            .and_then(|()| linker.instantiate_pre(&component))
-            .and_then(CellPre::new)
-            .map_err(|error| EngineError::Setup(format!("{error:#}")))?;
+        let pools = Pools::new(config.max_cells, config.cache_dir.clone())?;
         let typescript = TypeScript::new(config.cache_dir.clone());
-        let first = first(&pre).map_err(|error| EngineError::Setup(format!("{error:#}")));
+        let first = first(pools.first()).map_err(|error| EngineError::Setup(format!("{error:#}")));
         let (pristine, waiting) = first?;
-        let guest_hash = Sha256::digest(GUEST).into();
-        let dictionary = Dictionary::new(&guest_hash, waiting);
-        let slots = Slots::new(config.max_cells, config.max_waiting, config.max_wait);
+        let dictionary = Dictionary::new(&GUEST.hash, waiting);
+        let slots =
+            Slots::new(pools.first_places(), config.max_cells, config.max_waiting, config.max_wait);
         Ok(Self(Arc::new(Inner {
-            guest: pre,
+            pools,
             typescript,
             pristine,
             dictionary,
-            guest_hash,
             slots,
             sleeps_after: config.sleeps_after,
-            pooled,
         })))
     }
 
@@ -160,13 +136,13 @@ impl Engine {
     /// Whether sandboxes come from a pool. If not, each costs ten times as much
     /// to start: the address space for the pool was not to be had.
     pub fn is_pooled(&self) -> bool {
-        self.0.pooled
+        self.0.pools.are_pooled()
     }
 
     /// SHA-256 of the guest component, in hexadecimal digits: two builds with the same run
     /// programs alike.
     pub fn guest_digest(&self) -> String {
-        format!("{:x}", Sha256::digest(GUEST))
+        hex(&GUEST.hash)
     }
 
     pub(super) fn typescript(&self) -> &TypeScript {
@@ -181,10 +157,6 @@ impl Engine {
         &self.0.dictionary
     }
 
-    pub(super) fn guest_hash(&self) -> &[u8; 32] {
-        &self.0.guest_hash
-    }
-
     pub(super) fn slots(&self) -> &Slots {
         &self.0.slots
     }
@@ -193,14 +165,20 @@ impl Engine {
         self.0.sleeps_after
     }
 
-    pub(super) fn guest(&self) -> &CellPre<Imports> {
-        &self.0.guest
+    /// The guest in the pool that a place belongs to.
+    pub(super) async fn guest(&self, slot: &Slot) -> wasmtime::Result<&CellPre<Imports>> {
+        self.0.pools.of(slot).await
+    }
+
+    /// Wasmtime's engine for what belongs to no cell.
+    pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
+        self.0.pools.first().engine()
     }
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("pooled", &self.0.pooled).finish_non_exhaustive()
+        f.debug_struct("Engine").field("pooled", &self.is_pooled()).finish_non_exhaustive()
     }
 }
 
@@ -244,86 +222,8 @@ fn first(guest: &CellPre<Imports>) -> wasmtime::Result<(Pristine, Image)> {
     }
 }
 
-/// Tries the pool, then does without.
-fn create(config: &EngineConfig) -> Result<(wasmtime::Engine, bool), EngineError> {
-    let mut wasm = base_config();
-    wasm.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config.max_cells)));
-    match wasmtime::Engine::new(&wasm) {
-        Ok(engine) => Ok((engine, true)),
-        Err(error) => {
-            tracing::warn!(
-                "no address space for a pool of {} sandboxes, so each is allocated on demand: \
-                 {error:#}",
-                config.max_cells
-            );
-            let mut wasm = base_config();
-            wasm.allocation_strategy(InstanceAllocationStrategy::OnDemand);
-            let engine = wasmtime::Engine::new(&wasm)
-                .map_err(|error| EngineError::Setup(format!("{error:#}")))?;
-            Ok((engine, false))
-        }
-    }
-}
-
-fn base_config() -> Config {
-    let mut config = Config::new();
-    config
-        // The guest queues and resumes; nothing waits inside it.
-        .concurrency_support(false)
-        .consume_fuel(true)
-        .cranelift_opt_level(OptLevel::Speed)
-        // The same bits for the same program on every machine.
-        .cranelift_nan_canonicalization(true)
-        .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(WASM_STACK_BYTES + HOST_STACK_BYTES)
-        // A stack that a deep recursion has touched goes back to the system, and none
-        // shows the next cell's host functions what the last left there.
-        .async_stack_zeroing(true)
-        // Traps are distinguished by their kind; wasm frames are not used.
-        .wasm_backtrace_max_frames(None)
-        // What the guest does not need is not there.
-        .wasm_relaxed_simd(false)
-        .wasm_memory64(false)
-        .wasm_multi_memory(false);
-    config
-}
-
-fn pool(max_cells: u32) -> PoolingAllocationConfig {
-    let sandboxes = max_cells.saturating_add(READERS);
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(sandboxes)
-        .total_core_instances(sandboxes.saturating_mul(4))
-        .total_memories(sandboxes)
-        .total_tables(sandboxes.saturating_mul(2))
-        // A store keeps the stack of its last step, one at rest too.
-        .total_stacks(sandboxes)
-        .max_memory_size(CellLimits::MAX_MEMORY_BYTES + CellLimits::MAX_MEMORY_BYTES / 8)
-        .max_core_instances_per_component(4)
-        .max_memories_per_component(1)
-        .max_tables_per_component(2)
-        .max_tables_per_module(2)
-        .table_keep_resident(64 * KIB)
-        // What a cell that does not recurse touches; the rest goes back.
-        .async_stack_keep_resident(32 * KIB)
-        // Times what each keeps: the memory that an idle process holds on to.
-        .max_unused_warm_slots(32);
-    if swap_is_off() && PoolingAllocationConfig::is_pagemap_scan_available() {
-        // Resets the pages that were written and no others: most of a cold start.
-        // A page that was swapped out would be missed, and the next cell could read
-        // it; so only where nothing can be. Elsewhere all pages go back: the first
-        // ones, which would be kept, are the far end of the guest's stack.
-        pool.pagemap_scan(Enabled::Auto).linear_memory_keep_resident(KEEP_RESIDENT_BYTES);
-    }
-    pool
-}
-
-/// Whether this machine has no swap space: the kernel's list has only its heading.
-fn swap_is_off() -> bool {
-    std::fs::read_to_string("/proc/swaps").is_ok_and(|swaps| swaps.lines().count() <= 1)
-}
-
 /// Everything that a guest can reach.
-fn link(linker: &mut Linker<Imports>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<Imports>) -> wasmtime::Result<()> {
     types::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
     tools::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;
     output::add_to_linker::<_, HasSelf<_>>(linker, |imports| imports)?;

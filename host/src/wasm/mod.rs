@@ -14,6 +14,7 @@ mod error_text;
 mod guest_clock;
 mod imports;
 mod park;
+mod pools;
 pub mod recording;
 mod sandbox;
 mod session;
@@ -36,6 +37,7 @@ use crate::stored::StoredValues;
 use crate::tools::ToolDefinition;
 use async_trait::async_trait;
 use cell::{Arrival, Charges, Origin, Start};
+use engine::GUEST;
 use guest_clock::GuestClock;
 use imports::{Outbox, Spent};
 use park::Opened;
@@ -158,8 +160,7 @@ impl WasmBackend {
         let (entry, commands) = self.session.registry.admit(&cell_id, &status)?;
         let (reply, answer) = oneshot::channel();
         let tape = self.session.recordings().map_or(Tape::Off, |recordings| {
-            let guest = self.session.engine.guest_hash();
-            Tape::recording(&recordings, &cell_id, &request, &limits.cell, guest)
+            Tape::recording(&recordings, &cell_id, &request, &limits.cell, &GUEST.hash)
         });
         let outbox = Outbox::new(account, Arc::clone(&status), Spent::default()).with_tape(tape);
         let start = Start {

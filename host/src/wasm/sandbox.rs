@@ -98,7 +98,7 @@ impl Sandbox {
         imports: Imports,
         slot: Slot,
     ) -> wasmtime::Result<Self> {
-        Self::instantiate(engine.guest(), imports, Some(slot)).await
+        Self::instantiate(engine.guest(&slot).await?, imports, Some(slot)).await
     }
 
     async fn instantiate(
@@ -232,8 +232,7 @@ impl Sandbox {
         source: &str,
     ) -> Result<typescript::Program, typescript::Unread> {
         let fuel = self.store.data().limits.step_fuel.min(self.fuel_left);
-        let (program, cost) =
-            engine.typescript().javascript(self.store.engine(), source, fuel).await;
+        let (program, cost) = engine.typescript().javascript(engine.wasmtime(), source, fuel).await;
         self.fuel_left = self.fuel_left.saturating_sub(cost.fuel);
         self.store.data().outbox.note_memory(cost.memory_bytes);
         program

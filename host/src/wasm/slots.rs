@@ -15,6 +15,8 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub(super) struct Slots {
     free: Arc<Semaphore>,
+    /// Free places of the first pool, which are given out before those of the second.
+    first: Arc<AtomicUsize>,
     /// Cells that wait for a place.
     waiting: AtomicUsize,
     /// Cells at rest, of which each cell that waits asks one to make room.
@@ -28,7 +30,25 @@ pub(super) struct Slots {
 /// A place for a sandbox, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
+    /// The free places of the first pool, for a place there.
+    first: Option<Arc<AtomicUsize>>,
+    /// Given back after the place was counted as free: who has it finds the place.
     _permit: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    /// Whether the place is in the first pool.
+    pub(super) fn is_in_first_pool(&self) -> bool {
+        self.first.is_some()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(first) = &self.first {
+            first.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 /// A cell that waits for a place.
@@ -41,10 +61,16 @@ impl Drop for Waiting<'_> {
 }
 
 impl Slots {
-    pub(super) fn new(places: u32, most_waiting: usize, longest_wait: Duration) -> Self {
-        let places = usize::try_from(places).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+    pub(super) fn new(
+        first_places: u32,
+        places: u32,
+        most_waiting: usize,
+        longest_wait: Duration,
+    ) -> Self {
+        let number = |places: u32| usize::try_from(places).unwrap_or(usize::MAX);
         Self {
-            free: Arc::new(Semaphore::new(places)),
+            free: Arc::new(Semaphore::new(number(places).min(Semaphore::MAX_PERMITS))),
+            first: Arc::new(AtomicUsize::new(number(first_places))),
             waiting: AtomicUsize::new(0),
             at_rest: Notify::new(),
             most_waiting,
@@ -54,8 +80,15 @@ impl Slots {
 
     /// A place, if one is free and nobody waits for it.
     pub(super) fn try_take(&self) -> Option<Slot> {
-        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(Slot { _permit: permit })
+        Some(self.slot(Arc::clone(&self.free).try_acquire_owned().ok()?))
+    }
+
+    /// A place for one that may have it: in the first pool, if one is free there.
+    fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
+        let taken = self
+            .first
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |free| free.checked_sub(1));
+        Slot { first: taken.is_ok().then(|| Arc::clone(&self.first)), _permit: permit }
     }
 
     /// Waits for a place, after those that came before.
@@ -73,7 +106,7 @@ impl Slots {
         }
         self.at_rest.notify_one();
         match timeout(self.longest_wait, Arc::clone(&self.free).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Slot { _permit: permit }),
+            Ok(Ok(permit)) => Ok(self.slot(permit)),
             // It is never closed.
             Ok(Err(_)) | Err(_) => Err(LimitKind::SandboxWait),
         }
@@ -117,7 +150,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_come_in_the_order_in_which_they_came() {
-        let slots = Arc::new(Slots::new(1, 10, LONG));
+        let slots = Arc::new(Slots::new(1, 1, 10, LONG));
         let first = slots.try_take().unwrap();
         let served = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = Vec::new();
@@ -143,8 +176,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn places_of_the_first_pool_are_given_out_first() {
+        let slots = Slots::new(2, 4, 10, LONG);
+        let mut held: Vec<_> = (0..4).map(|_| slots.try_take().unwrap()).collect();
+        let in_first = |held: &[Slot]| held.iter().map(Slot::is_in_first_pool).collect::<Vec<_>>();
+        assert_eq!(in_first(&held), [true, true, false, false]);
+        assert!(slots.try_take().is_none());
+        // One of each is free again, and the first pool's is taken first.
+        drop((held.remove(0), held.remove(1)));
+        held.extend([slots.take().await.unwrap(), slots.take().await.unwrap()]);
+        assert_eq!(in_first(&held), [true, false, true, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn only_so_many_wait_and_only_so_long() {
-        let slots = Arc::new(Slots::new(1, 2, LONG));
+        let slots = Arc::new(Slots::new(1, 1, 2, LONG));
         let held = slots.try_take().unwrap();
         let take = || {
             let slots = Arc::clone(&slots);
@@ -165,7 +211,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_that_waits_asks_one_at_rest_for_its_place() {
-        let slots = Arc::new(Slots::new(2, 10, LONG));
+        let slots = Arc::new(Slots::new(2, 2, 10, LONG));
         let held = [slots.try_take().unwrap(), slots.try_take().unwrap()];
         let resting = held.map(|slot| {
             let slots = Arc::clone(&slots);

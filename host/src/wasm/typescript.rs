@@ -31,7 +31,11 @@ mod bindings {
 pub(super) use bindings::{Program, Refusal, Shift};
 
 /// The component, as `cargo xtask typescript` built it.
-const COMPONENT: &[u8] = include_bytes!("../../prebuilt/cellblock-typescript.wasm");
+pub(super) const COMPONENT: cache::Code = cache::Code {
+    kind: "typescript",
+    wasm: include_bytes!("../../prebuilt/cellblock-typescript.wasm"),
+    hash: cache::component_hash(include_str!("../../prebuilt/typescript-manifest.json")),
+};
 
 /// Texts that are read at one time; further ones wait. The pool has room for them beside
 /// the cells.
@@ -136,11 +140,7 @@ impl TypeScript {
             let (engine, dir) = (engine.clone(), self.cache_dir.clone());
             // Compiling takes a second on every core there is.
             let load = tokio::task::spawn_blocking(move || {
-                let component = cache::load_or_compile(
-                    &engine,
-                    dir.as_deref(),
-                    cache::Code { kind: "typescript", wasm: COMPONENT },
-                )?;
+                let component = cache::load_or_compile(&engine, dir.as_deref(), COMPONENT)?;
                 // An import that the component does not have cannot be linked.
                 Linker::new(&engine)
                     .instantiate_pre(&component)

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 /// How long the first connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long an answer of JetStream may take. One that is lost with a server never comes.
+/// How long an answer of `JetStream` may take. One that is lost with a server never comes.
 const REQUEST: Duration = Duration::from_secs(5);
 
 /// Messages of one subscription that may wait: they are moved to the queues of their links,

@@ -5,9 +5,10 @@ use async_trait::async_trait;
 use cellblock::{
     CellId, CodeModeError, CodeModeNestedToolCall, CodeModeService, CodeModeTurnHost,
     CodeModeTurnWorker, ContentItem, ExecuteRequest, Parked, RuntimeResponse, SessionLimits,
-    ToolDefinition, ToolInput, ToolResult, WaitOutcome, WaitRequest, WakeRequest,
+    ToolDefinition, ToolInput, ToolName, ToolResult, WaitOutcome, WaitRequest, WakeRequest,
 };
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -143,6 +144,9 @@ impl Bench {
 pub struct Host {
     /// Opens for calls of `gate`.
     pub gate: Notify,
+    /// Says of all tools that they answer at once; without it, of some that do and some that
+    /// do not.
+    pub at_once: AtomicBool,
     log: Mutex<Vec<String>>,
     calls: Mutex<Vec<CodeModeNestedToolCall>>,
 }
@@ -204,6 +208,11 @@ impl CodeModeTurnHost for Host {
             _ => {}
         }
         Ok(input.into())
+    }
+
+    fn answers_at_once(&self, tool: &ToolName) -> bool {
+        self.at_once.load(Ordering::Relaxed)
+            || matches!(tool.name.as_str(), "fail" | "panic" | "gate")
     }
 
     async fn resume_call(

@@ -6,6 +6,7 @@ use super::bench::{
 use crate::backends::Backends;
 use cellblock::{CellLimits, ExecuteRequest, SessionLimits, ToolDefinition, ToolKind, ToolName};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -14,6 +15,30 @@ pub async fn tool_callback_panic_rejects_the_js_promise(backends: Backends) {
     let bench = Bench::new(backends);
     let source = "try { await tools.panic() } catch (e) { text(typeof e); text(e) } text(await tools.echo(1))";
     assert_eq!(bench.texts(source).await, ["string", "code mode tool task panicked", "1"]);
+}
+
+/// A tool that answers at once is as any other: in its results, its errors and their order, and
+/// also when it does not.
+pub async fn tools_that_answer_at_once_are_as_others(backends: Backends) {
+    let bench = Bench::new(backends);
+    bench.host.at_once.store(true, Ordering::Relaxed);
+    let source = "
+        text(await tools.echo(1));
+        text(await Promise.all([tools.echo(2), tools.nap({ ms: 5 }), tools.echo(3)]));
+        text(await Promise.allSettled([tools.fail(4), tools.panic(), tools.echo()]));
+        const order = []; const note = (n) => () => order.push(n);
+        await Promise.all([tools.nap({ ms: 9 }).then(note('nap')), tools.echo(5).then(note('echo')),
+                           tools.fail(6).catch(note('fail'))]);
+        text(order);
+        for (let i = 0; i < 300; i++) await tools.echo(i);
+        tools.echo('nobody awaits this'); tools.hang(); text('end')";
+    let settled = r#"[{"status":"rejected","reason":"failed: 4"},{"status":"rejected","reason":"code mode tool task panicked"},{"status":"fulfilled","value":null}]"#;
+    let expected = ["1", r#"[2,{"ms":5},3]"#, settled, r#"["echo","fail","nap"]"#, "end"];
+    assert_eq!(bench.texts(source).await, expected);
+    let log = bench.host.log();
+    let count = |what: &str| log.iter().filter(|line| *line == what).count();
+    assert_eq!([count("call echo"), count("returned echo"), count("returned hang")], [306, 306, 1]);
+    assert_eq!(log.last().map(String::as_str), Some("closed 1"));
 }
 
 /// A notification that panics is nobody's loss.

@@ -170,6 +170,7 @@ macro_rules! every_rule {
             }
             callbacks {
                 paused tool_callback_panic_rejects_the_js_promise,
+                paused tools_that_answer_at_once_are_as_others,
                 paused notification_callback_panic_does_not_hurt_the_cell,
                 paused termination_cancels_pending_callbacks_before_responding,
                 paused shutdown_cancels_notifications_while_natural_completion_is_draining,

@@ -47,7 +47,7 @@ impl ParkKey {
 
     /// Tells this key from others, and says nothing of the secret: sixteen hexadecimal digits.
     pub fn name(&self) -> String {
-        Seal::new(self).name().iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:016x}", u64::from_be_bytes(*Seal::new(self).name()))
     }
 
     /// A key at random.

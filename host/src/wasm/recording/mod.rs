@@ -11,6 +11,7 @@ mod tape;
 
 pub(super) use lines::{Run, guest_limits};
 pub use replay::{Divergence, RecordedEvent, Replay, ReplayError, Replayed, WaitingCall};
+pub(super) use sent::hex;
 pub(super) use tape::{End, Tape};
 
 use crate::backend::CellId;

@@ -96,7 +96,7 @@ impl Sent {
 }
 
 /// Hexadecimal digits of a hash.
-pub(super) fn hex(hash: &[u8; 32]) -> String {
+pub(in super::super) fn hex(hash: &[u8; 32]) -> String {
     let mut digits = String::with_capacity(2 * hash.len());
     for byte in hash {
         // Writing to a string cannot fail.

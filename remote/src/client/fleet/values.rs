@@ -2,7 +2,7 @@
 //!
 //! What a cell wrote is one *commit*: a record under the cell's own random name, made with the
 //! condition that there is none. So it is made once, however often it is tried, and the numbers
-//! that JetStream gives to records are the order of the commits. After it each key is written,
+//! that `JetStream` gives to records are the order of the commits. After it each key is written,
 //! with the commit's number, unless a later commit has written it; then the record is removed.
 //! A client that dies in between leaves the record, and the next reader finishes the work.
 
@@ -256,7 +256,7 @@ impl SessionValues {
             let message = messages.next().await.ok_or_else(|| failed("the records ended"))?;
             let message = message.map_err(failed)?;
             let info = message.info().map_err(failed)?;
-            (pending, _) = (info.pending, ());
+            pending = info.pending;
             let number = info.stream_sequence;
             let is_gone = message
                 .headers

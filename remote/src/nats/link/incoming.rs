@@ -22,11 +22,13 @@ impl Link {
             if !self.is_of_the_worker(text(header::LINK)).await? {
                 return Ok(());
             }
-        } else if let Some(reply) = message.reply
-            && self.to.replace(reply).is_none()
-        {
-            // It has a way to its client again.
-            self.beat_at = Instant::now();
+        } else if let Some(reply) = message.reply {
+            if self.to.replace(reply).is_none() {
+                // It has a way to its client again.
+                self.beat_at = Instant::now();
+            }
+            // The client may expect beats more often than this worker has them.
+            self.beat_soon();
         }
         if let Some(why) = text(header::END) {
             return Err(LinkEnd::Closed(why));

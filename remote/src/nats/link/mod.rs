@@ -340,7 +340,7 @@ fn overrun() -> LinkEnd {
 async fn opened_again(opened: &mut watch::Receiver<u64>) {
     if opened.changed().await.is_err() {
         // It is closed for good, which the queue or the silence says.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -132,9 +132,9 @@ mod tests {
             let (mut written, mut read) = (Vec::new(), Vec::new());
             let mut path: VecDeque<(u64, Bytes)> = VecDeque::new();
             while written.len() < 3_000_000 || read.len() < written.len() {
-                let length = (random.below(300_000) as usize).min(sent.room());
+                let length = usize::try_from(random.below(300_000)).unwrap().min(sent.room());
                 if written.len() < 3_000_000 && length > 0 {
-                    let bytes = vec![(written.len() % 251) as u8; length];
+                    let bytes = vec![u8::try_from(written.len() % 251).unwrap(); length];
                     written.extend_from_slice(&bytes);
                     let bytes = Bytes::from(bytes);
                     path.push_back((sent.push(bytes.clone()), bytes));

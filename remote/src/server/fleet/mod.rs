@@ -47,6 +47,8 @@ const WORKER_INBOX: &str = "_INBOX_cb";
 
 /// The least time between two looks at a cell that may be idle.
 const MIN_TICK: Duration = Duration::from_millis(100);
+/// Answers to clients that have no link here that may wait to be sent at one time.
+const ANSWERS: usize = 1_024;
 
 /// How long the last messages may take to leave.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -116,6 +118,8 @@ pub struct Worker {
     /// The links that are open, by tenant and name.
     links: Mutex<HashMap<(String, String), OpenLink>>,
     tasks: TaskTracker,
+    /// Taken by each answer to a client that has no link here.
+    answers: Arc<Semaphore>,
 }
 
 /// A link that is open.
@@ -174,6 +178,7 @@ impl Worker {
             lists: Arc::new(Semaphore::new(lists::AT_ONCE)),
             links: Mutex::default(),
             tasks: TaskTracker::new(),
+            answers: Arc::new(Semaphore::new(ANSWERS)),
         }))
     }
 
@@ -249,17 +254,27 @@ impl Worker {
         Ok(())
     }
 
-    /// A message for a link. One of another tenant's, or of none, does nothing.
+    /// A message for a link. One for another tenant's is one for none.
     fn receive(&self, message: Message) {
         let Some(Subjects { tenant, name }) = Subjects::read(&message.subject) else { return };
         let key = (tenant, name);
-        let mut links = lock(&self.links);
-        if let Some(link) = links.get(&key)
-            && link.feed.push(message).is_err()
-        {
+        let feed = lock(&self.links).get(&key).map(|link| link.feed.clone());
+        let Some(feed) = feed else { return self.deny(message, &key.1) };
+        if feed.push(message).is_err() {
             // The link ends when its feed is dropped.
-            links.remove(&key);
+            lock(&self.links).remove(&key);
         }
+    }
+
+    /// Tells a client that this worker does not have its cell: it was started again under its
+    /// name, or has taken the client for lost.
+    fn deny(&self, message: Message, link: &str) {
+        let ends = message.headers.as_ref().is_some_and(|all| all.get(header::END).is_some());
+        let Some(reply) = message.reply.filter(|_| !ends) else { return };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LINK, format!("{}.{link}", self.id));
+        headers.insert(header::END, "it does not have the cell");
+        self.answer(reply, headers);
     }
 
     /// A new cell.
@@ -274,12 +289,19 @@ impl Worker {
 
     fn refuse(&self, message: Message, why: NoPlace) {
         let Some(reply) = message.reply else { return };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::BUSY, why.to_string());
+        self.answer(reply, headers);
+    }
+
+    /// Answers a client that has no link here. One that receives nothing, because too many are
+    /// answered, asks again some time.
+    fn answer(&self, reply: Subject, headers: HeaderMap) {
+        let Ok(permit) = Arc::clone(&self.answers).try_acquire_owned() else { return };
         let client = self.nats.client.clone();
         self.tasks.spawn(async move {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::BUSY, why.to_string());
-            // A client that receives nothing asks another worker some time.
             let _ = client.publish_with_headers(reply, headers, Bytes::new()).await;
+            drop(permit);
         });
     }
 
