@@ -83,13 +83,13 @@ impl Kept {
         self.ask(&piece, bytes);
     }
 
-    /// Bytes that JetStream has of cells, with their records, on each server.
+    /// Bytes that `JetStream` has of cells, with their records, on each server.
     pub fn total_bytes(&mut self) -> u64 {
         let streams = ["KV_cb-cells", "OBJ_cb-parked"];
-        let mut bytes = |stream: &str| {
+        let bytes = |stream: &str| {
             let info = self.ask_json(&format!("$JS.API.STREAM.INFO.{stream}"), &json!({}));
             info["state"]["bytes"].as_u64().unwrap()
         };
-        streams.into_iter().map(|stream| bytes(stream)).sum()
+        streams.into_iter().map(bytes).sum()
     }
 }

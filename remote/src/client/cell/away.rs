@@ -163,17 +163,17 @@ impl RemoteCell {
         self.answer = Some(OnItsWay { answer: executing, wait: None, cancelled: false });
     }
 
-    /// The first response of a cell that was being woken; `None` when it was not woken.
+    /// An answer, which may be the first of a cell that was being woken, and whether the worker
+    /// has closed the cell since; `None` when it was not woken.
     pub(super) fn woken(
         &mut self,
         answer: Result<HostResponse, Failure>,
-    ) -> Option<Result<HostResponse, Failure>> {
-        let Some(away) = self.away.take_if(|away| away.is_waking) else { return Some(answer) };
+    ) -> Option<(Result<HostResponse, Failure>, bool)> {
+        let Some(away) = self.away.take_if(|away| away.is_waking) else {
+            return Some((answer, false));
+        };
         match answer {
-            Ok(response) => {
-                self.closed_early = away.closed;
-                Some(Ok(response))
-            }
+            Ok(response) => Some((Ok(response), away.closed)),
             Err(failure) => {
                 self.not_woken(away, failure);
                 None

@@ -121,7 +121,7 @@ impl RemoteCell {
     /// The answer `to` an execution or a wait has come.
     pub(super) fn answered(&mut self, observed: Result<HostResponse, Failure>, to: &OnItsWay) {
         let is_execution = to.wait.is_none() && !to.cancelled;
-        let Some(observed) = self.woken(observed) else { return };
+        let Some((observed, is_closed)) = self.woken(observed) else { return };
         match observed {
             Ok(HostResponse {
                 response: RuntimeResponse::Yielded { content_items, report, .. },
@@ -181,7 +181,7 @@ impl RemoteCell {
             Err(Failure::Lost(_)) if self.handle.host_id().is_some() && self.can_resume() => {}
             Err(failure) => self.failed(failure),
         }
-        if std::mem::take(&mut self.closed_early) {
+        if is_closed {
             self.host_closed();
         }
         if self.ends_when_admitted && self.handle.host_id().is_some() {

@@ -106,8 +106,6 @@ struct RemoteCell {
     away: Option<Away>,
     /// Why its worker was lost, until the cell is looked for.
     lost: Option<ConnectionError>,
-    /// The host has closed the cell before its first response since it was woken was taken.
-    closed_early: bool,
 }
 
 /// What a new cell is made from.
@@ -180,7 +178,6 @@ pub(super) async fn run(start: Start) {
         class,
         away,
         lost: None,
-        closed_early: false,
     };
     cell.observer = first.map(|(until, reply)| Observer::first(until, reply));
     if cell.run_to_close(&entry).await {

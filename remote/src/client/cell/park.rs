@@ -85,13 +85,11 @@ impl RemoteCell {
             let _ = reply.send(Err(error.into()));
             return;
         }
-        match &mut self.parking {
+        if let Some(parking) = &mut self.parking {
             // The caller that asked first has gone away: what comes is for this one.
-            Some(parking) => parking.reply = Some(reply),
-            None => {
-                let (reply, stage) = (Some(reply), Stage::Waiting);
-                self.parking = Some(Parking { reply, stage, closed: false });
-            }
+            parking.reply = Some(reply);
+        } else {
+            self.parking = Parking::for_caller(reply);
         }
         self.begin_parking().await;
     }

@@ -225,10 +225,8 @@ impl CellRequest {
         values: StoredValues,
     ) -> Result<RuntimeResponse, Refusal> {
         let bytes = std::mem::take(&mut wake.cell).0;
-        let own = match bytes.is_empty() {
-            true => None,
-            false => Some(ParkedCell::from_bytes(bytes).map_err(CodeModeError::from)?),
-        };
+        let own = (!bytes.is_empty()).then(|| ParkedCell::from_bytes(bytes));
+        let own = own.transpose().map_err(CodeModeError::from)?;
         let (cell, taken) = match (self.keeping(), own) {
             (Ok((keeper, keep)), own) => {
                 let (cell, held) = keeper.take(&keep, own).await?;
