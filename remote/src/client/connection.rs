@@ -79,6 +79,7 @@ pub(super) enum ConnectionError {
 
 impl ConnectionError {
     /// Whether a worker of a fleet is gone, which its cells may have outlived.
+    #[cfg_attr(not(feature = "nats"), allow(clippy::unused_self, reason = "only a fleet does"))]
     pub(super) fn is_worker_lost(&self) -> bool {
         #[cfg(feature = "nats")]
         if matches!(self, Self::WorkerLost(_)) {
@@ -140,6 +141,7 @@ pub(super) struct Program {
     /// Where it may be kept while it waits.
     pub(super) keep: Option<SeamKeep>,
     /// The class of a fleet's workers that can run it; `None` for the client's own.
+    #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only a fleet has them"))]
     pub(super) class: Option<String>,
 }
 

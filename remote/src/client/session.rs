@@ -173,6 +173,7 @@ impl Session {
     }
 
     /// What a cell ends with that its fleet keeps, and that cannot be woken.
+    #[cfg_attr(not(feature = "nats"), allow(clippy::unused_self, reason = "only a fleet does"))]
     pub(super) fn cannot_wake(&self, cell_id: &CellId, error: CodeModeError) -> CodeModeError {
         #[cfg(feature = "nats")]
         self.remember(cell_id.clone(), &error);

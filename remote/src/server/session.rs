@@ -5,8 +5,12 @@
 //! it is closed, after everything else of it.
 
 mod keeping;
+#[cfg(feature = "nats")]
+mod leaving;
 
-pub(super) use keeping::{Held, KeepError, Keeper};
+pub(super) use keeping::Keeper;
+#[cfg(feature = "nats")]
+pub(super) use keeping::{Held, KeepError};
 
 use super::metrics::{self, ActiveCell};
 use super::{AskedLimits, Permits, Server};
@@ -73,6 +77,7 @@ pub(super) enum Change {
     /// It has ended, and everything of it was sent.
     Closed(CellId),
     /// It has not ended: its client is asked to have it kept.
+    #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only a fleet keeps cells"))]
     Leave(CellId),
 }
 

@@ -1,21 +1,15 @@
 //! Cells that are kept in a store while they wait, from which another host can wake them.
 
-use super::{CellRequest, Change, Entry, Session, wake_request};
+use super::{CellRequest, Session, wake_request};
 use crate::protocol::{Base64, Refusal, SeamKeep, SeamWake, TimedWaitOutcome};
 use async_trait::async_trait;
 use cellblock::support::lock;
 use cellblock::{
     CellId, CodeModeError, ExecuteRequest, ParkError, ParkedCell, RuntimeResponse, StoredValues,
 };
-use futures_util::future::join_all;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::time::timeout;
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// How long a cell that its client has left may take to be kept.
-#[cfg(feature = "nats")]
-const LEFT: Duration = Duration::from_secs(15);
 
 /// A store of parked cells that hosts share, as one of those has it whom they serve.
 ///
@@ -78,7 +72,7 @@ pub(in super::super) enum KeepError {
 
 /// Where a cell may be kept.
 pub(super) struct StorePlace {
-    keep: SeamKeep,
+    pub(super) keep: SeamKeep,
     /// What it was taken with, of one that was kept before.
     held: Option<Held>,
 }
@@ -89,16 +83,6 @@ impl From<KeepError> for Refusal {
             KeepError::Park(error) => CodeModeError::from(error).into(),
             KeepError::Failed(_) => CodeModeError::Host(error.to_string()).into(),
         }
-    }
-}
-
-impl Entry {
-    /// Whether the cell may be kept, as far as is known. One that is frozen stays: a cell that is
-    /// woken runs.
-    #[cfg(feature = "nats")]
-    fn can_leave(&self) -> bool {
-        let is_frozen = self.pending.is_some();
-        self.keeping.is_some() && self.ended.is_none() && !self.last_taken && !is_frozen
     }
 }
 
@@ -113,49 +97,6 @@ impl Session {
     /// Is cancelled when nobody takes the session's notifications any more.
     pub(in super::super) fn abandoned(&self) -> &CancellationToken {
         &self.abandoned
-    }
-
-    /// Asks the client to have cells kept: those of which nothing has begun or ended for so
-    /// long, or all of them.
-    #[cfg(feature = "nats")]
-    pub(in super::super) fn ask_to_leave(&self, idle: Option<Duration>) {
-        let mut leaving = Vec::new();
-        for (cell_id, entry) in &mut *lock(&self.cells) {
-            let is_idle = |idle| entry.requests == 0 && entry.touched.elapsed() >= idle;
-            if entry.can_leave() && idle.is_none_or(is_idle) {
-                // Asked once in so long.
-                entry.touched = Instant::now();
-                leaving.push(cell_id.clone());
-            }
-        }
-        for cell_id in leaving {
-            self.changed(Change::Leave(cell_id));
-        }
-    }
-
-    /// Keeps the cells that wait, whose client does not answer any more. `returns` says that
-    /// only those are worth it which another client can find.
-    #[cfg(feature = "nats")]
-    pub(in super::super) async fn keep_left(self: &Arc<Self>, returns: bool) {
-        self.abandoned.cancel();
-        let left: Vec<_> = lock(&self.cells)
-            .iter()
-            .filter(|(_, entry)| entry.can_leave())
-            .filter(|(_, entry)| {
-                let keeping = entry.keeping.as_ref();
-                keeping.is_some_and(|keeping| !returns || keeping.keep.session.is_some())
-            })
-            .map(|(cell_id, _)| cell_id.clone())
-            .collect();
-        join_all(left.into_iter().map(|cell_id| async move {
-            let cell = self.request(cell_id);
-            match timeout(LEFT, cell.keep(&CancellationToken::new())).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => tracing::warn!("a cell was not kept: {error}"),
-                Err(_) => tracing::warn!("a cell that its client has left does not wait"),
-            }
-        }))
-        .await;
     }
 
     /// The cell has ended, and no host has it any more.
