@@ -167,7 +167,7 @@ fn run(arguments: Arguments) -> Result<Exit> {
 }
 
 /// How the cells of all sessions are parked: with this key, or the process's own.
-pub fn parking(key: Option<&Path>, forbids_forks: bool) -> Result<Parking> {
+fn parking(key: Option<&Path>, forbids_forks: bool) -> Result<Parking> {
     let parking = match key {
         Some(key) => Parking::new(&ParkKey::encrypting(crate::park_key::secret(key)?)),
         None => Parking::default(),

@@ -5,14 +5,19 @@ use super::policy::Policy;
 use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result, ensure};
+use cellblock::support::lock;
 use cellblock::{
-    CellLimits, CodeModeBackend, CodeModeError, Engine, EngineConfig, Parking, SessionLimits,
-    WasmBackend,
+    CellLimits, CodeModeBackend, CodeModeError, Engine, EngineConfig, ParkKey, Parking,
+    SessionLimits, WasmBackend,
 };
-use cellblock_remote::server::{AskedLimits, ServerLimits, Tenants, Worker, WorkerOptions};
+use cellblock_remote::protocol::MAX_PARKED_BYTES;
+use cellblock_remote::server::{
+    AskedLimits, FleetParking, ServerLimits, Tenants, Worker, WorkerOptions,
+};
 use clap::Args;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Digits of the guest's SHA-256 that are the name of a class.
@@ -50,9 +55,17 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     drain: Duration,
     /// The key that parked cells are encrypted with, the same on all workers; see
-    /// docs/parking.md. Made when missing. Without it a cell is woken where it was parked alone.
+    /// docs/parking.md. Made when missing. With it cells that wait are kept by NATS when this
+    /// worker ends; without it a cell is woken where it was parked alone.
     #[arg(long, value_name = "FILE")]
     park_key: Option<PathBuf>,
+    /// How long nothing of a cell may have happened before NATS keeps it, and this worker has it
+    /// no more.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration, requires = "park_key")]
+    park_after: Duration,
+    /// Copies of parked cells, where there are so many NATS servers.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5), requires = "park_key")]
+    park_replicas: u8,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -62,7 +75,10 @@ struct OverWasm {
     engine: Engine,
     limits: CellLimits,
     policy: Policy,
-    parking: Parking,
+    /// From which the key of each tenant is made.
+    key: ParkKey,
+    /// How cells of each tenant that had some are parked.
+    parking: Mutex<HashMap<String, Parking>>,
     /// Cells of a tenant, where the policy says nothing.
     cells: usize,
 }
@@ -85,8 +101,22 @@ impl Tenants for OverWasm {
         };
         let limits = crate::serve::narrowed(&limits, asked)?;
         let backend = WasmBackend::with_limits(&self.engine, limits);
-        backend.set_parking(self.parking.clone());
+        backend.set_parking(self.parking(tenant));
         Ok(Arc::new(backend))
+    }
+}
+
+impl OverWasm {
+    /// How a tenant's cells are parked: with a key of its own.
+    fn parking(&self, tenant: &str) -> Parking {
+        // Tenants are accounts of the fleet's operator: there are not too many to remember.
+        let mut parking = lock(&self.parking);
+        let parking = parking.entry(tenant.to_owned()).or_insert_with(|| {
+            // Another worker may wake the same cell.
+            let parking = Parking::new(&self.key.derived(tenant)).reseeding();
+            parking.limited_to(MAX_PARKED_BYTES)
+        });
+        parking.clone()
     }
 }
 
@@ -115,6 +145,16 @@ fn run(arguments: Arguments) -> Result<Exit> {
     classes.push(guest[..CLASS_DIGITS].to_owned());
     classes.sort();
     classes.dedup();
+    let key = match &arguments.park_key {
+        Some(path) => ParkKey::encrypting(crate::park_key::secret(path)?),
+        None => ParkKey::random().context("no randomness for a key")?,
+    };
+    let parking = arguments.park_key.is_some().then(|| FleetParking {
+        class: format!("{}-{}", &guest[..CLASS_DIGITS], key.name()),
+        replicas: arguments.park_replicas.into(),
+        keeps_for: limits.total_time,
+        parks_after: arguments.park_after,
+    });
     let options = WorkerOptions {
         id: arguments.id,
         classes,
@@ -122,11 +162,10 @@ fn run(arguments: Arguments) -> Result<Exit> {
         heartbeat: arguments.heartbeat,
         orphan_grace: arguments.orphan_grace,
         guest,
+        parking,
     };
     let cells = arguments.max_cells_per_tenant.unwrap_or(arguments.max_cells.div_ceil(2));
-    // Another worker may wake the same cell.
-    let parking = crate::serve::parking(arguments.park_key.as_deref(), false)?.reseeding();
-    let tenants = OverWasm { engine, limits, policy, parking, cells };
+    let tenants = OverWasm { engine, limits, policy, key, parking: Mutex::default(), cells };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the event loop")?;
     let exit = runtime.block_on(async {
         let worker = Worker::connect(&address, options, tenants).await?;

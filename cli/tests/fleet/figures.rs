@@ -2,7 +2,9 @@
 //! `cargo test --release -p cellblock-cli --features nats --test fleet -- --ignored --nocapture figures`
 
 use crate::cells::{Tools, request, service, text};
-use crate::cluster::{Cluster, note, workers};
+use crate::cluster::{Cluster, note, until, workers};
+use crate::kept::Kept;
+use crate::park::Fleet;
 use cellblock::{CodeModeService, Engine, SessionLimits, WasmBackend};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +16,9 @@ const CALLS: usize = 500;
 /// Programs for the throughput, and how many run at one time.
 const MANY: u32 = 2_000;
 const AT_ONCE: u32 = 32;
+/// Cells that are kept, and those of them whose waking is timed.
+const PARKED: usize = 10_000;
+const WOKEN: usize = 200;
 
 /// The middle and the 99th percentile of the time of a program.
 async fn times(service: &CodeModeService) -> (Duration, Duration) {
@@ -73,4 +78,40 @@ async fn figures() {
         let fleet = Arc::new(service(&cluster.fleet("t1", &class)));
         note(&format!("{count} workers: {:.0} programs/s", throughput(&fleet).await));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "figures for the docs, which need a quiet machine"]
+async fn parking_figures() {
+    let arguments = ["--park-after", "1s", "--max-cells", "512", "--max-cells-per-tenant", "512"];
+    let Some(fleet) = Fleet::start(2, &arguments).await else { return };
+    let service = Arc::new(fleet.service("t1"));
+    let _turn = service.start_turn_worker(Arc::new(Tools::default()));
+    let mut kept = Kept::connect(fleet.cluster);
+    let before = kept.total_bytes();
+    let mut cells = Vec::new();
+    let began = Instant::now();
+    while cells.len() < PARKED {
+        let waiting = || cellblock::ExecuteRequest {
+            yield_time_ms: Some(0),
+            ..request("text('begun'); await tools.hang()")
+        };
+        match service.execute(waiting()).await {
+            Ok(response) => cells.push(response.cell_id().clone()),
+            // All workers are full until they have parked some.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    until(async || fleet.cells().await == 0).await;
+    let (took, bytes) = (began.elapsed(), kept.total_bytes() - before);
+    note(&format!("{PARKED} cells were parked in {took:?}: {bytes} bytes on each server"));
+    let mut times = Vec::new();
+    for cell_id in cells.into_iter().take(WOKEN) {
+        let began = Instant::now();
+        service.terminate(cell_id).await.unwrap();
+        times.push(began.elapsed());
+    }
+    times.sort();
+    let (middle, late) = (times[WOKEN / 2], times[WOKEN * 99 / 100]);
+    note(&format!("to wake a cell and end it: {middle:?} (p50), {late:?} (p99)"));
 }

@@ -8,10 +8,12 @@ mod commands;
 mod contract;
 mod faults;
 mod figures;
+mod kept;
 #[allow(dead_code, reason = "another test uses the rest of it")]
 #[allow(clippy::needless_pass_by_value, reason = "values that a test writes out are its own")]
 #[path = "../mcp/raw.rs"]
 mod mcp_client;
+mod park;
 mod raw;
 mod schedule;
 mod servers;

@@ -5,6 +5,7 @@ use crate::cells::PendingCalls;
 use crate::tools::{ToolDefinition, ToolName};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A cell that waits, as bytes: they may outlive the process, travel to another machine, and
 /// be woken there.
@@ -67,6 +68,9 @@ pub struct Parked {
     /// Output that had left the cell's host and reached no caller, of a cell in another
     /// process. What no caller was sent is in the cell, which says it again when it is woken.
     pub content_items: Vec<ContentItem>,
+    /// How long until the cell has something to do by itself: until its next timer is due, or
+    /// its total time is over. `None` from a host that does not say.
+    pub wakes_in: Option<Duration>,
 }
 
 /// A parked cell that is to be woken.
@@ -91,6 +95,9 @@ pub struct WakeRequest {
     /// on from another seed. A backend that has woken the same cell before makes a fork
     /// without being asked.
     pub is_fork: bool,
+    /// Time since the cell was parked that counts for its timers and its total time, as if it
+    /// had waited in a session; zero unless the caller knows it.
+    pub elapsed: Duration,
 }
 
 impl WakeRequest {
@@ -103,6 +110,7 @@ impl WakeRequest {
             tool_call_id: None,
             yield_time_ms: None,
             is_fork: false,
+            elapsed: Duration::ZERO,
         }
     }
 }

@@ -6,7 +6,9 @@ use crate::tools::ToolName;
 use futures_util::future::Shared;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +31,8 @@ pub(super) type CallResult = Result<ToolResult, String>;
 pub struct PendingCalls {
     /// By `runtime_tool_call_id`, in the order of the calls.
     calls: BTreeMap<Key, Pending>,
-    running: Option<Arc<Running>>,
+    /// The tasks of calls that run on: they are dropped with this.
+    running: Vec<Arc<Running>>,
 }
 
 /// `tool-1`, `tool-2`, ... `tool-10` in this order.
@@ -96,7 +99,7 @@ impl PendingCalls {
         let calls = calls
             .into_iter()
             .map(|(id, tool, end)| (Key::new(id), Pending { tool: Some(tool), end }));
-        Self { calls: calls.collect(), running: Some(Arc::clone(running)) }
+        Self { calls: calls.collect(), running: vec![Arc::clone(running)] }
     }
 
     /// Whether there is none.
@@ -137,7 +140,7 @@ impl PendingCalls {
 
     /// Asks the calls that run to end.
     pub fn cancel(&self) {
-        if let Some(running) = &self.running {
+        for running in &self.running {
             running.cancellation.cancel();
         }
         // Those of earlier lives of the cell.
@@ -146,6 +149,30 @@ impl PendingCalls {
                 running.cancellation.cancel();
             }
         }
+    }
+
+    /// Adds the calls of `other`, in place of those with the same ids.
+    pub fn append(&mut self, mut other: Self) {
+        self.calls.append(&mut other.calls);
+        self.running.append(&mut other.running);
+    }
+
+    /// Returns once the end of a call is known; never where none will be. Dropped, it loses
+    /// nothing.
+    pub async fn any_ended(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut is_known = false;
+            for Pending { end, .. } in self.calls.values_mut() {
+                if let PendingEnd::Running(running, _) = end
+                    && let Poll::Ready(received) = Pin::new(running).poll(context)
+                {
+                    *end = PendingEnd::Known(received.unwrap_or_else(|_| cancelled()));
+                }
+                is_known |= matches!(end, PendingEnd::Known(_));
+            }
+            if is_known { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Takes a call out.
@@ -165,7 +192,7 @@ impl PendingEnd {
     pub(super) async fn receive(self, cancellation: &CancellationToken) -> CallResult {
         let (mut end, running) = match self {
             Self::Known(end) => return end,
-            Self::Resumed => return Err(CALL_CANCELLED.to_owned()),
+            Self::Resumed => return cancelled(),
             Self::Running(end, running) => (end, running),
         };
         let received = tokio::select! {
@@ -176,8 +203,13 @@ impl PendingEnd {
                 end.await
             }
         };
-        received.unwrap_or_else(|_| Err(CALL_CANCELLED.to_owned()))
+        received.unwrap_or_else(|_| cancelled())
     }
+}
+
+/// The end of a call whose task was dropped.
+fn cancelled() -> CallResult {
+    Err(CALL_CANCELLED.to_owned())
 }
 
 impl fmt::Debug for PendingCalls {

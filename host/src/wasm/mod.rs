@@ -193,10 +193,11 @@ impl WasmBackend {
         kept: Option<Kept>,
         stored_values: StoredValues,
     ) -> Result<Answer, CodeModeError> {
-        let WakeRequest { cell, calls, enabled_tools, tool_call_id, yield_time_ms, is_fork } =
-            request;
+        let WakeRequest { cell, calls, enabled_tools, tool_call_id, .. } = request;
+        let (yield_time_ms, is_fork) = (request.yield_time_ms, request.is_fork);
         let (session, parking) = (Arc::clone(&self.session), self.session.parking());
         let Opened { name, mut head, image } = session.open_parked(&parking, cell).await?;
+        head.advance(request.elapsed);
         if let Some((unknown, _)) = calls.iter().find(|(id, _)| !head.is_pending(id)) {
             return Err(ParkError::UnknownCall(unknown.to_owned()).into());
         }

@@ -3,7 +3,7 @@
 use super::cell::CellHandle;
 use super::session::RemoteSession;
 use crate::protocol::{
-    ExecutionLimits, SeamParked, SeamResponse, SeamWake, TimedResponse, TimedWaitOutcome,
+    ExecutionLimits, SeamKeep, SeamParked, SeamResponse, SeamWake, TimedResponse, TimedWaitOutcome,
 };
 use cellblock::support::lock;
 use cellblock::{
@@ -66,9 +66,27 @@ pub(super) enum ConnectionError {
     #[cfg(feature = "nats")]
     #[error("no worker has taken the cell: {0}")]
     NoWorker(String),
+    /// A parked cell cannot be woken any more.
+    #[error(
+        "it was parked, and its fleet keeps it no more: it was woken elsewhere, it was given up, \
+         or its time is over"
+    )]
+    NotKept,
     /// The host said that a cell has ended, and never that it is closed.
     #[error("code-mode host did not close a cell that has ended")]
     NotClosed,
+}
+
+impl ConnectionError {
+    /// Whether a worker of a fleet is gone, which its cells may have outlived.
+    #[cfg_attr(not(feature = "nats"), allow(clippy::unused_self, reason = "only a fleet does"))]
+    pub(super) fn is_worker_lost(&self) -> bool {
+        #[cfg(feature = "nats")]
+        if matches!(self, Self::WorkerLost(_)) {
+            return true;
+        }
+        false
+    }
 }
 
 /// Why there is no connection.
@@ -120,6 +138,11 @@ pub(super) struct Program {
     pub(super) until_frontier: bool,
     /// The parked cell that it is, if it is one.
     pub(super) wake: Option<SeamWake>,
+    /// Where it may be kept while it waits.
+    pub(super) keep: Option<SeamKeep>,
+    /// The class of a fleet's workers that can run it; `None` for the client's own.
+    #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only a fleet has them"))]
+    pub(super) class: Option<String>,
 }
 
 /// What a caller waits for.
@@ -131,6 +154,8 @@ pub(super) enum Wait {
     Frontier,
     /// The cell is parked.
     Park,
+    /// The cell is parked, and the host keeps it.
+    Keep,
 }
 
 /// A response of a cell, with what only hosts of this project's send.

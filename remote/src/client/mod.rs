@@ -137,6 +137,16 @@ impl ProcessBackend {
         Until::Yield(yield_timeout(asked_ms, self.session.limits.max_yield_time_ms))
     }
 
+    /// A cell with this id was taken up: later ones have later ids.
+    #[cfg(feature = "nats")]
+    fn note_id(&self, id: &CellId) {
+        let mut ids = lock(&self.ids);
+        if let (1, Some(number)) = parse(id) {
+            ids.generation = ids.generation.max(1);
+            ids.last = ids.last.max(number);
+        }
+    }
+
     /// Whether this session has handed out an id, in the newest generation.
     fn was_allocated(&self, id: &CellId) -> bool {
         let ids = lock(&self.ids);
@@ -177,8 +187,9 @@ impl ProcessBackend {
             session: Arc::clone(&self.session),
             status: Arc::clone(&status),
             commands,
-            first: (until, reply),
+            first: Some((until, reply)),
             wake,
+            kept: None,
         }));
         self.session.registry.first_answer(cell_id, status, answer).await
     }
@@ -268,10 +279,11 @@ impl CodeModeBackend for ProcessBackend {
         request: WakeRequest,
         stored_values: StoredValues,
     ) -> Result<RuntimeResponse, CodeModeError> {
-        let WakeRequest { cell, calls, enabled_tools, tool_call_id, yield_time_ms, is_fork } =
-            request;
+        let WakeRequest { cell, calls, enabled_tools, tool_call_id, .. } = request;
+        let WakeRequest { yield_time_ms, is_fork, elapsed, .. } = request;
         let wake = SeamWake {
             cell: Base64(cell.as_bytes().into()),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             kept: None,
             is_fork,
             restricts_tools: enabled_tools.is_some(),
@@ -299,6 +311,7 @@ impl CodeModeBackend for ProcessBackend {
         let wake = SeamWake {
             cell: Base64::default(),
             kept: Some(SeamKept { name: name.to_string(), received }),
+            elapsed_ms: 0,
             is_fork: false,
             restricts_tools: false,
             renames_call: false,

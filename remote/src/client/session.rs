@@ -3,8 +3,8 @@
 use super::ProcessLimits;
 use super::address::HostProcess;
 use super::cell::{CallLog, CellHandle, Event, Reply, TRANSPORT};
-use super::connection::{ConnectError, ConnectionError, Failure, HostConnection};
-use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS};
+use super::connection::{ConnectError, ConnectionError, Failure, HostConnection, Program};
+use crate::protocol::{ExecutionLimits, MAX_DELEGATE_CALLS, SeamKeep};
 use cellblock::cells::Registry;
 use cellblock::support::{CALL_CANCELLED, NOTIFICATION_CANCELLED, TurnWorkers, lock};
 use cellblock::{
@@ -41,6 +41,18 @@ impl Host {
             Self::Process(host) => host.availability(),
             #[cfg(feature = "nats")]
             Self::Fleet(_) => Ok(()),
+        }
+    }
+
+    /// Where a new cell may be kept while it waits.
+    pub(super) fn keep(&self, cell_id: &CellId) -> Option<SeamKeep> {
+        match self {
+            Self::Process(_) => {
+                let _ = cell_id;
+                None
+            }
+            #[cfg(feature = "nats")]
+            Self::Fleet(fleet) => Some(fleet.keep(cell_id)),
         }
     }
 
@@ -143,18 +155,33 @@ impl Session {
             let (cell_id, why) = (cell_id.clone(), reason.to_string());
             let calls = calls.reports();
             let error = CodeModeError::Stale { cell_id: cell_id.clone(), why, calls };
-            let mut lost = lock(&self.lost);
-            if lost.len() >= LOST_CELLS {
-                lost.pop_front();
-            }
-            lost.push_back((cell_id, error.clone()));
+            self.remember(cell_id, &error);
             return error;
         }
         let _ = (cell_id, calls);
         CodeModeError::Host(reason.to_string())
     }
 
-    /// What became of a cell that was lost with its machine.
+    /// Remembers what became of a cell that is lost, whoever asks for it.
+    #[cfg(feature = "nats")]
+    fn remember(&self, cell_id: CellId, error: &CodeModeError) {
+        let mut lost = lock(&self.lost);
+        if lost.len() >= LOST_CELLS {
+            lost.pop_front();
+        }
+        lost.push_back((cell_id, error.clone()));
+    }
+
+    /// What a cell ends with that its fleet keeps, and that cannot be woken.
+    #[cfg_attr(not(feature = "nats"), allow(clippy::unused_self, reason = "only a fleet does"))]
+    pub(super) fn cannot_wake(&self, cell_id: &CellId, error: CodeModeError) -> CodeModeError {
+        #[cfg(feature = "nats")]
+        self.remember(cell_id.clone(), &error);
+        let _ = cell_id;
+        error
+    }
+
+    /// What became of a cell that was lost.
     #[cfg(feature = "nats")]
     pub(super) fn lost_cell(&self, cell_id: &CellId) -> Option<CodeModeError> {
         let lost = lock(&self.lost);
@@ -169,13 +196,14 @@ impl Session {
 
     /// The session on a connection for a new cell: the newest one, opened when there is none,
     /// or one of its own.
-    pub(super) async fn connected(&self) -> Result<Connected, Failure> {
+    pub(super) async fn connected(&self, program: &Program) -> Result<Connected, Failure> {
         #[allow(clippy::infallible_destructuring_match, reason = "with a fleet there are two")]
         let host = match &self.host {
             Host::Process(host) => host,
             #[cfg(feature = "nats")]
-            Host::Fleet(fleet) => return fleet.connected(&self.limits).await,
+            Host::Fleet(fleet) => return fleet.connected(&self.limits, program).await,
         };
+        let _ = program;
         let (generation, connection) = host.connection().await?;
         let slot = {
             let mut newest = lock(&self.newest);
@@ -342,6 +370,13 @@ impl RemoteSession {
     pub(super) fn ended(&self, key: &str) {
         if let Some(cell) = self.cell(key) {
             cell.send(Event::Ended);
+        }
+    }
+
+    /// The host asks to have a cell kept.
+    pub(super) fn leave(&self, key: &str) {
+        if let Some(cell) = self.cell(key) {
+            cell.send(Event::Leave);
         }
     }
 

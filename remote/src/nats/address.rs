@@ -118,8 +118,13 @@ impl NatsAddress {
         self.urls().map(without_user).collect::<Vec<_>>().join(",")
     }
 
-    /// Connects; from then on a lost connection is opened again, without end.
-    pub(crate) async fn connect(&self, name: &str) -> Result<NatsConnection, NatsError> {
+    /// Connects; from then on a lost connection is opened again, without end. Answers come to
+    /// subjects that begin with `inbox`.
+    pub(crate) async fn connect(
+        &self,
+        name: &str,
+        inbox: &str,
+    ) -> Result<NatsConnection, NatsError> {
         let (opening, mut opened) = watch::channel(0);
         let on_event = move |event| {
             if matches!(event, Event::Connected) {
@@ -129,6 +134,7 @@ impl NatsAddress {
         };
         let mut options = ConnectOptions::new()
             .name(name)
+            .custom_inbox_prefix(inbox)
             .connection_timeout(CONNECT)
             .subscription_capacity(SUBSCRIPTION)
             .request_timeout(Some(REQUEST))

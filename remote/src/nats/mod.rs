@@ -6,12 +6,15 @@
 //! it with the code that they have for sockets.
 
 mod address;
+pub(crate) mod buckets;
 mod link;
+pub(crate) mod listing;
 mod queue;
 mod subjects;
 
 pub(crate) use address::NatsConnection;
 pub use address::{NatsAddress, NatsError};
+pub(crate) use buckets::REPLICAS;
 pub(crate) use link::{Link, LinkEnd, Opening, dismiss};
 pub(crate) use queue::{Feed, Queue, queue};
 pub(crate) use subjects::{Subjects, is_token, random_id};
@@ -33,6 +36,9 @@ pub(crate) const MESSAGE_COST: usize = 1 << 10;
 
 /// Bytes of a link in one NATS message, unless the server takes less.
 pub(crate) const CHUNK: usize = 512 << 10;
+
+/// What the subjects begin with at which a client of NATS receives answers.
+pub(crate) const INBOX: &str = "_INBOX";
 
 /// The class of workers that clients ask for when they name none.
 pub const DEFAULT_CLASS: &str = "main";

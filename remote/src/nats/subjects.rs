@@ -3,6 +3,7 @@
 //! | | client | worker |
 //! |---|---|---|
 //! | start a cell | `cb.exec.CLASS` | `cb.TENANT.exec.CLASS` |
+//! | which cells of a session are kept | `cb.cells.CLASS` | `cb.TENANT.cells.CLASS` |
 //! | everything after | `cb.w.WORKER.LINK` | `cb.TENANT.w.WORKER.LINK` |
 //!
 //! A tenant's account imports `cb.TENANT.>` of the fleet's account as `cb.>`, so the server
@@ -21,7 +22,7 @@ const MAX_TOKEN_BYTES: usize = 64;
 pub(crate) struct Subjects {
     /// Empty for a client in the fleet's own account.
     pub(crate) tenant: String,
-    /// The class of a start, or the link of a message for one.
+    /// The class of a start or a question, or the link of a message for one.
     pub(crate) name: String,
 }
 
@@ -29,6 +30,16 @@ impl Subjects {
     /// Where a client starts cells.
     pub(crate) fn start(class: &str) -> String {
         format!("{ROOT}.exec.{class}")
+    }
+
+    /// Where a client asks which cells of a session are kept.
+    pub(crate) fn list(class: &str) -> String {
+        format!("{ROOT}.cells.{class}")
+    }
+
+    /// Where a worker is asked that, for tenants and for clients in its own account.
+    pub(crate) fn lists(class: &str) -> [String; 2] {
+        [format!("{ROOT}.*.cells.{class}"), format!("{ROOT}.cells.{class}")]
     }
 
     /// Where a client sends the messages of a link; `link` is `WORKER.LINK`, as a worker says
@@ -52,8 +63,8 @@ impl Subjects {
     pub(crate) fn read(subject: &str) -> Option<Self> {
         let tokens: Vec<_> = subject.split('.').collect();
         let (tenant, name) = match tokens[..] {
-            [_, "exec", class] => ("", class),
-            [_, tenant, "exec", class] => (tenant, class),
+            [_, "exec" | "cells", class] => ("", class),
+            [_, tenant, "exec" | "cells", class] => (tenant, class),
             [_, "w", _, link] => ("", link),
             [_, tenant, "w", _, link] => (tenant, link),
             _ => return None,

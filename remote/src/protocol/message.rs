@@ -5,8 +5,8 @@ mod seam;
 mod timed;
 
 pub use seam::{
-    Base64, Regional, SeamExecute, SeamKept, SeamOpen, SeamParked, SeamResponse, SeamWake,
-    StoredDelta,
+    Base64, Regional, SeamExecute, SeamKeep, SeamKept, SeamOpen, SeamParked, SeamResponse,
+    SeamWake, StoredDelta,
 };
 pub use timed::{TimedResponse, TimedWaitOutcome};
 
@@ -96,6 +96,9 @@ pub enum OperationRequest {
         /// [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY).
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         park: bool,
+        /// With `park`: whether the host is to keep the cell, where its execute said how.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keep: bool,
     },
     /// Ends a cell.
     #[serde(rename = "session/terminate")]
@@ -184,6 +187,15 @@ pub enum HostMessage {
     /// [`SEAM_CAPABILITY`](super::SEAM_CAPABILITY) was granted.
     #[serde(rename = "cell/ended")]
     CellEnded {
+        /// The session.
+        session_id: String,
+        /// The cell.
+        cell_id: CellId,
+    },
+    /// The host asks its client to have the cell kept: to wait for it with `park` and `keep`.
+    /// Only of a cell whose execute said how.
+    #[serde(rename = "cell/leave")]
+    CellLeave {
         /// The session.
         session_id: String,
         /// The cell.

@@ -21,15 +21,16 @@ pub use access::{Access, AccessError};
 pub use admission::NotAdmitted;
 pub use error::ServeError;
 #[cfg(feature = "nats")]
-pub use fleet::{Tenants, Worker, WorkerOptions, WorkerReport, survey};
+pub use fleet::{FleetParking, Tenants, Worker, WorkerOptions, WorkerReport, survey};
 pub use listen::{Listen, ParseListenError};
 
 use crate::protocol::ExecutionLimits;
+use cellblock::support::lock;
 use cellblock::{CellLimits, CodeModeBackend, CodeModeError};
-use session::SHUTDOWN_GRACE;
+use session::{Keeper, SHUTDOWN_GRACE, Session};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -93,6 +94,10 @@ pub struct Server {
     draining: AtomicBool,
     /// Who may connect to its ports.
     access: Access,
+    /// Keeps cells that wait, so that other hosts can wake them.
+    keeper: Option<Arc<dyn Keeper>>,
+    /// The sessions whose cells it may keep.
+    sessions: Mutex<Vec<Weak<Session>>>,
     /// Connections are to end.
     stopping: CancellationToken,
     /// What serves each connection.
@@ -116,6 +121,8 @@ impl Server {
             kept: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             access: Access::default(),
+            keeper: None,
+            sessions: Mutex::default(),
             stopping: CancellationToken::new(),
             connections: TaskTracker::new(),
         }
@@ -126,6 +133,53 @@ impl Server {
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;
         self
+    }
+
+    /// Keeps cells that wait.
+    #[cfg(feature = "nats")]
+    #[must_use]
+    fn with_keeper(mut self, keeper: Option<Arc<dyn Keeper>>) -> Self {
+        self.keeper = keeper;
+        self
+    }
+
+    /// A session was opened.
+    fn note_session(&self, session: &Arc<Session>) {
+        if self.keeper.is_some() {
+            let mut sessions = lock(&self.sessions);
+            sessions.retain(|each| each.strong_count() > 0);
+            sessions.push(Arc::downgrade(session));
+        }
+    }
+
+    /// The sessions whose cells it may keep.
+    #[cfg(feature = "nats")]
+    fn open_sessions(&self) -> Vec<Arc<Session>> {
+        lock(&self.sessions).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Asks clients to have cells kept: those of which nothing has happened for so long, or all
+    /// of them.
+    #[cfg(feature = "nats")]
+    fn ask_to_leave(&self, idle: Option<Duration>) {
+        for session in self.open_sessions() {
+            session.ask_to_leave(idle);
+        }
+    }
+
+    /// Keeps the cells that wait, whose clients do not answer any more: those that another
+    /// client can find, or all of them.
+    #[cfg(feature = "nats")]
+    async fn keep_left(&self, returns: bool) {
+        for session in self.open_sessions() {
+            session.keep_left(returns).await;
+        }
+    }
+
+    /// Returns when no cell lives any more; false after `patience`.
+    async fn is_empty(&self, patience: Duration) -> bool {
+        let all = u32::try_from(self.limits.cells).unwrap_or(u32::MAX);
+        timeout(patience, self.cells.acquire_many(all)).await.is_ok()
     }
 
     /// Whether [`Server::drain`] was called.
@@ -155,8 +209,7 @@ impl Server {
     /// True if every cell had ended by itself.
     pub async fn drain(&self, patience: Duration) -> bool {
         self.draining.store(true, Ordering::Relaxed);
-        let all = u32::try_from(self.limits.cells).unwrap_or(u32::MAX);
-        let ended = timeout(patience, self.cells.acquire_many(all)).await.is_ok();
+        let ended = self.is_empty(patience).await;
         self.stopping.cancel();
         self.connections.close();
         if timeout(SHUTDOWN_GRACE * 2, self.connections.wait()).await.is_err() {

@@ -4,12 +4,20 @@
 //! host's limit, and the session's, until its end was sent; then its client is sent that
 //! it is closed, after everything else of it.
 
+mod keeping;
+#[cfg(feature = "nats")]
+mod leaving;
+
+pub(super) use keeping::Keeper;
+#[cfg(feature = "nats")]
+pub(super) use keeping::{Held, KeepError};
+
 use super::metrics::{self, ActiveCell};
 use super::{AskedLimits, Permits, Server};
 use crate::protocol::frame::MAX_BYTES;
 use crate::protocol::{
-    Base64, MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, SeamKept, SeamParked, SeamResponse,
-    SeamWake, StoredDelta, TimedResponse, TimedWaitOutcome,
+    Base64, MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, SeamKeep, SeamKept, SeamParked,
+    SeamResponse, SeamWake, StoredDelta, TimedResponse, TimedWaitOutcome,
 };
 use cellblock::support::lock;
 use cellblock::{
@@ -18,6 +26,7 @@ use cellblock::{
     ResumeRequest, RuntimeResponse, StoredValues, ToolDefinition, WaitOutcome, WaitRequest,
     WaitToPendingOutcome, WakeRequest,
 };
+use keeping::StorePlace;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -46,6 +55,8 @@ pub(super) struct Session {
     /// The stored values as the client has sent them, where they are the client's; `None`
     /// where they live with the session.
     stored: Option<Mutex<ClientValues>>,
+    /// Cancelled when nobody takes the session's notifications any more.
+    abandoned: CancellationToken,
 }
 
 /// The stored values of a client.
@@ -65,6 +76,9 @@ pub(super) enum Change {
     Ended(CellId),
     /// It has ended, and everything of it was sent.
     Closed(CellId),
+    /// It has not ended: its client is asked to have it kept.
+    #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only a fleet keeps cells"))]
+    Leave(CellId),
 }
 
 /// A program that a client sends.
@@ -74,6 +88,8 @@ pub(super) struct Program {
     pub(super) until_frontier: bool,
     /// The parked cell that it is, if it is one.
     pub(super) wake: Option<SeamWake>,
+    /// Where it may be kept while it waits.
+    pub(super) keep: Option<SeamKeep>,
 }
 
 /// What a client waits for.
@@ -85,6 +101,8 @@ pub(super) enum Wait {
     Frontier,
     /// The cell is parked.
     Park,
+    /// The cell is parked, and the host keeps it.
+    Keep,
 }
 
 /// What a nested call fails with on this side when its cell was parked: its end comes to the
@@ -112,6 +130,10 @@ struct Entry {
     /// Where the stored values are the client's.
     values: Option<CellValues>,
     active: ActiveCell,
+    /// Where the cell may be kept while it waits.
+    keeping: Option<StorePlace>,
+    /// When a request, a nested call or a notification of the cell began or ended last.
+    touched: Instant,
     /// Cancelled when the cell was parked.
     parked: CancellationToken,
     /// The cell outlives this process.
@@ -166,7 +188,9 @@ impl Session {
             requests: TaskTracker::new(),
             changes: Mutex::new(Some(sender)),
             stored: seam.then(Mutex::default),
+            abandoned: CancellationToken::new(),
         });
+        server.note_session(&session);
         Ok((session, closed))
     }
 
@@ -236,6 +260,8 @@ impl Session {
             pending: None,
             values: self.stored.as_ref().map(|stored| CellValues::new(lock(stored).values.clone())),
             active: ActiveCell::admitted(),
+            keeping: None,
+            touched: Instant::now(),
             parked: CancellationToken::new(),
             kept: None,
             _permits: (of_host, of_session?),
@@ -248,6 +274,7 @@ impl Session {
     pub(super) fn request(self: &Arc<Self>, cell_id: CellId) -> CellRequest {
         if let Some(entry) = lock(&self.cells).get_mut(&cell_id) {
             entry.requests += 1;
+            entry.touched = Instant::now();
         }
         let (session, tracked) = (Arc::clone(self), self.requests.token());
         CellRequest { session, cell_id, arrived: Instant::now(), _tracked: tracked }
@@ -290,7 +317,14 @@ impl Session {
         if timeout(SHUTDOWN_GRACE, self.requests.wait()).await.is_err() {
             tracing::warn!("a session was closed before all its answers were sent");
         }
-        let mut left: Vec<_> = lock(&self.cells).drain().map(|(cell_id, _)| cell_id).collect();
+        let left: Vec<_> = lock(&self.cells).drain().collect();
+        let mut left: Vec<_> = left
+            .into_iter()
+            .map(|(cell_id, entry)| {
+                self.give_up(entry.keeping);
+                cell_id
+            })
+            .collect();
         left.sort_by_key(|id| id.as_ref().parse::<u64>().unwrap_or_default());
         for cell_id in left {
             self.changed(Change::Closed(cell_id));
@@ -307,7 +341,8 @@ impl CellRequest {
 
     /// Runs the admitted program to its first response.
     pub(super) async fn execute(&self, program: Program) -> Result<TimedResponse, Refusal> {
-        let Program { request, until_frontier, wake } = program;
+        let Program { request, until_frontier, wake, keep } = program;
+        self.note_keep(keep);
         let (id, service) = (self.cell_id.clone(), &self.session.service);
         let values = lock(&self.session.cells)
             .get(&self.cell_id)
@@ -317,21 +352,20 @@ impl CellRequest {
             Some(values) if let Some(SeamWake { kept: Some(kept), .. }) = wake => {
                 let request = resume_request(&request, &kept).inspect_err(|_| self.taken(true))?;
                 let resumed = service.backend().resume(id, request, values).await;
-                resumed.map(|response| (response, None))
+                resumed.map(|response| (response, None)).map_err(Refusal::from)
             }
             Some(values) if let Some(wake) = wake => {
-                let request = wake_request(request, wake).inspect_err(|_| self.taken(true))?;
-                service.backend().wake(id, request, values).await.map(|response| (response, None))
+                self.wake(request, wake, values).await.map(|response| (response, None))
             }
-            None => service.execute_as(id, request).await.map(|response| (response, None)),
+            None => Ok(service.execute_as(id, request).await.map(|response| (response, None))?),
             Some(values) if until_frontier => {
-                service.backend().execute_to_pending(id, request, values).await.map(frontier)
+                let executing = service.backend().execute_to_pending(id, request, values);
+                executing.await.map(frontier).map_err(Refusal::from)
             }
-            Some(values) => service
-                .backend()
-                .execute(id, request, values)
-                .await
-                .map(|response| (response, None)),
+            Some(values) => {
+                let executing = service.backend().execute(id, request, values);
+                executing.await.map(|response| (response, None)).map_err(Refusal::from)
+            }
         };
         let (response, pending) = executed.inspect_err(|_| self.taken(true))?;
         metrics::first_response(self.arrived.elapsed());
@@ -350,8 +384,10 @@ impl CellRequest {
         wait: Wait,
         cancelled: &CancellationToken,
     ) -> Result<TimedWaitOutcome, Refusal> {
-        if matches!(wait, Wait::Park) {
-            return self.park(cancelled).await;
+        match wait {
+            Wait::Park => return self.park(cancelled).await,
+            Wait::Keep => return self.keep(cancelled).await,
+            Wait::Yield(_) | Wait::Frontier => {}
         }
         tokio::select! {
             biased;
@@ -373,7 +409,7 @@ impl CellRequest {
                 (service.wait(WaitRequest { cell_id, yield_time_ms }).await?, None)
             }
             // Answered above.
-            Wait::Park => return Err(Refusal::SeamNotGranted),
+            Wait::Park | Wait::Keep => return Err(Refusal::SeamNotGranted),
             Wait::Frontier if !self.session.has_seam() => return Err(Refusal::SeamNotGranted),
             Wait::Frontier => match service.backend().wait_to_pending(cell_id).await? {
                 WaitToPendingOutcome::LiveCell(outcome) => {
@@ -390,6 +426,16 @@ impl CellRequest {
 
     /// Parks the cell.
     async fn park(&self, cancelled: &CancellationToken) -> Result<TimedWaitOutcome, Refusal> {
+        let (cell, mut parked) = self.leave(cancelled).await?;
+        parked.cell = Base64(cell.as_bytes().into());
+        Ok(self.left(parked))
+    }
+
+    /// Takes the cell out of the session as bytes, with what its client has to know.
+    async fn leave(
+        &self,
+        cancelled: &CancellationToken,
+    ) -> Result<(ParkedCell, SeamParked), Refusal> {
         if !self.session.has_seam() {
             return Err(Refusal::SeamNotGranted);
         }
@@ -410,16 +456,21 @@ impl CellRequest {
             }
             ends.insert(id, end);
         }
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let wakes_in_ms = parked.wakes_in.map(ms);
+        Ok((parked.cell, SeamParked { cell: Base64::default(), kept: None, wakes_in_ms, ends }))
+    }
+
+    /// The answer to a client whose cell has left.
+    fn left(&self, parked: SeamParked) -> TimedWaitOutcome {
         self.taken(true);
         // What was not sent before.
         let content_items = self.unsent().map(RuntimeResponse::into_content).unwrap_or_default();
         let (cell_id, report) = (self.cell_id.clone(), CellReport::default());
         let response = RuntimeResponse::Yielded { cell_id, content_items, report };
-        let cell = Base64(parked.cell.as_bytes().into());
-        let addition =
-            SeamResponse { parked: Some(SeamParked { cell, ends }), ..SeamResponse::default() };
+        let addition = SeamResponse { parked: Some(parked), ..SeamResponse::default() };
         let timed = TimedResponse::new(response, self.arrived.elapsed(), Duration::ZERO);
-        Ok(TimedWaitOutcome::LiveCell(timed.with_seam(addition)))
+        TimedWaitOutcome::LiveCell(timed.with_seam(addition))
     }
 
     /// Ends the cell.
@@ -517,9 +568,11 @@ impl Drop for CellRequest {
         let mut cells = lock(&self.session.cells);
         let Some(entry) = cells.get_mut(&self.cell_id) else { return };
         entry.requests = entry.requests.saturating_sub(1);
+        entry.touched = Instant::now();
         if entry.last_taken && entry.requests == 0 {
-            cells.remove(&self.cell_id);
+            let keeping = cells.remove(&self.cell_id).and_then(|entry| entry.keeping);
             drop(cells);
+            self.session.give_up(keeping);
             self.session.changed(Change::Closed(self.cell_id.clone()));
         }
     }
@@ -532,21 +585,21 @@ impl CellValues {
 }
 
 /// What a client sends to wake a parked cell.
-fn wake_request(request: ExecuteRequest, wake: SeamWake) -> Result<WakeRequest, Refusal> {
-    let SeamWake { cell, kept: _, is_fork, restricts_tools, renames_call, pending } = wake;
-    let cell = ParkedCell::from_bytes(cell.0).map_err(CodeModeError::from)?;
+fn wake_request(request: ExecuteRequest, wake: SeamWake, cell: ParkedCell) -> WakeRequest {
+    let SeamWake { is_fork, restricts_tools, renames_call, pending, elapsed_ms, .. } = wake;
     let mut calls = PendingCalls::default();
     for id in pending {
         calls.expect(id);
     }
-    Ok(WakeRequest {
+    WakeRequest {
         enabled_tools: restricts_tools.then_some(request.enabled_tools),
         tool_call_id: renames_call.then_some(request.tool_call_id),
         yield_time_ms: request.yield_time_ms,
         is_fork,
         calls,
+        elapsed: Duration::from_millis(elapsed_ms),
         ..WakeRequest::new(cell)
-    })
+    }
 }
 
 /// What a client sends to go on with a kept cell.

@@ -125,7 +125,8 @@ impl Cell {
         let is_parked = match self.seal().await {
             Ok(cell) => {
                 let (calls, handover) = self.callbacks.offer();
-                let parked = Parked { cell, calls, content_items: Vec::new() };
+                let wakes_in = Some(self.wakes_in());
+                let parked = Parked { cell, calls, content_items: Vec::new(), wakes_in };
                 let is_accepted = self.accepted(reply, parked).await;
                 if is_accepted {
                     self.callbacks.release(handover);
@@ -171,6 +172,13 @@ impl Cell {
             accepted = timeout(PATIENCE, accepted) => matches!(accepted, Ok(Ok(()))),
             () = self.shutdown.cancelled() => false,
         }
+    }
+
+    /// How long until the cell has something to do by itself.
+    fn wakes_in(&self) -> Duration {
+        let timer = self.guest.timer().map(|(_, at)| at);
+        let at = timer.map_or(self.ends_at, |at| at.min(self.ends_at));
+        at.saturating_duration_since(Instant::now())
     }
 
     async fn seal(&mut self) -> Result<ParkedCell, ParkError> {

@@ -104,12 +104,17 @@ impl From<ParkedEvent> for types::Event {
 }
 
 impl Head {
+    /// Counts time since the cell was parked as if the cell had waited.
+    pub(in super::super) fn advance(&mut self, elapsed: Duration) {
+        let elapsed = nanos(elapsed);
+        self.monotonic = self.monotonic.saturating_add(elapsed);
+        self.time_left = self.time_left.saturating_sub(elapsed);
+    }
+
     /// The cell was kept so long ago, and goes on as if its process had not ended. Its caller
     /// has `received` pieces of output.
     pub(in super::super) fn go_on(&mut self, age: Duration, received: u64) {
-        let age = nanos(age);
-        self.monotonic = self.monotonic.saturating_add(age);
-        self.time_left = self.time_left.saturating_sub(age);
+        self.advance(age);
         let newly_received = received.saturating_sub(self.received);
         let count = usize::try_from(newly_received).unwrap_or(usize::MAX).min(self.content.len());
         self.content.drain(..count);

@@ -35,6 +35,21 @@ impl ParkKey {
         Self { secret, encrypts: true }
     }
 
+    /// The key that a host has for one of those it serves, such as a tenant: what one has
+    /// parked cannot be woken for another. Keys of the same name are the same on all hosts with
+    /// this secret.
+    #[must_use]
+    pub fn derived(&self, name: &str) -> Self {
+        let keyed = keyed(&self.secret).chain_update(b"cellblock park: key of ");
+        let secret = keyed.chain_update(name).finalize().into_bytes().into();
+        Self { secret, encrypts: self.encrypts }
+    }
+
+    /// Tells this key from others, and says nothing of the secret: sixteen hexadecimal digits.
+    pub fn name(&self) -> String {
+        format!("{:016x}", u64::from_be_bytes(*Seal::new(self).name()))
+    }
+
     /// A key at random.
     ///
     /// # Errors

@@ -10,6 +10,13 @@ use std::sync::{Arc, Mutex};
 pub(in super::super) struct CallLog(Arc<Mutex<VecDeque<CallReport>>>);
 
 impl CallLog {
+    /// Whether a call was made and has not ended.
+    pub(super) fn is_running(&self, id: &str) -> bool {
+        let calls = lock(&self.0);
+        let mut running = calls.iter().filter(|call| call.end == CallEnd::Cancelled);
+        running.any(|call| call.runtime_tool_call_id == id)
+    }
+
     /// A call was made; it counts as cancelled until it has ended.
     pub(super) fn started(&self, call: &CodeModeNestedToolCall) {
         let mut calls = lock(&self.0);

@@ -3,6 +3,7 @@
 use super::super::connection::{Failure, HostResponse, Wait};
 use super::super::session::Connected;
 use super::end::Outcome;
+use super::park::Parking;
 use super::{OnItsWay, RemoteCell, TRANSPORT};
 use crate::protocol::Refusal;
 use cellblock::cells::{self, Content, Until};
@@ -120,13 +121,25 @@ impl RemoteCell {
     /// The answer `to` an execution or a wait has come.
     pub(super) fn answered(&mut self, observed: Result<HostResponse, Failure>, to: &OnItsWay) {
         let is_execution = to.wait.is_none() && !to.cancelled;
+        let Some((observed, is_closed)) = self.woken(observed) else { return };
         match observed {
             Ok(HostResponse {
                 response: RuntimeResponse::Yielded { content_items, report, .. },
                 pending,
                 ..
             }) => {
-                let asked = self.observer.as_ref().is_some_and(|observer| observer.asked);
+                let is_nothing = content_items.is_empty() && pending.is_none();
+                let asked = match &mut self.observer {
+                    // Its worker is about to end, and not its wait.
+                    Some(observer)
+                        if is_nothing
+                            && self.parking.as_ref().is_some_and(Parking::is_for_fleet) =>
+                    {
+                        observer.asked = false;
+                        false
+                    }
+                    observer => observer.as_ref().is_some_and(|observer| observer.asked),
+                };
                 self.in_store.resumed();
                 self.in_store.received += content_items.len() as u64;
                 self.content.append(Content { items: content_items, ..Content::default() });
@@ -167,6 +180,12 @@ impl RemoteCell {
             // Its host is lost, which the cell is going to receive.
             Err(Failure::Lost(_)) if self.handle.host_id().is_some() && self.can_resume() => {}
             Err(failure) => self.failed(failure),
+        }
+        if is_closed {
+            self.host_closed();
+        }
+        if self.ends_when_admitted && self.handle.host_id().is_some() {
+            self.end();
         }
         self.end_if_missing();
     }
@@ -223,12 +242,18 @@ impl RemoteCell {
         if self.termination.is_some() || self.outcome.is_some() {
             return;
         }
+        if self.away.is_some() {
+            // Its worker knows it once it is awake.
+            self.ends_when_admitted = true;
+            return;
+        }
         let (Some(Connected { connection, remote }), Some(host_id)) =
             (self.connected.get(), self.handle.host_id())
         else {
             self.ends_when_admitted = true;
             return;
         };
+        self.ends_when_admitted = false;
         let mut answer = connection.terminate(remote, host_id.clone());
         // Sends the request; and only then do notifications end, which the host may notice.
         let sent = (&mut answer).now_or_never();

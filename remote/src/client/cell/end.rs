@@ -52,6 +52,12 @@ impl RemoteCell {
     }
 
     pub(super) fn failed(&mut self, failure: Failure) {
+        if self.can_be_found(&failure)
+            && let Failure::Lost(reason) = failure
+        {
+            self.lost = Some(reason);
+            return;
+        }
         let outcome = match failure {
             Failure::Missing => Outcome::Missing,
             Failure::Cancelled => {

@@ -27,6 +27,8 @@ pub(in super::super) enum Event {
     Kept(Option<String>),
     /// The cell has ended, and its last response waits on the host.
     Ended,
+    /// The host asks to have the cell kept.
+    Leave,
     /// The host has closed the cell.
     Closed,
     /// The connection is gone, and the cell with it unless it was kept.

@@ -7,8 +7,10 @@
 //! closed it, and nothing of it runs on this side any more.
 //!
 //! `handle` is what the connection knows of the task, `callers` what its callers ask for,
-//! `park` how it leaves as bytes, `resume` how it outlives its host, `end` how it ends.
+//! `park` how it leaves as bytes, `resume` how it outlives its host, `away` how it goes on when no
+//! worker of its fleet has it, `end` how it ends.
 
+mod away;
 mod call_log;
 mod callers;
 mod end;
@@ -21,7 +23,8 @@ pub(super) use handle::{CellHandle, Event, Reply};
 
 use super::connection::{Answer, ConnectionError, Failure, HostResponse, Program, WaitId};
 use super::session::{Connected, Session};
-use crate::protocol::SeamWake;
+use crate::protocol::{SeamKeep, SeamWake};
+use away::{Away, time_to_wake};
 use callers::Observer;
 use cellblock::PendingCalls;
 use cellblock::cells::{self, Callbacks, CellStatus, Command, Content, LiveEntry, Next, Until};
@@ -91,10 +94,18 @@ struct RemoteCell {
     calls: CallLog,
     /// The caller that parks the cell, if one does, and how far that is.
     parking: Option<Parking>,
-    /// Nested calls of a woken cell that its caller has.
+    /// Nested calls of a woken cell that its caller has, and of one that is away.
     pending: PendingCalls,
     /// What is known of the cell in its host's store.
     in_store: InStore,
+    /// Where the cell may be kept while it waits.
+    keep: Option<SeamKeep>,
+    /// The class of workers that can run it, once it was kept.
+    class: Option<String>,
+    /// Set while no worker runs the cell.
+    away: Option<Away>,
+    /// Why its worker was lost, until the cell is looked for.
+    lost: Option<ConnectionError>,
 }
 
 /// What a new cell is made from.
@@ -107,24 +118,37 @@ pub(super) struct Start {
     pub(super) session: Arc<Session>,
     pub(super) status: Arc<CellStatus>,
     pub(super) commands: mpsc::Receiver<Command>,
-    /// What the first caller waits for, and where its answer goes.
-    pub(super) first: (Until, cells::Reply),
+    /// What the first caller waits for, and where its answer goes; nobody waits for a cell that
+    /// is taken up.
+    pub(super) first: Option<(Until, cells::Reply)>,
     /// The parked cell that it is, if it is one, and the calls that its caller has.
     pub(super) wake: Option<(SeamWake, PendingCalls)>,
+    /// Where its fleet keeps the cell, of one that is taken up, and the class of workers that can
+    /// wake it.
+    pub(super) kept: Option<(SeamKeep, String)>,
 }
 
 /// Runs a cell to its end.
 pub(super) async fn run(start: Start) {
-    let Start { entry, id, request, stored, session, status, commands, first, wake } = start;
+    let Start { entry, id, request, stored, session, status, commands, first, wake, kept } = start;
     let (wake, pending) = wake.unzip();
-    let kept = wake.as_ref().and_then(|wake: &SeamWake| wake.kept.as_ref());
-    let in_store = kept.map(InStore::resuming).unwrap_or_default();
+    let resumed = wake.as_ref().and_then(|wake: &SeamWake| wake.kept.as_ref());
+    let in_store = resumed.map(InStore::resuming).unwrap_or_default();
     let callbacks = Callbacks::new(&entry, session.turns.watch());
     let (handle, events) = CellHandle::new(id, &callbacks);
     let connected = Arc::new(OnceLock::<Connected>::new());
-    let until_frontier = first.0 == Until::Frontier;
-    let program = Program { request, stored: stored.clone(), until_frontier, wake };
-    let executing = executing(&session, &connected, handle.clone(), program);
+    let until_frontier = first.as_ref().is_some_and(|(until, _)| *until == Until::Frontier);
+    let (keep, class) = kept.unzip();
+    let away = keep.is_some().then(Away::default);
+    let keep = keep.or_else(|| session.host.keep(&handle.id));
+    let answer = away.is_none().then(|| {
+        let (stored, keep) = (stored.clone(), keep.clone());
+        let program = Program { request, stored, until_frontier, wake, keep, class: None };
+        let answer = executing(&session, &connected, handle.clone(), program);
+        OnItsWay { answer, wait: None, cancelled: false }
+    });
+    let state = if away.is_some() { CellState::Waiting } else { CellState::Running };
+    status.set_state(state);
     let mut cell = RemoteCell {
         handle,
         session,
@@ -135,7 +159,7 @@ pub(super) async fn run(start: Start) {
         callbacks,
         observer: None,
         terminator: None,
-        answer: Some(OnItsWay { answer: executing, wait: None, cancelled: false }),
+        answer,
         termination: None,
         ends_when_admitted: false,
         missing: false,
@@ -150,8 +174,12 @@ pub(super) async fn run(start: Start) {
         parking: None,
         pending: pending.unwrap_or_default(),
         in_store,
+        keep,
+        class,
+        away,
+        lost: None,
     };
-    cell.observer = Some(Observer::first(first.0, first.1));
+    cell.observer = first.map(|(until, reply)| Observer::first(until, reply));
     if cell.run_to_close(&entry).await {
         cell.close(entry);
     } else {
@@ -168,7 +196,7 @@ fn executing(
 ) -> Answer<HostResponse> {
     let (session, slot) = (Arc::clone(session), Arc::clone(connected));
     Box::pin(async move {
-        let connected = session.connected().await?;
+        let connected = session.connected(&program).await?;
         let Connected { connection, remote } = slot.get_or_init(|| connected);
         connection.execute(Arc::clone(remote), handle, program).await
     })
@@ -184,9 +212,11 @@ impl RemoteCell {
             if matches!(self.stage, Stage::Draining(_)) && !self.callbacks.is_notifying() {
                 self.begin_closing();
             }
+            self.look_for(entry).await;
             if self.leave(entry).await {
                 return false;
             }
+            let is_wanted = self.is_wanted();
             let yields_at = self.yields_at();
             let patience = self.patience().map(|(at, _)| at);
             let drained_at = match self.stage {
@@ -216,6 +246,8 @@ impl RemoteCell {
                     self.termination = None;
                     self.terminated(outcome);
                 }
+                () = time_to_wake(&mut self.away, &mut self.pending, is_wanted),
+                    if self.is_asleep() => self.wake_up(entry),
                 () = gone(&mut self.observer), if self.observer.is_some() => self.observer_left(),
                 () = at(yields_at), if yields_at.is_some() => self.answer_with_content(),
                 Some(event) = self.events.recv() => match event {
@@ -263,12 +295,16 @@ impl RemoteCell {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Admitted if self.ends_when_admitted => self.end(),
+            Event::Admitted if self.ends_when_admitted && self.away.is_none() => self.end(),
             Event::Admitted => {}
             Event::Invoke { mut call, is_resumed, cancellation, reply } => {
                 call.cell_id = self.handle.id.clone();
-                let reply = self.noted(&call, reply);
+                // One that goes on here was noted when it was made.
+                if !(is_resumed && self.calls.is_running(&call.runtime_tool_call_id)) {
+                    self.calls.started(&call);
+                }
                 self.status.call_started();
+                let reply = self.noted(&call, reply);
                 self.publish_state();
                 let (sent, id) = (self.in_store.sent(), call.runtime_tool_call_id.clone());
                 let reply = move |result| {
@@ -295,24 +331,29 @@ impl RemoteCell {
             }
             // The host has no cell any more that it has parked.
             Event::Closed if self.is_leaving() => self.closed_meanwhile(),
+            Event::Closed if self.away.is_some() => self.closed_while_waking(),
             Event::Closed => self.host_closed(),
+            Event::Leave => self.asked_to_leave(),
+            // The answer that is on its way says so too.
+            Event::Lost if self.away.is_some() => {}
             Event::Lost => {
-                self.callbacks.cancel_all();
-                self.begin_closing();
                 let failure = self
                     .connected
                     .get()
                     .map_or(Failure::Lost(ConnectionError::Dropped), |connected| {
                         connected.connection.lifeline().failure()
                     });
+                if !self.can_be_found(&failure) {
+                    self.callbacks.cancel_all();
+                    self.begin_closing();
+                }
                 self.failed(failure);
             }
         }
     }
 
-    /// Notes a nested call; the reply notes how it ended.
+    /// The reply notes how a nested call has ended.
     fn noted(&self, call: &CodeModeNestedToolCall, reply: Reply<ToolResult>) -> Reply<ToolResult> {
-        self.calls.started(call);
         let (calls, id) = (self.calls.clone(), call.runtime_tool_call_id.clone());
         Box::new(move |result| {
             calls.ended(&id, result.is_ok());

@@ -26,7 +26,8 @@ type Ends = BTreeMap<String, Result<String, String>>;
 
 /// A caller that parks the cell, and how far that is.
 pub(super) struct Parking {
-    reply: ParkReply,
+    /// `None` where its fleet is to keep the cell.
+    reply: Option<ParkReply>,
     stage: Stage,
     /// The host has said meanwhile that it has closed the cell.
     closed: bool,
@@ -41,19 +42,54 @@ enum Stage {
     Parked(SeamParked),
 }
 
+impl Parking {
+    /// Its fleet is to keep the cell.
+    pub(super) fn for_fleet() -> Self {
+        Self { reply: None, stage: Stage::Waiting, closed: false }
+    }
+
+    pub(super) fn is_for_fleet(&self) -> bool {
+        self.reply.is_none()
+    }
+
+    /// A caller is to receive the cell, if it is still there.
+    fn for_caller(reply: ParkReply) -> Option<Self> {
+        let reply = (!reply.is_closed()).then_some(reply)?;
+        Some(Self { reply: Some(reply), stage: Stage::Waiting, closed: false })
+    }
+
+    /// What becomes of it when the host is gone.
+    pub(super) fn begin_again(self) -> Option<Self> {
+        self.reply.and_then(Self::for_caller)
+    }
+
+    /// Whether a caller waits for it.
+    fn has_caller(&self) -> bool {
+        self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
+    }
+
+    fn answer(self, error: CodeModeError) {
+        if let Some(reply) = self.reply {
+            // A caller that has gone away needs no answer.
+            let _ = reply.send(Err(error));
+        }
+    }
+}
+
 impl RemoteCell {
     /// A caller parks the cell.
     pub(super) async fn ask_to_park(&mut self, reply: ParkReply) {
-        if self.parking.as_ref().is_some_and(|parking| !parking.reply.is_closed()) {
+        if self.parking.as_ref().is_some_and(Parking::has_caller) {
             let error = ParkError::AlreadyParking(self.handle.id.clone());
             // One that has gone away needs no answer.
             let _ = reply.send(Err(error.into()));
             return;
         }
-        match &mut self.parking {
+        if let Some(parking) = &mut self.parking {
             // The caller that asked first has gone away: what comes is for this one.
-            Some(parking) => parking.reply = reply,
-            None => self.parking = Some(Parking { reply, stage: Stage::Waiting, closed: false }),
+            parking.reply = Some(reply);
+        } else {
+            self.parking = Parking::for_caller(reply);
         }
         self.begin_parking().await;
     }
@@ -73,9 +109,13 @@ impl RemoteCell {
     /// Asks the host, once it has the cell.
     pub(super) async fn begin_parking(&mut self) {
         let is_waiting = self.parking.as_ref().is_some_and(|parking| {
-            matches!(parking.stage, Stage::Waiting) && !parking.reply.is_closed()
+            let is_waiting = matches!(parking.stage, Stage::Waiting);
+            is_waiting && (parking.is_for_fleet() || parking.has_caller())
         });
-        let can = self.outcome.is_none() && self.termination.is_none() && !self.missing;
+        let can = self.outcome.is_none()
+            && self.away.is_none()
+            && self.termination.is_none()
+            && !self.missing;
         if !is_waiting || !can {
             return;
         }
@@ -87,15 +127,17 @@ impl RemoteCell {
         let (connection, remote, host_id) =
             (Arc::clone(connection), Arc::clone(remote), host_id.clone());
         if !connection.parks(&remote) {
-            if let Some(Parking { reply, .. }) = self.parking.take() {
-                let _ = reply.send(Err(CodeModeError::Unsupported("parked cells")));
+            if let Some(parking) = self.parking.take() {
+                parking.answer(CodeModeError::Unsupported("parked cells"));
             }
             return;
         }
         for () in self.callbacks.hold().await {
             self.call_ended();
         }
-        let asked = connection.wait(&remote, host_id, Wait::Park).answer;
+        let is_for_fleet = self.parking.as_ref().is_some_and(Parking::is_for_fleet);
+        let wait = if is_for_fleet { Wait::Keep } else { Wait::Park };
+        let asked = connection.wait(&remote, host_id, wait).answer;
         if let Some(parking) = &mut self.parking {
             parking.stage = Stage::Asked(asked);
         }
@@ -115,13 +157,23 @@ impl RemoteCell {
             Ok(HostResponse { .. }) | Err(Failure::Missing | Failure::Cancelled) => {
                 CodeModeError::Unsupported("parked cells")
             }
+            Err(Failure::Refused(error @ CodeModeError::Park(ParkError::NotKept))) => {
+                parking.answer(error);
+                return self.gone(None);
+            }
             Err(Failure::Refused(error)) => self.named_here(error),
+            // Its calls are held: their ends go to whoever has the cell then.
+            Err(failure) if self.can_be_found(&failure) => {
+                self.parking = Some(parking);
+                return self.failed(failure);
+            }
             Err(Failure::Lost(reason)) => CodeModeError::Host(reason.to_string()),
             Err(Failure::Unavailable(reason)) => CodeModeError::Unavailable(reason.to_string()),
         };
         self.callbacks.deliver();
-        let _ = parking.reply.send(Err(error));
-        if parking.closed {
+        let closed = parking.closed;
+        parking.answer(error);
+        if closed {
             self.host_closed();
         }
         self.ask_anew();
@@ -138,10 +190,19 @@ impl RemoteCell {
         let Some(Parking { reply, stage: Stage::Parked(parked), .. }) = self.parking.take() else {
             return false;
         };
+        let reply = match reply {
+            Some(reply) if parked.kept.is_none() => reply,
+            reply => {
+                self.go_away(entry, parked);
+                // A caller that has asked meanwhile receives the cell once it is awake.
+                self.parking = reply.and_then(Parking::for_caller);
+                return false;
+            }
+        };
         if let Some(Connected { remote, .. }) = self.connected.get() {
             remote.forget(&self.handle);
         }
-        let SeamParked { cell, ends } = parked;
+        let SeamParked { cell, ends, wakes_in_ms, .. } = parked;
         let cell = match ParkedCell::from_bytes(cell.0) {
             Ok(cell) => cell,
             Err(error) => {
@@ -153,7 +214,9 @@ impl RemoteCell {
         self.content.prepend(entry.unreceived());
         let (calls, handover) = self.callbacks.offer();
         let content_items = self.content.items.clone();
-        let parked = Parked { cell: cell.clone(), calls: with(calls, &ends), content_items };
+        let wakes_in = wakes_in_ms.map(Duration::from_millis);
+        let calls = with(calls, &ends);
+        let parked = Parked { cell: cell.clone(), calls, content_items, wakes_in };
         let (accept, accepted) = oneshot::channel();
         let is_accepted = match reply.send(Ok(Offer { parked, accept })) {
             Ok(()) => matches!(timeout(PATIENCE, accepted).await, Ok(Ok(()))),
@@ -179,6 +242,7 @@ impl RemoteCell {
         (self.handle, self.events) = (handle.clone(), events);
         let wake = SeamWake {
             cell: Base64(cell.as_bytes().into()),
+            elapsed_ms: 0,
             kept: None,
             is_fork: false,
             restricts_tools: false,
@@ -190,6 +254,8 @@ impl RemoteCell {
             stored: self.stored.clone(),
             until_frontier: false,
             wake: Some(wake),
+            keep: self.keep.clone(),
+            class: self.class.clone(),
         };
         let executing = executing(&self.session, &self.connected, handle, program);
         self.answer = Some(OnItsWay { answer: executing, wait: None, cancelled: false });
@@ -197,7 +263,7 @@ impl RemoteCell {
 }
 
 /// Adds ends that had reached the host, and not the cell.
-fn with(mut calls: PendingCalls, ends: &Ends) -> PendingCalls {
+pub(super) fn with(mut calls: PendingCalls, ends: &Ends) -> PendingCalls {
     for (id, end) in ends {
         let end = end.clone().and_then(|json| {
             ToolResult::from_json(json).map_err(|error| format!("tool result is {error}"))

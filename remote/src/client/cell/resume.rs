@@ -146,9 +146,7 @@ impl RemoteCell {
         }
         let (mut calls, handover) = self.callbacks.offer();
         self.callbacks.release(handover);
-        for _ in 0..self.status.calls_in_flight() {
-            self.status.call_ended();
-        }
+        self.forget_calls();
         if let Some(ends) = lock(&self.in_store.sent.0).take() {
             for (id, end) in ends {
                 calls.insert(id, end);
@@ -167,6 +165,13 @@ impl RemoteCell {
         true
     }
 
+    /// The calls are counted again when the next host asks for their ends.
+    pub(super) fn forget_calls(&self) {
+        for _ in 0..self.status.calls_in_flight() {
+            self.status.call_ended();
+        }
+    }
+
     /// Asks the next host to go on with the cell. False when there is no more time for that, or
     /// the cell is to end.
     pub(super) fn go_on(&mut self) -> bool {
@@ -182,6 +187,7 @@ impl RemoteCell {
         let wake = SeamWake {
             cell: Base64::default(),
             kept: Some(SeamKept { name: name.clone(), received: *received }),
+            elapsed_ms: 0,
             is_fork: false,
             restricts_tools: false,
             renames_call: false,
@@ -192,6 +198,8 @@ impl RemoteCell {
             stored: self.stored.clone(),
             until_frontier: false,
             wake: Some(wake),
+            keep: None,
+            class: None,
         };
         self.connected = Arc::default();
         let executing = executing(&self.session, &self.connected, self.handle.clone(), program);

@@ -9,7 +9,8 @@ use crate::client::connection::{
 use crate::client::framed::FramedConnection;
 use crate::client::session::RemoteSession;
 use crate::nats::{
-    Feed, LinkEnd, NatsAddress, NatsConnection, NatsError, Subjects, dismiss, header, random_id,
+    Feed, INBOX, LinkEnd, NatsAddress, NatsConnection, NatsError, Subjects, dismiss, header,
+    random_id,
 };
 use crate::protocol::ExecutionLimits;
 use async_nats::{Client, Message, Subscriber};
@@ -35,9 +36,9 @@ pub(super) struct FleetConnection {
 
 impl FleetConnection {
     pub(super) async fn open(address: &NatsAddress) -> Result<Self, NatsError> {
-        let nats = address.connect("cellblock client").await?;
+        let nats = address.connect("cellblock client", INBOX).await?;
         // Nobody can guess it, so nobody else can send there.
-        let inbox = format!("_INBOX.{}", random_id());
+        let inbox = format!("{INBOX}.{}", random_id());
         let messages = nats
             .client
             .subscribe(format!("{inbox}.*"))

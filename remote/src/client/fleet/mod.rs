@@ -4,16 +4,17 @@
 //! it: all that this side does for a cell is what it does for one of a host process.
 
 mod connection;
+mod reopen;
 mod values;
 
-use super::connection::{ConnectError, ConnectionError, Failure, HostConnection};
+use super::connection::{ConnectError, ConnectionError, Failure, HostConnection, Program};
 use super::framed::FramedConnection;
 use super::session::{Connected, Host, RemoteSession};
 use super::{ProcessBackend, ProcessLimits};
 use crate::nats::{
     DEFAULT_CLASS, HEARTBEAT, Link, NatsAddress, NatsError, Opening, is_token, queue, random_id,
 };
-use crate::protocol::ExecutionLimits;
+use crate::protocol::{ExecutionLimits, SeamKeep};
 use async_nats::Subject;
 use async_trait::async_trait;
 use cellblock::support::lock;
@@ -23,8 +24,9 @@ use cellblock::{
     WaitRequest, WaitToPendingOutcome, WakeRequest,
 };
 use connection::{CellConnection, FleetConnection};
+use sha2::{Digest, Sha256};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use values::SessionValues;
@@ -107,20 +109,23 @@ impl NatsFleet {
         &self,
         limits: &ProcessLimits,
         values: Option<Arc<SessionValues>>,
+        program: &Program,
     ) -> Result<Connected, Failure> {
         let unavailable =
             |error: NatsError| Failure::Unavailable(ConnectError::Fleet(error.to_string()));
         let connection = self.connection().await.map_err(unavailable)?;
         let (token, (feed, queue)) = (random_id(), queue());
         let inbox: Subject = format!("{}.{token}", connection.inbox).into();
-        let opening = Opening { class: self.0.class.clone(), inbox };
+        let class = program.class.as_ref().unwrap_or(&self.0.class).clone();
+        let opening = Opening { class, inbox };
         let (link, pipe) = Link::open(&connection.nats, queue, opening, self.0.heartbeat);
         let (input, output) = tokio::io::split(pipe);
         let framed = FramedConnection::pipelined(input, output).map_err(Failure::Unavailable)?;
         let trace = self.0.trace.as_ref().and_then(|trace| trace());
         let mut link = link.with_trace(trace).closed_with(framed.lifeline().closed().clone());
         lock(&connection.links).insert(token.clone(), feed);
-        let cell = Arc::new(CellConnection::new(framed, values, &token));
+        let name = program.keep.as_ref().map_or(&token, |keep| &keep.cell);
+        let cell = Arc::new(CellConnection::new(framed, values, name));
         let (links, ending) = (Arc::clone(&connection.links), Arc::downgrade(&cell));
         tokio::spawn(async move {
             let end = link.run().await;
@@ -181,6 +186,10 @@ pub struct NatsBackend {
     /// The name of the session, where NATS keeps its stored values.
     session: Option<String>,
     values: Arc<OnceCell<Arc<SessionValues>>>,
+    /// What workers know the session by.
+    handle: Arc<OnceLock<String>>,
+    /// This client, by a random name.
+    client: String,
 }
 
 impl NatsBackend {
@@ -192,9 +201,15 @@ impl NatsBackend {
     /// A session on a fleet, with limits of its own.
     pub fn with_limits(fleet: &NatsFleet, limits: ProcessLimits) -> Self {
         let values = Arc::default();
-        let place = Place { fleet: fleet.clone(), values: Arc::clone(&values) };
+        let (handle, client) = (Arc::default(), random_id());
+        let place = Place {
+            fleet: fleet.clone(),
+            values: Arc::clone(&values),
+            handle: Arc::clone(&handle),
+            client: client.clone(),
+        };
         let cells = ProcessBackend::on(Host::Fleet(place), limits);
-        Self { cells, fleet: fleet.clone(), session: None, values }
+        Self { cells, fleet: fleet.clone(), session: None, values, handle, client }
     }
 
     /// Keeps the session's stored values in NATS, in the account of this client, under a name
@@ -211,6 +226,8 @@ impl NatsBackend {
         if !is_token(&name) {
             return Err(NatsError::Name(name));
         }
+        // The name is the right to the values, so workers receive what cannot be turned back.
+        let _ = self.handle.set(format!("{:x}", Sha256::digest(&name)));
         self.session = Some(name);
         Ok(self)
     }
@@ -236,12 +253,30 @@ pub(super) struct Place {
     fleet: NatsFleet,
     /// The session's values, where NATS keeps them.
     values: Arc<OnceCell<Arc<SessionValues>>>,
+    /// What workers know the session by; set where others may open it again.
+    handle: Arc<OnceLock<String>>,
+    /// This client, by a random name.
+    client: String,
 }
 
 impl Place {
     /// A session on a link of its own, for one cell.
-    pub(super) async fn connected(&self, limits: &ProcessLimits) -> Result<Connected, Failure> {
-        self.fleet.connected(limits, self.values.get().cloned()).await
+    pub(super) async fn connected(
+        &self,
+        limits: &ProcessLimits,
+        program: &Program,
+    ) -> Result<Connected, Failure> {
+        self.fleet.connected(limits, self.values.get().cloned(), program).await
+    }
+
+    /// Where a new cell may be kept while it waits.
+    pub(super) fn keep(&self, cell_id: &CellId) -> SeamKeep {
+        SeamKeep {
+            cell: random_id(),
+            session: self.handle.get().cloned(),
+            id: cell_id.clone(),
+            client: self.client.clone(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! with the commit's number, unless a later commit has written it; then the record is removed.
 //! A client that dies in between leaves the record, and the next reader finishes the work.
 
-use crate::nats::NatsError;
+use crate::nats::{NatsError, REPLICAS, buckets};
 use async_nats::Client;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
@@ -34,9 +34,6 @@ const INLINE: usize = 512 << 10;
 
 /// Bytes of a body, as they may be read.
 const BODY: usize = crate::protocol::MAX_STORED_BYTES * 2;
-
-/// Copies that are kept, where there are so many servers.
-const REPLICAS: usize = 3;
 
 /// How long a commit or a reading is tried: a new leader takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -94,34 +91,19 @@ impl SessionValues {
     /// The values of a session. Makes the buckets where there are none.
     pub(super) async fn open(client: &Client, session: &str) -> Result<Self, NatsError> {
         let context = async_nats::jetstream::new(client.clone());
-        let keys = if let Ok(keys) = context.get_key_value(BUCKET).await {
-            keys
-        } else {
-            let config = |num_replicas| kv::Config {
-                bucket: BUCKET.to_owned(),
-                description: "Stored values of Cellblock's sessions".to_owned(),
-                num_replicas,
-                ..kv::Config::default()
-            };
-            match context.create_key_value(config(REPLICAS)).await {
-                Ok(keys) => keys,
-                // A single server keeps one copy.
-                Err(_) => context.create_key_value(config(1)).await.map_err(failed)?,
-            }
+        let keys = kv::Config {
+            bucket: BUCKET.to_owned(),
+            description: "Stored values of Cellblock's sessions".to_owned(),
+            num_replicas: REPLICAS,
+            ..kv::Config::default()
         };
-        let bodies = if let Ok(bodies) = context.get_object_store(BODIES).await {
-            bodies
-        } else {
-            let config = |num_replicas| object_store::Config {
-                bucket: BODIES.to_owned(),
-                num_replicas,
-                ..object_store::Config::default()
-            };
-            match context.create_object_store(config(REPLICAS)).await {
-                Ok(bodies) => bodies,
-                Err(_) => context.create_object_store(config(1)).await.map_err(failed)?,
-            }
+        let bodies = object_store::Config {
+            bucket: BODIES.to_owned(),
+            num_replicas: REPLICAS,
+            ..object_store::Config::default()
         };
+        let keys = buckets::records(&context, keys).await?;
+        let bodies = buckets::objects(&context, bodies).await?;
         Ok(Self { keys, bodies, session: session.to_owned(), known: Mutex::default() })
     }
 

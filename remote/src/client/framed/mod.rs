@@ -265,16 +265,17 @@ impl HostConnection for FramedConnection {
     }
 
     fn wait(&self, session: &RemoteSession, cell_id: CellId, wait: Wait) -> Waiting {
-        let (yield_time_ms, until_frontier, park) = match wait {
-            Wait::Yield(yield_time_ms) => (yield_time_ms, false, false),
-            Wait::Frontier => (0, true, false),
-            Wait::Park => (0, false, true),
+        let (yield_time_ms, until_frontier) = match wait {
+            Wait::Yield(yield_time_ms) => (yield_time_ms, false),
+            Wait::Frontier => (0, true),
+            Wait::Park | Wait::Keep => (0, false),
         };
         let (id, answer) = self.operation(OperationRequest::Wait {
             session_id: session.id().to_owned(),
             request: WaitRequest { cell_id, yield_time_ms },
             until_frontier,
-            park,
+            park: matches!(wait, Wait::Park | Wait::Keep),
+            keep: matches!(wait, Wait::Keep),
         });
         Waiting { id: WaitId::Framed(id), answer: self.outcome(answer) }
     }
@@ -396,6 +397,7 @@ impl State {
             regional: program.request.regional.clone().into(),
             language: program.request.language,
             wake: program.wake,
+            keep: program.keep,
         });
         let request =
             OperationRequest::Execute { session_id, request: program.request, seam: Some(seam) };
@@ -443,6 +445,12 @@ impl State {
             HostMessage::CellEnded { session_id, cell_id } => {
                 if let Some(session) = self.lifeline.session(&session_id) {
                     session.ended(cell_id.as_ref());
+                }
+                Ok(())
+            }
+            HostMessage::CellLeave { session_id, cell_id } => {
+                if let Some(session) = self.lifeline.session(&session_id) {
+                    session.leave(cell_id.as_ref());
                 }
                 Ok(())
             }

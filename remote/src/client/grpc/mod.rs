@@ -185,7 +185,8 @@ impl HostConnection for GrpcConnection {
         let (yield_time_ms, cellblock_until_frontier, cellblock_park) = match wait {
             Wait::Yield(yield_time_ms) => (yield_time_ms, None, None),
             Wait::Frontier => (0, Some(true), None),
-            Wait::Park => (0, None, Some(true)),
+            // Only workers of a fleet keep cells, and they do not speak this.
+            Wait::Park | Wait::Keep => (0, None, Some(true)),
         };
         let request = grpc::WaitRequest {
             session_id: remote.id().to_owned(),
@@ -315,6 +316,7 @@ impl State {
             regional: program.request.regional.clone().into(),
             language: program.request.language,
             wake: program.wake,
+            keep: None,
         };
         let mut request = grpc::ExecuteRequest::new(remote, execution_id, program.request);
         request.cellblock_seam_json = Some(encoded(&seam)?);

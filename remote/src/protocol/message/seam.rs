@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
-use cellblock::{CellLimits, CellReport, Language, ProgramValue, RegionalSettings};
+use cellblock::{CellId, CellLimits, CellReport, Language, ProgramValue, RegionalSettings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -43,6 +43,26 @@ pub struct SeamExecute {
     /// Present where the program is a parked cell: the request's source is empty then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wake: Option<SeamWake>,
+    /// Where the host may keep the cell while it waits: see [`SeamKeep`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<SeamKeep>,
+}
+
+/// Where a host that keeps parked cells may keep one, so that another host of the same store can
+/// wake it. Each name is at most 64 letters, digits, `-` and `_`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SeamKeep {
+    /// The cell's name in the store, chosen by its client at random.
+    pub cell: String,
+    /// The session that the cell belongs to, by which another client finds it; without one it
+    /// is its client's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The client's id of the cell.
+    pub id: CellId,
+    /// The client, by a name that it has chosen at random.
+    pub client: String,
 }
 
 /// A parked cell that is to be woken; see [`WakeRequest`](cellblock::WakeRequest). The
@@ -50,12 +70,15 @@ pub struct SeamExecute {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeamWake {
-    /// The cell; empty where `kept` names it.
+    /// The cell; empty where `kept` or [`SeamExecute::keep`] names it.
     #[serde(default, skip_serializing_if = "Base64::is_empty")]
     pub cell: Base64,
     /// Where the cell is one that the host's process before has kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<SeamKept>,
+    /// As [`WakeRequest::elapsed`](cellblock::WakeRequest::elapsed), in milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub elapsed_ms: u64,
     /// As [`WakeRequest::is_fork`](cellblock::WakeRequest::is_fork).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_fork: bool,
@@ -85,8 +108,15 @@ pub struct SeamKept {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeamParked {
-    /// The cell.
+    /// The cell; nothing where the host keeps it.
+    #[serde(default, skip_serializing_if = "Base64::is_empty")]
     pub cell: Base64,
+    /// The class of hosts that can wake the cell, where the host keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+    /// As [`Parked::wakes_in`](cellblock::Parked::wakes_in), in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wakes_in_ms: Option<u64>,
     /// Calls that are pending in the cell, and whose ends had come from the client: each
     /// result as JSON text.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -120,6 +150,11 @@ impl<'de> Deserialize<'de> for Base64 {
         let text = Cow::<str>::deserialize(deserializer)?;
         STANDARD.decode(&*text).map(|bytes| Self(bytes.into())).map_err(de::Error::custom)
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -4,12 +4,16 @@
 //! that serves sockets. `places` counts cells and tenants, `report` is what others see of the
 //! worker.
 
+mod lists;
 mod places;
 mod report;
+mod store;
 
 pub use report::{WorkerReport, survey};
+pub use store::FleetParking;
 
 use super::admission::Arrival;
+use super::session::Keeper;
 use super::{AskedLimits, Server, ServerLimits, framed};
 use crate::nats::{
     DEFAULT_CLASS, Feed, HEARTBEAT, Link, LinkEnd, NatsAddress, NatsConnection, NatsError,
@@ -23,11 +27,13 @@ use futures_util::future::join_all;
 use futures_util::stream::{SelectAll, StreamExt};
 use places::{NoPlace, Place, Places};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use store::Store;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::bytes::Bytes;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -35,6 +41,12 @@ use tracing::Instrument;
 /// The queue group in which workers take cells: each goes to one of them.
 const GROUP: &str = "workers";
 
+/// What the subjects begin with at which a worker receives answers of `JetStream`: its name
+/// follows, so that its rights can be its own.
+const WORKER_INBOX: &str = "_INBOX_cb";
+
+/// The least time between two looks at a cell that may be idle.
+const MIN_TICK: Duration = Duration::from_millis(100);
 /// Answers to clients that have no link here that may wait to be sent at one time.
 const ANSWERS: usize = 1_024;
 
@@ -74,6 +86,8 @@ pub struct WorkerOptions {
     pub orphan_grace: Duration,
     /// SHA-256 of its sandbox, in hexadecimal digits, for those who look at the fleet.
     pub guest: String,
+    /// How it keeps cells that wait; `None` where it keeps none.
+    pub parking: Option<FleetParking>,
 }
 
 impl Default for WorkerOptions {
@@ -85,6 +99,7 @@ impl Default for WorkerOptions {
             heartbeat: HEARTBEAT,
             orphan_grace: ORPHAN_GRACE,
             guest: String::new(),
+            parking: None,
         }
     }
 }
@@ -96,6 +111,10 @@ pub struct Worker {
     options: WorkerOptions,
     tenants: Box<dyn Tenants>,
     places: Arc<Places>,
+    /// Keeps cells that wait.
+    store: Option<Arc<Store>>,
+    /// Questions for kept cells that may be answered at one time.
+    lists: Arc<Semaphore>,
     /// The links that are open, by tenant and name.
     links: Mutex<HashMap<(String, String), OpenLink>>,
     tasks: TaskTracker,
@@ -115,6 +134,8 @@ struct Subscriptions {
     links: SelectAll<Subscriber>,
     /// New cells; none while there is no place.
     starts: Option<SelectAll<Subscriber>>,
+    /// Clients that ask which cells are kept.
+    lists: SelectAll<Subscriber>,
     /// Subscriptions that were ended, and may still bring new cells.
     ended: SelectAll<Subscriber>,
     /// Questions about the worker.
@@ -130,16 +151,22 @@ impl Worker {
     /// [`NatsError`].
     pub async fn connect(
         address: &NatsAddress,
-        options: WorkerOptions,
+        mut options: WorkerOptions,
         tenants: impl Tenants,
     ) -> Result<Arc<Self>, NatsError> {
+        options.classes.extend(options.parking.as_ref().map(|parking| parking.class.clone()));
         let id = options.id.clone().unwrap_or_else(random_id);
         for name in options.classes.iter().chain([&id]) {
             if !is_token(name) {
                 return Err(NatsError::Name(name.clone()));
             }
         }
-        let nats = address.connect("cellblock worker").await?;
+        let inbox = format!("{WORKER_INBOX}.{id}");
+        let nats = address.connect("cellblock worker", &inbox).await?;
+        let store = match &options.parking {
+            Some(parking) => Some(Store::open(&nats.client, &id, parking).await?),
+            None => None,
+        };
         let places = Places::new(options.cells);
         Ok(Arc::new(Self {
             nats,
@@ -147,6 +174,8 @@ impl Worker {
             options,
             tenants: Box::new(tenants),
             places,
+            store,
+            lists: Arc::new(Semaphore::new(lists::AT_ONCE)),
             links: Mutex::default(),
             tasks: TaskTracker::new(),
             answers: Arc::new(Semaphore::new(ANSWERS)),
@@ -168,13 +197,20 @@ impl Worker {
         for subject in Subjects::links(&self.id) {
             links.push(self.nats.client.subscribe(subject).await.map_err(|error| failed(&error))?);
         }
+        let mut lists = SelectAll::new();
+        if self.store.is_some() {
+            for subject in self.options.classes.iter().flat_map(|class| Subjects::lists(class)) {
+                let subscribed = self.nats.client.queue_subscribe(subject, GROUP.to_owned()).await;
+                lists.push(subscribed.map_err(|error| failed(&error))?);
+            }
+        }
         let (service, questions) = report::announce(self).await?;
         let ended = SelectAll::new();
         let mut subscriptions =
-            Subscriptions { links, starts: None, ended, questions, _service: service };
+            Subscriptions { links, starts: None, lists, ended, questions, _service: service };
         loop {
             self.take_or_leave(&mut subscriptions).await?;
-            let Subscriptions { links, starts, ended, questions, .. } = &mut subscriptions;
+            let Subscriptions { links, starts, lists, ended, questions, .. } = &mut subscriptions;
             tokio::select! {
                 biased;
                 message = links.next() => match message {
@@ -185,6 +221,7 @@ impl Worker {
                 Some(message) = ended.next(), if !ended.is_empty() => {
                     self.refuse(message, NoPlace::Full);
                 }
+                Some(message) = lists.next(), if !lists.is_empty() => self.list(message),
                 Some(question) = questions.next() => report::answer(self, question).await,
                 () = self.places.changed() => {}
             }
@@ -291,16 +328,25 @@ impl Worker {
             None => Err(CodeModeError::ShuttingDown),
         };
         let limits = ServerLimits { cells: 1, cells_per_session: 1 };
-        let server = Arc::new(Server::new(backend, limits));
+        let keeper =
+            self.store.as_ref().map(|store| Arc::new(store.of(&tenant)) as Arc<dyn Keeper>);
+        let server = Arc::new(Server::new(backend, limits).with_keeper(keeper));
         let key = (tenant, name);
         let open = OpenLink { feed, server: Arc::clone(&server) };
         lock(&self.links).insert(key.clone(), open);
         let worker = Arc::clone(self);
         let serving = async move {
             let (input, output) = tokio::io::split(pipe);
-            let serving = framed::serve_stream(server, Arrival::alone(), input, output);
+            let serving =
+                framed::serve_stream(Arc::clone(&server), Arrival::alone(), input, output);
             let carrying = async {
-                let end = link.run().await;
+                let end = tokio::select! {
+                    end = link.run() => end,
+                    never = worker.park_idle(&server) => match never {},
+                };
+                if matches!(end, LinkEnd::Lost(_)) {
+                    server.keep_left(true).await;
+                }
                 // The end of the pipe ends the connection.
                 link.finish().await;
                 end
@@ -318,14 +364,35 @@ impl Worker {
         self.tasks.spawn(serving.instrument(span));
     }
 
-    /// Takes no cell from now on, lets those that run end for at most `patience`, ends what is
-    /// left, and returns when all that was answered is sent. True if every cell had ended by
-    /// itself.
+    /// Asks the client of a cell to have it kept, whenever nothing has happened for so long.
+    async fn park_idle(&self, server: &Server) -> Infallible {
+        let Some(FleetParking { parks_after, .. }) = self.options.parking else {
+            return std::future::pending().await;
+        };
+        let mut ticks = interval((parks_after / 4).max(MIN_TICK));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            server.ask_to_leave(Some(parks_after));
+        }
+    }
+
+    /// Takes no cell from now on and keeps those that wait, where it can; lets the others end
+    /// for at most `patience`, ends what is left, and returns when all that was answered is
+    /// sent. True if every cell had ended by itself or is kept.
     pub async fn drain(&self, patience: Duration) -> bool {
         self.places.close();
         let servers: Vec<_> =
             lock(&self.links).values().map(|link| Arc::clone(&link.server)).collect();
-        let ended = join_all(servers.iter().map(|server| server.drain(patience))).await;
+        let draining = servers.iter().map(async |server| {
+            server.ask_to_leave(None);
+            let is_empty = server.is_empty(patience).await;
+            if !is_empty {
+                server.keep_left(false).await;
+            }
+            server.drain(Duration::ZERO).await
+        });
+        let ended = join_all(draining).await;
         self.tasks.close();
         if timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             tracing::warn!("links were still open at the end");

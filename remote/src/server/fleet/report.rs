@@ -1,7 +1,7 @@
 //! What others see of a worker, by the conventions of NATS services (`$SRV`).
 
 use super::Worker;
-use crate::nats::{NatsAddress, NatsError, random_id};
+use crate::nats::{INBOX, NatsAddress, NatsError, random_id};
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Request, Service, ServiceExt, Stats};
 use futures_util::StreamExt;
@@ -116,8 +116,8 @@ pub async fn survey(
     patience: Duration,
 ) -> Result<Vec<WorkerReport>, NatsError> {
     let failed = |error: &dyn fmt::Display| NatsError::Failed(error.to_string());
-    let client = address.connect("cellblock top").await?.client;
-    let inbox = format!("_INBOX.{}", random_id());
+    let client = address.connect("cellblock top", INBOX).await?.client;
+    let inbox = format!("{INBOX}.{}", random_id());
     let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
     let question = format!("$SRV.STATS.{SERVICE}");
     let asked = client.publish_with_reply(question, inbox, Bytes::new()).await;

@@ -220,6 +220,9 @@ async fn send_changes(
                 outbox.send(HostMessage::CellKept { session_id, cell_id, name }).await;
             }
             Change::Ended(_) | Change::Kept(..) => {}
+            Change::Leave(cell_id) => {
+                outbox.send(HostMessage::CellLeave { session_id, cell_id }).await;
+            }
             Change::Closed(cell_id) => {
                 outbox.send(HostMessage::CellClosed { session_id, cell_id }).await;
             }

@@ -114,18 +114,20 @@ impl Connection {
                 match seam.regional.0 {
                     Ok(regional) => {
                         request.regional = regional;
-                        let program = Program { request, until_frontier, wake: seam.wake };
+                        let program =
+                            Program { request, until_frontier, wake: seam.wake, keep: seam.keep };
                         self.execute(running, &session_id, program).await
                     }
                     Err(why) => Err(CodeModeError::InvalidRequest(why).into()),
                 }
             }
-            OperationRequest::Wait { session_id, request, until_frontier, park } => {
+            OperationRequest::Wait { session_id, request, until_frontier, park, keep } => {
                 let WaitRequest { cell_id, yield_time_ms } = request;
-                let wait = match (park, until_frontier) {
-                    (true, _) => Wait::Park,
-                    (false, true) => Wait::Frontier,
-                    (false, false) => Wait::Yield(yield_time_ms),
+                let wait = match (park, keep, until_frontier) {
+                    (true, true, _) => Wait::Keep,
+                    (true, false, _) => Wait::Park,
+                    (false, _, true) => Wait::Frontier,
+                    (false, _, false) => Wait::Yield(yield_time_ms),
                 };
                 self.wait(running, &session_id, cell_id, wait, cancelled)
             }

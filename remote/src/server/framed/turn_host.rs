@@ -43,7 +43,11 @@ impl ClientTurnHost {
         cancelled: &str,
     ) -> Result<DelegateValue, String> {
         let session = self.session.upgrade();
-        let parked = session.map(|session| session.parked(cell_id)).unwrap_or_default();
+        let parked = session.as_ref().map(|session| session.parked(cell_id)).unwrap_or_default();
+        let is_notification = matches!(request, DelegateRequest::Notify { .. });
+        let abandoned = session.as_ref().filter(|_| is_notification);
+        let abandoned = abandoned.map(|session| session.abandoned().clone()).unwrap_or_default();
+        let _touched = Touched::new(&self.session, cell_id);
         let cancelled = || cancelled.to_owned();
         let connection = self.connection.upgrade().ok_or_else(cancelled)?;
         let (reply, answer) = oneshot::channel();
@@ -63,6 +67,7 @@ impl ClientTurnHost {
             biased;
             answered = asking => Some(answered),
             () = parked.cancelled() => Some(Err(CELL_PARKED.to_owned())),
+            () = abandoned.cancelled() => Some(Err(cancelled())),
             () = cancellation.cancelled() => None,
         };
         if answered.is_none() && sent {
@@ -113,6 +118,29 @@ impl CodeModeTurnHost for ClientTurnHost {
         if let Some(session) = self.session.upgrade() {
             session.kept(cell_id, keeping);
         }
+    }
+}
+
+/// Something of a cell begins, and ends when this is dropped.
+struct Touched(Weak<Session>, CellId);
+
+impl Touched {
+    fn new(session: &Weak<Session>, cell_id: &CellId) -> Self {
+        let touched = Self(Weak::clone(session), cell_id.clone());
+        touched.touch();
+        touched
+    }
+
+    fn touch(&self) {
+        if let Some(session) = self.0.upgrade() {
+            session.touch(&self.1);
+        }
+    }
+}
+
+impl Drop for Touched {
+    fn drop(&mut self) {
+        self.touch();
     }
 }
 

@@ -295,7 +295,7 @@ impl CodeModeHost for Connection {
         let abandoned =
             Abandoned { cell: Some(open.session.request(cell_id)), tasks: self.tasks.clone() };
         let running = self.tasks.spawn(async move {
-            let program = seam::Program { request: program, until_frontier, wake };
+            let program = seam::Program { request: program, until_frontier, wake, keep: None };
             (cell.execute(program).await, cell)
         });
         let outcome = async move {

@@ -180,6 +180,8 @@ impl OpenSession {
                     self.send_ended(cell_id).await;
                     continue;
                 }
+                // No cell has a place here where it could be kept.
+                Change::Leave(_) => continue,
                 Change::Closed(cell_id) => cell_id,
             };
             let execution = lock(&self.executions).remove(&cell_id);

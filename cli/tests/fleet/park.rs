@@ -1,0 +1,483 @@
+//! Cells that a fleet keeps while they wait: no worker has them, and any of them wakes one.
+
+use crate::cells::{calls_of, request, service};
+use crate::cluster::{Cluster, Worker, class, reports, serving, until};
+use crate::kept::Kept;
+use async_trait::async_trait;
+use cellblock::{
+    CallEnd, CellId, CellInfo, CellState, CodeModeError, CodeModeNestedToolCall, CodeModeService,
+    CodeModeTurnHost, CodeModeTurnWorker, ContentItem, ExecuteRequest, ExecuteToPendingOutcome,
+    ParkError, RuntimeResponse, StoredValues, ToolResult, WaitRequest, WaitToPendingOutcome,
+};
+use cellblock_remote::NatsBackend;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Workers of a class of their own, with a park key of their own.
+pub struct Fleet {
+    pub cluster: &'static Cluster,
+    class: String,
+    dir: TempDir,
+    workers: Vec<Worker>,
+}
+
+impl Fleet {
+    pub async fn start(workers: usize, arguments: &[&str]) -> Option<Self> {
+        let cluster = Cluster::shared()?;
+        let dir = tempfile::tempdir().unwrap();
+        let mut fleet = Self { cluster, class: class(), dir, workers: Vec::new() };
+        for _ in 0..workers {
+            fleet.add(arguments).await;
+        }
+        Some(fleet)
+    }
+
+    /// One more worker, which may not serve yet when this returns.
+    fn spawn(&mut self, arguments: &[&str]) {
+        let key = self.dir.path().join("park.key");
+        let key = ["--park-key", key.to_str().unwrap()];
+        self.workers.push(Worker::spawn(self.cluster, &self.class, &[&key, arguments].concat()));
+    }
+
+    /// One more worker, which serves when this returns.
+    async fn add(&mut self, arguments: &[&str]) {
+        self.spawn(arguments);
+        serving(self.cluster, &self.class, self.workers.len()).await;
+    }
+
+    /// Ends the oldest worker, as an upgrade does, and waits until it has gone.
+    async fn drain(&mut self) {
+        let mut worker = self.workers.remove(0);
+        worker.signal(Signal::TERM);
+        let mut gone = tokio::task::spawn_blocking(move || worker.wait());
+        assert_eq!((&mut gone).await.unwrap().code(), Some(130));
+        serving(self.cluster, &self.class, self.workers.len()).await;
+    }
+
+    pub fn service(&self, tenant: &str) -> CodeModeService {
+        service(&self.cluster.fleet(tenant, &self.class))
+    }
+
+    /// A session that others can open again.
+    fn named(&self, name: &str, values: StoredValues) -> (CodeModeService, Arc<NatsBackend>) {
+        let backend = NatsBackend::new(&self.cluster.fleet("t1", &self.class));
+        let backend = Arc::new(backend.with_session(name).unwrap());
+        let service = CodeModeService::with_stored_values(Arc::clone(&backend) as _, values);
+        (service, backend)
+    }
+
+    /// The class of the workers that can wake each other's cells.
+    async fn parking_class(&self) -> String {
+        let reports = reports(self.cluster, &self.class).await;
+        reports[0].classes.iter().find(|class| class.contains('-')).unwrap().clone()
+    }
+
+    /// Cells that workers have.
+    pub async fn cells(&self) -> usize {
+        reports(self.cluster, &self.class).await.iter().map(|report| report.cells).sum()
+    }
+}
+
+/// A tool that returns what it was given once the gate is open.
+struct Gate {
+    open: watch::Sender<bool>,
+    calls: AtomicUsize,
+    resumed: AtomicUsize,
+}
+
+impl Gate {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            open: watch::Sender::new(false),
+            calls: AtomicUsize::new(0),
+            resumed: AtomicUsize::new(0),
+        })
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Calls that another host had begun.
+    fn resumed(&self) -> usize {
+        self.resumed.load(Ordering::Relaxed)
+    }
+
+    async fn answer(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        let mut open = self.open.subscribe();
+        tokio::select! {
+            _ = open.wait_for(|open| *open) => {}
+            () = cancellation.cancelled() => return Err("it was cancelled".to_owned()),
+        }
+        Ok(call.input.map_or(Value::Null, cellblock::ToolInput::into_value).into())
+    }
+}
+
+#[async_trait]
+impl CodeModeTurnHost for Gate {
+    async fn invoke_tool(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.answer(call, cancellation).await
+    }
+
+    async fn resume_call(
+        &self,
+        call: CodeModeNestedToolCall,
+        cancellation: CancellationToken,
+    ) -> Result<ToolResult, String> {
+        self.resumed.fetch_add(1, Ordering::Relaxed);
+        self.answer(call, cancellation).await
+    }
+}
+
+/// A cell, and what it has said so far.
+struct Started {
+    id: CellId,
+    said: String,
+}
+
+impl Started {
+    /// A cell that was started and waits.
+    async fn new(service: &CodeModeService, source: &str) -> Self {
+        let request = ExecuteRequest { yield_time_ms: Some(0), ..request(source) };
+        let response = service.execute(request).await.unwrap();
+        assert!(matches!(response, RuntimeResponse::Yielded { .. }), "{response:?}");
+        Self { id: response.cell_id().clone(), said: said(&response) }
+    }
+
+    /// How it ends: all that it has said, and whether it completed.
+    async fn end(&self, service: &CodeModeService) -> Result<(String, bool), CodeModeError> {
+        let mut all = self.said.clone();
+        loop {
+            let wait = WaitRequest { cell_id: self.id.clone(), yield_time_ms: 60_000 };
+            let response: RuntimeResponse = service.wait(wait).await?.into();
+            all += &said(&response);
+            match response {
+                RuntimeResponse::Yielded { .. } => {}
+                RuntimeResponse::Result { error_text: None, .. } => return Ok((all, true)),
+                RuntimeResponse::Terminated { .. } => return Ok((all, false)),
+                other @ RuntimeResponse::Result { .. } => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// The text of a response.
+fn said(response: &RuntimeResponse) -> String {
+    let text = |item: &ContentItem| match item {
+        ContentItem::InputText { text } => text.clone(),
+        other => panic!("{other:?}"),
+    };
+    response.content_items().iter().map(text).collect()
+}
+
+/// The end of a cell that runs [`CALLS`].
+fn called() -> (String, bool) {
+    ("begun one,two".to_owned(), true)
+}
+
+/// Waits for calls, says what they return, and stores it.
+const CALLS: &str = "text('begun '); const all = [tools.echo('one'), tools.echo('two')];
+    text((await Promise.all(all)).join()); store('end', await tools.echo('three'))";
+
+/// Waits for a timer.
+const SLEEPS: &str = "await new Promise((done) => setTimeout(done, 4000)); text('slept')";
+
+/// Something happens in it all the time.
+const BUSY: &str = "for (;;) { await tools.echo(1);
+    await new Promise((done) => setTimeout(done, 100)) }";
+
+/// Arguments of workers that keep cells soon.
+const SOON: [&str; 6] =
+    ["--park-after", "700ms", "--max-cells", "300", "--max-cells-per-tenant", "300"];
+
+/// A session with tools behind a gate.
+struct Session {
+    service: CodeModeService,
+    gate: Arc<Gate>,
+    _turn: CodeModeTurnWorker,
+}
+
+impl Session {
+    fn new(service: CodeModeService) -> Self {
+        let gate = Gate::new();
+        let turn = service.start_turn_worker(Arc::clone(&gate) as _);
+        Self { service, gate, _turn: turn }
+    }
+
+    async fn start(&self, source: &str) -> Started {
+        Started::new(&self.service, source).await
+    }
+
+    async fn end(&self, cell: &Started) -> Result<(String, bool), CodeModeError> {
+        cell.end(&self.service).await
+    }
+
+    /// A cell that its fleet keeps, which has no other.
+    async fn kept(&self, fleet: &Fleet) -> Started {
+        let calls = self.gate.calls();
+        let cell = self.start(CALLS).await;
+        until(async || self.gate.calls() == calls + 2).await;
+        until(async || fleet.cells().await == 0).await;
+        cell
+    }
+}
+
+#[tokio::test]
+async fn a_rolling_restart_loses_no_cell_that_waits() {
+    let Some(mut fleet) = Fleet::start(2, &[]).await else { return };
+    let session = Session::new(fleet.service("t1"));
+    let (mut calling, mut sleeping) = (Vec::new(), Vec::new());
+    for _ in 0..10 {
+        calling.push(session.start(CALLS).await);
+        sleeping.push(session.start(SLEEPS).await);
+    }
+    until(async || session.gate.calls() == 20).await;
+    // One of them is waited for all the time.
+    let waited = session.end(&calling[0]);
+    let restarting = async {
+        for _ in 0..2 {
+            fleet.drain().await;
+            fleet.add(&[]).await;
+        }
+        session.gate.open.send_replace(true);
+    };
+    let (waited, ()) = tokio::join!(waited, restarting);
+    assert_eq!(waited, Ok(called()));
+    for cell in &calling[1..] {
+        assert_eq!(session.end(cell).await, Ok(called()));
+    }
+    for cell in &sleeping {
+        assert_eq!(session.end(cell).await, Ok(("slept".to_owned(), true)));
+    }
+    // No call was made again, and what was stored is there.
+    assert_eq!(session.gate.calls(), 30);
+    assert_eq!(session.service.stored_values()["end"], "three");
+    assert!(session.service.cells().is_empty());
+}
+
+#[tokio::test]
+async fn cells_that_sleep_are_on_no_worker_until_something_comes() {
+    let Some(fleet) = Fleet::start(2, &SOON).await else { return };
+    let session = Session::new(fleet.service("t1"));
+    let calling = session.start(CALLS).await;
+    let stopped = session.start("text('to be ended'); await tools.echo(1)").await;
+    until(async || session.gate.calls() == 3).await;
+    until(async || fleet.cells().await == 0).await;
+    assert_eq!(session.service.cells().len(), 2);
+    let sleeping = session.start(SLEEPS).await;
+    until(async || fleet.cells().await == 0).await;
+    // A timer, which nobody waits for,
+    let is_finished = |cell: &CellInfo| cell.state == CellState::Finished;
+    until(async || session.service.cells().iter().any(is_finished)).await;
+    assert_eq!(session.end(&sleeping).await, Ok(("slept".to_owned(), true)));
+    // somebody who ends the cell,
+    let ended = session.service.terminate(stopped.id.clone()).await.unwrap().into();
+    assert!(matches!(ended, RuntimeResponse::Terminated { .. }), "{ended:?}");
+    assert_eq!(stopped.said + &said(&ended), "to be ended");
+    // and the end of a call, which nobody waits for.
+    session.gate.open.send_replace(true);
+    until(async || session.service.cells().iter().all(is_finished)).await;
+    assert_eq!(session.end(&calling).await, Ok(called()));
+    until(async || fleet.cells().await == 0).await;
+    assert_eq!(session.gate.calls(), 4);
+}
+
+#[tokio::test]
+async fn a_frozen_cell_stays_where_it_is() {
+    let Some(fleet) = Fleet::start(1, &SOON).await else { return };
+    let session = Session::new(fleet.service("t1"));
+    session.gate.open.send_replace(true);
+    let source = "await tools.echo(1); text('one'); await tools.echo(2); text('two')";
+    let frozen = session.service.execute_to_pending(request(source)).await.unwrap();
+    let ExecuteToPendingOutcome::Pending { cell_id, .. } = frozen else { panic!("{frozen:?}") };
+    // A cell that was started later has left.
+    let other = session.start("await new Promise((done) => setTimeout(done, 1e6))").await;
+    let mut kept = Kept::connect(fleet.cluster);
+    let class = fleet.parking_class().await;
+    until(async || kept.records("t1", &class).iter().any(|record| record.client_id == other.id))
+        .await;
+    assert_eq!(kept.records("t1", &class).len(), 1);
+    let next = session.service.wait_to_pending(cell_id).await.unwrap();
+    let WaitToPendingOutcome::LiveCell(ExecuteToPendingOutcome::Pending { content_items, .. }) =
+        next
+    else {
+        panic!("{next:?}")
+    };
+    assert_eq!(content_items, [ContentItem::InputText { text: "one".to_owned() }]);
+}
+
+#[tokio::test]
+async fn a_worker_that_was_paused_has_no_cell_any_more() {
+    let Some(mut fleet) = Fleet::start(1, &["--orphan-grace", "8s"]).await else { return };
+    // The session can be opened again: so its worker keeps what the client has left.
+    let session = Session::new(fleet.named("paused", StoredValues::new()).0);
+    let cell = session.start(CALLS).await;
+    until(async || session.gate.calls() == 2).await;
+    fleet.workers[0].signal(Signal::STOP);
+    // Another is there by the time at which the client finds the first one silent.
+    fleet.spawn(&[]);
+    serving(fleet.cluster, &fleet.class, 1).await;
+    let error = session.end(&cell).await.unwrap_err();
+    let cut = ("echo".to_owned(), CallEnd::Cancelled);
+    assert_eq!(calls_of(&error), [cut.clone(), cut]);
+    let mut kept = Kept::connect(fleet.cluster);
+    let class = fleet.parking_class().await;
+    let mut state = || kept.records("t1", &class).into_iter().map(|record| record.state).next();
+    until(async || state().as_deref() == Some("lost")).await;
+    // The paused one finds its client gone, and cannot keep what is lost.
+    fleet.workers[0].signal(Signal::CONT);
+    until(async || {
+        let reports = reports(fleet.cluster, &fleet.class).await;
+        let cells: usize = reports.iter().map(|report| report.cells).sum();
+        reports.len() == 2 && cells == 0 && reports.iter().any(|report| report.lost == 1)
+    })
+    .await;
+    assert_eq!(state().as_deref(), Some("lost"));
+    assert_eq!(session.end(&cell).await.unwrap_err(), error);
+    assert_eq!(session.gate.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_loses_what_ran_there_and_not_what_was_kept() {
+    let Some(mut fleet) = Fleet::start(1, &SOON).await else { return };
+    let session = Session::new(fleet.service("t1"));
+    let mut parked = Vec::new();
+    for _ in 0..100 {
+        parked.push(session.start(CALLS).await);
+    }
+    until(async || session.gate.calls() == 200).await;
+    until(async || fleet.cells().await == 0).await;
+    let busy = Session::new(fleet.service("t1"));
+    busy.gate.open.send_replace(true);
+    let mut running = Vec::new();
+    for _ in 0..100 {
+        running.push(busy.start(BUSY).await);
+    }
+    until(async || busy.gate.calls() > 100).await;
+    fleet.workers[0].signal(Signal::KILL);
+    fleet.workers.remove(0).wait();
+    fleet.add(&SOON).await;
+    let made = |error: &CodeModeError| !calls_of(error).is_empty();
+    for cell in &running {
+        assert!(busy.end(cell).await.is_err_and(|error| made(&error)));
+    }
+    session.gate.open.send_replace(true);
+    for cell in &parked {
+        assert_eq!(session.end(cell).await, Ok(called()));
+    }
+    assert_eq!(session.gate.calls(), 300);
+}
+
+#[tokio::test]
+async fn a_client_that_dies_leaves_its_cells_to_the_next() {
+    let Some(fleet) = Fleet::start(2, &["--orphan-grace", "4s"]).await else { return };
+    // A runtime that is dropped is a client that says no goodbye.
+    let (first, _) = fleet.named("orphans", StoredValues::new());
+    let dying = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let id = runtime.block_on(async {
+            let session = Session::new(first);
+            let cell = session.start(CALLS).await;
+            until(async || session.gate.calls() == 2).await;
+            std::mem::forget(session);
+            cell.id
+        });
+        runtime.shutdown_background();
+        id
+    });
+    let id = dying.join().unwrap();
+    let (class, mut kept) = (fleet.parking_class().await, Kept::connect(fleet.cluster));
+    until(async || kept.records("t1", &class).iter().any(|record| record.state == "parked")).await;
+    let values = StoredValues::new();
+    let (service, backend) = fleet.named("orphans", values.clone());
+    let reopened = backend.reopen(values).await.unwrap();
+    assert_eq!(reopened, std::slice::from_ref(&id));
+    // Another session and another tenant find nothing.
+    let (_, other) = fleet.named("others", StoredValues::new());
+    assert_eq!(other.reopen(StoredValues::new()).await.unwrap(), []);
+    assert_ne!(service.allocate_cell_id().unwrap(), id);
+    let session = Session::new(service);
+    session.gate.open.send_replace(true);
+    let cell = Started { id, said: String::new() };
+    let (end, completed) = session.end(&cell).await.unwrap();
+    assert!(completed && end.ends_with("one,two"), "{end}");
+    // Two calls were resumed, and one is new.
+    assert_eq!((session.gate.resumed(), session.gate.calls()), (2, 1));
+    assert_eq!(session.service.stored_values()["end"], "three");
+    until(async || fleet.cells().await == 0).await;
+    assert_eq!(backend.reopen(StoredValues::new()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn damaged_and_foreign_bytes_are_refused_and_harm_nobody_else() {
+    let Some(fleet) = Fleet::start(1, &SOON).await else { return };
+    let (one, two) = (Session::new(fleet.service("t1")), Session::new(fleet.service("t2")));
+    let (damaged, foreign) = (one.kept(&fleet).await, one.kept(&fleet).await);
+    let (whole, other) = (one.kept(&fleet).await, two.kept(&fleet).await);
+    let (class, mut kept) = (fleet.parking_class().await, Kept::connect(fleet.cluster));
+    let mut object = |tenant: &str, cell: &Started| {
+        let mut records = kept.records(tenant, &class).into_iter();
+        records.find(|record| record.client_id == cell.id).unwrap().object.unwrap()
+    };
+    let names = [object("t1", &damaged), object("t1", &foreign), object("t2", &other)];
+    let mut bytes = kept.bytes(&names[0]);
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    kept.replace(&names[0], &bytes);
+    // The other tenant's cell, in place of one of its own.
+    let bytes = kept.bytes(&names[2]);
+    kept.replace(&names[1], &bytes);
+    for session in [&one, &two] {
+        session.gate.open.send_replace(true);
+    }
+    assert_eq!(one.end(&damaged).await, Err(CodeModeError::Park(ParkError::Damaged)));
+    assert_eq!(one.end(&foreign).await, Err(CodeModeError::Park(ParkError::OtherKey)));
+    assert_eq!(one.end(&whole).await, Ok(called()));
+    assert_eq!(two.end(&other).await, Ok(called()));
+}
+
+#[tokio::test]
+async fn workers_with_another_key_are_not_asked() {
+    let Some(mut fleet) = Fleet::start(1, &SOON).await else { return };
+    let session = Session::new(fleet.service("t1"));
+    let cell = session.kept(&fleet).await;
+    fleet.drain().await;
+    let key = fleet.dir.path().join("other.key");
+    let _other = Worker::spawn(fleet.cluster, &fleet.class, &["--park-key", key.to_str().unwrap()]);
+    serving(fleet.cluster, &fleet.class, 1).await;
+    // It waits for a worker that has the key.
+    let wait = WaitRequest { cell_id: cell.id.clone(), yield_time_ms: 1_500 };
+    let response = session.service.wait(wait).await.unwrap().into();
+    assert!(matches!(response, RuntimeResponse::Yielded { .. }), "{response:?}");
+    fleet.spawn(&[]);
+    session.gate.open.send_replace(true);
+    let (end, completed) = session.end(&cell).await.unwrap();
+    assert!(completed && end.ends_with("one,two"), "{end}");
+}
+
+#[tokio::test]
+async fn a_session_that_shuts_down_ends_cells_that_are_kept() {
+    let Some(fleet) = Fleet::start(1, &SOON).await else { return };
+    let session = Session::new(fleet.service("t1"));
+    let cell = session.kept(&fleet).await;
+    session.service.shutdown().await;
+    assert!(!session.end(&cell).await.unwrap().1);
+    until(async || fleet.cells().await == 0).await;
+    assert!(session.service.execute(request("text(1)")).await.is_err());
+    let (class, mut kept) = (fleet.parking_class().await, Kept::connect(fleet.cluster));
+    until(async || kept.records("t1", &class).is_empty()).await;
+}
