@@ -342,6 +342,7 @@ impl CellRequest {
     /// Runs the admitted program to its first response.
     pub(super) async fn execute(&self, program: Program) -> Result<TimedResponse, Refusal> {
         let Program { request, until_frontier, wake, keep } = program;
+        let is_named = keep.is_some();
         self.note_keep(keep);
         let (id, service) = (self.cell_id.clone(), &self.session.service);
         let values = lock(&self.session.cells)
@@ -355,7 +356,7 @@ impl CellRequest {
                 resumed.map(|response| (response, None)).map_err(Refusal::from)
             }
             Some(values) if let Some(wake) = wake => {
-                self.wake(request, wake, values).await.map(|response| (response, None))
+                self.wake(request, wake, values, is_named).await.map(|response| (response, None))
             }
             None => Ok(service.execute_as(id, request).await.map(|response| (response, None))?),
             Some(values) if until_frontier => {
