@@ -296,8 +296,7 @@ impl Session {
     /// What has become of the cell in its store.
     pub(super) fn kept(&self, cell_id: &CellId, keeping: Keeping) {
         if let Some(entry) = lock(&self.cells).get_mut(cell_id) {
-            let is_kept = matches!(keeping, Keeping::Kept(_));
-            entry.kept = is_kept.then(|| KeptPlace::new(&self.server));
+            entry.kept = keeping.name().map(|_| KeptPlace::new(&self.server));
         }
         self.changed(Change::Kept(cell_id.clone(), keeping));
     }

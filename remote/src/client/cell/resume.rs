@@ -2,9 +2,9 @@
 
 use super::super::connection::{ConnectionError, Failure, Program};
 use super::super::session::Connected;
-use super::{CellHandle, OnItsWay, RemoteCell, Stage, executing};
-use crate::protocol::{Base64, SeamKept, SeamWake};
-use cellblock::cells::{Callbacks, LiveEntry};
+use super::{OnItsWay, RemoteCell, Stage, executing};
+use crate::protocol::{SeamKept, SeamWake};
+use cellblock::cells::LiveEntry;
 use cellblock::support::lock;
 use cellblock::{ExecuteRequest, Keeping, ToolResult};
 use std::collections::BTreeMap;
@@ -140,26 +140,14 @@ impl RemoteCell {
         let failure = |each: &Connected| each.connection.lifeline().failure();
         let lost = self.connected.get().map(failure);
         self.in_store.lost = Some(lost.unwrap_or(Failure::Lost(ConnectionError::Dropped)));
-        // The calls run on, and the next host asks for their ends.
-        for () in self.callbacks.hold().await {
-            self.call_ended();
-        }
-        let (mut calls, handover) = self.callbacks.offer();
-        self.callbacks.release(handover);
-        self.forget_calls();
+        self.keep_calls().await;
         if let Some(ends) = lock(&self.in_store.sent.0).take() {
             for (id, end) in ends {
-                calls.insert(id, end);
+                self.pending.insert(id, end);
             }
         }
-        self.pending = calls;
-        self.callbacks = Callbacks::new(entry, self.session.turns.watch());
-        let (handle, events) = CellHandle::new(self.handle.id.clone(), &self.callbacks);
-        (self.handle, self.events) = (handle.clone(), events);
+        self.renew(entry);
         (self.missing, self.has_ended) = (false, false);
-        if let Some(observer) = &mut self.observer {
-            observer.asked = false;
-        }
         self.in_store.attempts = Some(Attempts { until: Instant::now() + PATIENCE, pause: None });
         self.go_on();
         true
@@ -184,15 +172,8 @@ impl RemoteCell {
             return false;
         };
         let Some(pause) = attempts.next() else { return false };
-        let wake = SeamWake {
-            cell: Base64::default(),
-            kept: Some(SeamKept { name: name.clone(), received: *received }),
-            elapsed_ms: 0,
-            is_fork: false,
-            restricts_tools: false,
-            renames_call: false,
-            pending: Vec::new(),
-        };
+        let kept = Some(SeamKept { name: name.clone(), received: *received });
+        let wake = SeamWake { kept, ..SeamWake::default() };
         let program = Program {
             request: ExecuteRequest { yield_time_ms: Some(0), ..ExecuteRequest::default() },
             stored: self.stored.clone(),
