@@ -12,6 +12,7 @@ use cellblock::{
 };
 use cellblock_remote::protocol::Protocol;
 use cellblock_remote::{HostAddress, HostProcess, ProcessBackend, ProcessLimits};
+use cellblock_tests::memory;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 use std::path::Path;
@@ -91,10 +92,7 @@ struct Host {
 impl Host {
     /// Memory that is its own, in bytes.
     fn memory(&self) -> usize {
-        let file = format!("/proc/{}/smaps_rollup", self.served.child.id());
-        let text = std::fs::read_to_string(file).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+        memory::own_of(&self.served.child.id().to_string())
     }
 
     fn start(scheme: &'static str) -> Self {
