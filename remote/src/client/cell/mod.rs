@@ -303,10 +303,10 @@ impl RemoteCell {
                 let reply = self.noted(&call, is_resumed, reply);
                 self.publish_state();
                 let (sent, id) = (self.in_store.sent(), call.runtime_tool_call_id.clone());
-                let reply = move |result| {
-                    sent.note(&id, &result);
-                    reply(result)
-                };
+                if is_resumed && let Some(end) = sent.take(&id) {
+                    self.pending.insert(id.as_str(), end);
+                }
+                let reply = move |result| reply(sent.note(id, result));
                 if is_resumed {
                     self.callbacks.resume(call, &mut self.pending, cancellation, reply);
                 } else {
