@@ -66,6 +66,12 @@ pub struct Arguments {
     /// Copies of parked cells, where there are so many NATS servers.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5), requires = "park_key")]
     park_replicas: u8,
+    /// What parked cells may take on each NATS server, which reserves it.
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", requires = "park_key")]
+    park_bytes: bytesize::ByteSize,
+    /// Cells of a tenant that NATS may keep at one time.
+    #[arg(long, value_name = "N", default_value_t = 100_000, requires = "park_key")]
+    max_parked_per_tenant: usize,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -152,6 +158,8 @@ fn run(arguments: Arguments) -> Result<Exit> {
     let parking = arguments.park_key.is_some().then(|| FleetParking {
         class: format!("{}-{}", &guest[..CLASS_DIGITS], key.name()),
         replicas: arguments.park_replicas.into(),
+        bytes: arguments.park_bytes.as_u64(),
+        cells_per_tenant: arguments.max_parked_per_tenant,
         keeps_for: limits.total_time,
         parks_after: arguments.park_after,
     });

@@ -3,6 +3,8 @@
 use crate::cells::{calls_of, request, service};
 use crate::cluster::{Cluster, Worker, class, reports, serving, until};
 use crate::kept::Kept;
+use crate::raw::{Raw, request as operation, start_with};
+use crate::tenants::link;
 use async_trait::async_trait;
 use cellblock::{
     CallEnd, CellId, CellInfo, CellState, CodeModeError, CodeModeNestedToolCall, CodeModeService,
@@ -10,8 +12,9 @@ use cellblock::{
     ParkError, RuntimeResponse, StoredValues, ToolResult, WaitRequest, WaitToPendingOutcome,
 };
 use cellblock_remote::NatsBackend;
+use cellblock_remote::protocol::{SEAM_CAPABILITY, frame};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
@@ -480,4 +483,48 @@ async fn a_session_that_shuts_down_ends_cells_that_are_kept() {
     assert!(session.service.execute(request("text(1)")).await.is_err());
     let (class, mut kept) = (fleet.parking_class().await, Kept::connect(fleet.cluster));
     until(async || kept.records("t1", &class).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_tenant_keeps_no_more_cells_than_it_may_and_loses_none_of_the_others() {
+    let room: &[&str] = &["--max-parked-per-tenant", "3"];
+    let Some(mut fleet) = Fleet::start(1, room).await else { return };
+    // Nobody else has this account's records.
+    let session = Session::new(service(&fleet.cluster.fleet("operator", &fleet.class)));
+    let mut cells = Vec::new();
+    for _ in 0..8 {
+        cells.push(session.start(CALLS).await);
+    }
+    until(async || session.gate.calls() == 16).await;
+    fleet.add(room).await;
+    fleet.drain().await;
+    // Some are kept, and the clients have the others: all of them go on.
+    session.gate.open.send_replace(true);
+    for cell in &cells {
+        assert_eq!(session.end(cell).await, Ok(called()));
+    }
+    assert_eq!(session.gate.calls(), 24);
+}
+
+#[tokio::test]
+async fn a_client_cannot_have_cells_kept_that_were_not_asked_to_leave() {
+    let Some(fleet) = Fleet::start(1, &[]).await else { return };
+    let mut raw = Raw::connect(fleet.cluster, "t2", "unasked");
+    let keep = json!({ "cell": "c", "id": "1", "client": "x" });
+    let seam = json!({ "keep": keep });
+    let first = start_with(BUSY, &[SEAM_CAPABILITY], Some(&seam));
+    raw.send(&format!("cb.exec.{}", fleet.class), &["cb-seq: 1"], &first);
+    let link = link(&mut raw);
+    let wait = json!({ "method": "session/wait", "sessionId": "s", "request":
+        { "cell_id": "1", "yield_time_ms": 0 }, "park": true, "keep": true });
+    raw.send(
+        &format!("cb.w.{link}"),
+        &["cb-seq: 2"],
+        &frame::encode(&operation(3, &wait)).unwrap(),
+    );
+    let mut answers = String::new();
+    while !answers.contains("leave unasked") {
+        answers += &String::from_utf8_lossy(&raw.next().unwrap().payload);
+    }
+    assert_eq!(fleet.cells().await, 1);
 }

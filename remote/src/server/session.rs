@@ -386,7 +386,7 @@ impl CellRequest {
     ) -> Result<TimedWaitOutcome, Refusal> {
         match wait {
             Wait::Park => return self.park(cancelled).await,
-            Wait::Keep => return self.keep(cancelled).await,
+            Wait::Keep => return self.keep_asked(cancelled).await,
             Wait::Yield(_) | Wait::Frontier => {}
         }
         tokio::select! {

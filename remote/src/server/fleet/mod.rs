@@ -4,6 +4,7 @@
 //! that serves sockets. `places` counts cells and tenants, `report` is what others see of the
 //! worker.
 
+mod bounds;
 mod lists;
 mod places;
 mod report;

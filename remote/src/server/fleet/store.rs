@@ -6,14 +6,18 @@
 //! cell no more: what it would write names a record that is not the newest.
 
 use super::super::session::{Held, KeepError, Keeper};
+use super::bounds::Bounds;
 use crate::nats::listing::KeptCell;
 use crate::nats::{NatsError, buckets, is_token};
 use crate::protocol::{MAX_PARKED_BYTES, SeamKeep};
 use async_nats::Client;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::kv::{self, CreateErrorKind, Operation, UpdateErrorKind};
 use async_nats::jetstream::object_store::{self, GetErrorKind, ObjectStore};
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE;
 use cellblock::{CellId, ParkError, ParkedCell};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -50,6 +54,11 @@ pub struct FleetParking {
     pub class: String,
     /// Copies of each cell, where there are so many NATS servers.
     pub replicas: usize,
+    /// Bytes that the parked cells of all tenants may take on each server; NATS reserves them.
+    pub bytes: u64,
+    /// Cells of a tenant that are parked, were woken and have not ended, or were lost while they
+    /// are remembered. As all workers count for themselves, a few more are possible.
+    pub cells_per_tenant: usize,
     /// How long a cell is kept that nobody wakes: as long as a cell may live.
     pub keeps_for: Duration,
     /// How long nothing of a cell may have begun or ended before it is kept.
@@ -64,6 +73,7 @@ pub(super) struct Store {
     chunks: Stream,
     worker: String,
     class: String,
+    bounds: Bounds,
 }
 
 /// The store, as a worker uses it for a tenant.
@@ -129,6 +139,7 @@ impl Store {
         let objects = object_store::Config {
             bucket: PARKED.to_owned(),
             description: Some("Cellblock's parked cells".to_owned()),
+            max_bytes: i64::try_from(parking.bytes).unwrap_or(i64::MAX),
             num_replicas: parking.replicas,
             max_age: parking.keeps_for,
             ..object_store::Config::default()
@@ -144,6 +155,7 @@ impl Store {
             chunks,
             worker: worker.to_owned(),
             class: parking.class.clone(),
+            bounds: Bounds::new(parking.cells_per_tenant),
         }))
     }
 
@@ -224,11 +236,38 @@ impl Store {
         timeout(ATTEMPT, reading).await.unwrap_or_else(|late| Err(failed(&late)))
     }
 
+    /// Removes an object without a trace: no other will have its name.
     async fn delete(&self, object: &str) {
+        let deleting = async {
+            let info = self.objects.info(object).await.map_err(|error| error.to_string())?;
+            let name = BASE64_URL_SAFE.encode(object);
+            for subject in [format!("$O.{PARKED}.M.{name}"), format!("$O.{PARKED}.C.{}", info.nuid)]
+            {
+                let purging = self.chunks.purge().filter(subject);
+                purging.await.map_err(|error| error.to_string())?;
+            }
+            Ok::<_, String>(())
+        };
         // What is left ends with its time.
-        if let Err(error) = attempt(self.objects.delete(object)).await {
+        if let Err(error) = attempt(deleting).await {
             tracing::debug!("a cell's bytes were not removed: {error}");
         }
+    }
+
+    /// The number of a tenant's records.
+    async fn count(&self, tenant: &str) -> Result<usize, String> {
+        // A consumer that nobody reads from says how much there is, and ends by itself.
+        let config = pull::Config {
+            filter_subject: format!("$KV.{CELLS}.{tenant}.>"),
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ack_policy: AckPolicy::None,
+            inactive_threshold: ATTEMPT,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let consumer = attempt(self.records.stream.create_consumer(config)).await?;
+        Ok(usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX))
     }
 }
 
@@ -265,6 +304,21 @@ impl TenantStore {
         let record = self.store.read(&key).await?.map(|(record, _)| record);
         let record = record.filter(|record| record.state == State::Parked);
         Ok(record.map(|Record { id, class, .. }| KeptCell { cell, id, class }))
+    }
+
+    /// Makes room for one more record, or says that there is none.
+    async fn make_room(&self) -> Result<(), KeepError> {
+        let bounds = &self.store.bounds;
+        let mut has_room = bounds.add(&self.tenant);
+        if has_room.is_none() {
+            let cells = self.store.count(&self.tenant).await.map_err(KeepError::Failed)?;
+            bounds.learn(&self.tenant, cells);
+            has_room = bounds.add(&self.tenant);
+        }
+        match has_room {
+            Some(true) => Ok(()),
+            _ => Err(KeepError::Failed("its tenant has as many cells there as it may".to_owned())),
+        }
     }
 
     /// A record that this worker writes.
@@ -349,13 +403,19 @@ impl TenantStore {
         keep: &SeamKeep,
         own: Option<&ParkedCell>,
         tried: &mut Option<(Record, ParkedCell)>,
-    ) -> Result<Option<(ParkedCell, Held)>, KeepError> {
+    ) -> Result<Option<(ParkedCell, Option<Held>)>, KeepError> {
         let (before, after) = self.store.read(key).await.map_err(KeepError::Failed)?.unzip();
         if let (Some(before), Some(revision), Some((record, cell))) = (&before, after, &*tried)
             && before == record
         {
             let held = Held { revision, epoch: record.epoch, object: record.object.clone() };
-            return Ok(Some((cell.clone(), held)));
+            return Ok(Some((cell.clone(), Some(held))));
+        }
+        if before.is_none() && self.make_room().await.is_err() {
+            return match own {
+                Some(own) => Ok(Some((own.clone(), None))),
+                None => Err(ParkError::NotKept.into()),
+            };
         }
         let is_clients = before.as_ref().is_none_or(|record| record.client == keep.client);
         let epoch = before.as_ref().map_or(0, |record| record.epoch) + 1;
@@ -375,7 +435,7 @@ impl TenantStore {
         let record = Record { object: object.clone(), ..self.record(keep, state, epoch) };
         *tried = cell.clone().map(|cell| (record.clone(), cell));
         match (self.store.write(key, &record, after).await, cell) {
-            (Ok(revision), Some(cell)) => Ok(Some((cell, Held { revision, epoch, object }))),
+            (Ok(revision), Some(cell)) => Ok(Some((cell, Some(Held { revision, epoch, object })))),
             (Ok(_), None) => Err(ParkError::NotKept.into()),
             (Err(NotWritten::Conflict), _) => Ok(None),
             (Err(NotWritten::Failed(error)), _) => Err(KeepError::Failed(error)),
@@ -399,6 +459,9 @@ impl Keeper for TenantStore {
         cell: &ParkedCell,
     ) -> Result<(), KeepError> {
         let key = self.key(keep)?;
+        if held.is_none() {
+            self.make_room().await?;
+        }
         let epoch = held.as_ref().map_or(0, |held| held.epoch) + 1;
         // Another name each time: a server that is behind cannot give older bytes.
         let object = format!("{}/{}/{epoch}", self.tenant, keep.cell);
@@ -416,7 +479,7 @@ impl Keeper for TenantStore {
         &self,
         keep: &SeamKeep,
         own: Option<ParkedCell>,
-    ) -> Result<(ParkedCell, Held), KeepError> {
+    ) -> Result<(ParkedCell, Option<Held>), KeepError> {
         let key = self.key(keep)?;
         let (until, mut tried) = (Instant::now() + PATIENCE, None);
         loop {
@@ -448,11 +511,12 @@ impl Keeper for TenantStore {
         }
     }
 
-    async fn ended(&self, keep: &SeamKeep, held: Held) {
+    async fn ended(&self, keep: &SeamKeep) {
         let Ok(key) = self.key(keep) else { return };
+        // Without a trace: no worker has the cell now, so none can bring it back.
+        let purging = self.store.records.stream.purge().filter(format!("$KV.{CELLS}.{key}"));
         // What is left ends with its time.
-        let purging = self.store.records.purge_expect_revision(key, Some(held.revision));
-        if let Err(error) = attempt(purging).await {
+        if let Err(error) = attempt(async { purging.await }).await {
             tracing::debug!("the record of a cell that has ended was not removed: {error}");
         }
     }

@@ -29,12 +29,13 @@ pub(in super::super) trait Keeper: Send + Sync {
     ) -> Result<(), KeepError>;
 
     /// Gives a cell to this host, and to nobody else from then on. `cell` is the cell, where its
-    /// client has it because it could not be kept.
+    /// client has it because it could not be kept; nothing is held of one that the store has no
+    /// room for, and it is not kept again.
     async fn take(
         &self,
         keep: &SeamKeep,
         cell: Option<ParkedCell>,
-    ) -> Result<(ParkedCell, Held), KeepError>;
+    ) -> Result<(ParkedCell, Option<Held>), KeepError>;
 
     /// A cell that was taken goes on.
     async fn woken(&self, held: &Held);
@@ -43,7 +44,7 @@ pub(in super::super) trait Keeper: Send + Sync {
     async fn put_back(&self, keep: &SeamKeep, held: Held);
 
     /// A cell that was taken has ended.
-    async fn ended(&self, keep: &SeamKeep, held: Held);
+    async fn ended(&self, keep: &SeamKeep);
 }
 
 /// What a host has of a cell that it has taken.
@@ -75,6 +76,8 @@ pub(super) struct StorePlace {
     pub(super) keep: SeamKeep,
     /// What it was taken with, of one that was kept before.
     held: Option<Held>,
+    /// Its client was asked to have it kept: it may ask for that once then.
+    pub(super) asked: bool,
 }
 
 impl From<KeepError> for Refusal {
@@ -101,10 +104,10 @@ impl Session {
 
     /// The cell has ended, and no host has it any more.
     pub(super) fn give_up(&self, keeping: Option<StorePlace>) {
-        let Some(StorePlace { keep, held: Some(held) }) = keeping else { return };
+        let Some(StorePlace { keep, held: Some(_), .. }) = keeping else { return };
         if let Some(keeper) = self.server.keeper.clone() {
             // The session closes after it.
-            self.requests.spawn(async move { keeper.ended(&keep, held).await });
+            self.requests.spawn(async move { keeper.ended(&keep).await });
         }
     }
 }
@@ -116,7 +119,7 @@ impl CellRequest {
             return;
         }
         if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
-            entry.keeping = keep.map(|keep| StorePlace { keep, held: None });
+            entry.keeping = keep.map(|keep| StorePlace { keep, held: None, asked: false });
         }
     }
 
@@ -134,6 +137,21 @@ impl CellRequest {
         let mut cells = lock(&self.session.cells);
         let keeping = cells.get_mut(&self.cell_id)?.keeping.as_mut()?;
         change(&mut keeping.held)
+    }
+
+    /// Does what a client asks for that was asked to have the cell kept.
+    pub(super) async fn keep_asked(
+        &self,
+        cancelled: &CancellationToken,
+    ) -> Result<TimedWaitOutcome, Refusal> {
+        let was_asked = lock(&self.session.cells)
+            .get_mut(&self.cell_id)
+            .and_then(|entry| entry.keeping.as_mut())
+            .is_some_and(|place| std::mem::take(&mut place.asked));
+        if !was_asked {
+            return Err(CodeModeError::Unsupported("cells that leave unasked").into());
+        }
+        self.keep(cancelled).await
     }
 
     /// Parks the cell, and keeps it. Where that fails, its client receives it.
@@ -171,7 +189,10 @@ impl CellRequest {
         let (cell, taken) = match (self.keeping(), own) {
             (Ok((keeper, keep)), own) => {
                 let (cell, held) = keeper.take(&keep, own).await?;
-                (cell, Some((keeper, keep, held)))
+                if held.is_none() {
+                    self.note_keep(None);
+                }
+                (cell, held.map(|held| (keeper, keep, held)))
             }
             (Err(_), Some(cell)) => (cell, None),
             (Err(error), None) => return Err(error),
