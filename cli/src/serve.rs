@@ -190,9 +190,9 @@ async fn drain(server: &Server, store: Option<&StateFolder>, patience: Duration)
         let is_drained = match store {
             None => server.drain(patience).await,
             Some(store) => {
-                let is_drained = server.drain_to_kept(patience).await;
+                // None is to wake while the others end: it would be lost with this process.
                 store.leave();
-                is_drained
+                server.drain_to_kept(patience).await
             }
         };
         if !is_drained {

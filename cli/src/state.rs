@@ -193,9 +193,6 @@ struct Owner {
     swept: Option<Instant>,
 }
 
-/// What a write has come to, and who waits for it.
-type Written = (Done<()>, Result<(), CellStoreError>);
-
 impl Owner {
     /// Serves until nobody can ask any more.
     fn run(mut self, mut queue: mpsc::Receiver<Request>) {
@@ -235,51 +232,40 @@ impl Owner {
         if writes.is_empty() {
             return;
         }
-        let mut outcomes: Vec<Written> = Vec::with_capacity(writes.len());
-        let committed = self.commit(writes, &mut outcomes);
-        for (done, outcome) in outcomes {
-            let outcome = match &committed {
-                Ok(()) => outcome,
-                Err(error) => Err(failed(error)),
+        let committed = self.commit(&writes);
+        for (at, write) in writes.into_iter().enumerate() {
+            let (Request::Keep { done, .. } | Request::Remove { done, .. }) = write else {
+                continue;
             };
-            let _ = done.send(outcome);
+            let _ = done.send(match &committed {
+                Ok(outcomes) => outcomes[at].clone(),
+                Err(error) => Err(failed(error)),
+            });
         }
     }
 
-    fn commit(&mut self, writes: Vec<Request>, outcomes: &mut Vec<Written>) -> Result<()> {
-        let begun = self.begin();
-        let mut failure = begun.as_ref().err().map(|error| format!("{error:#}"));
+    /// Writes in one transaction, and returns what each write came to. What is half done when one
+    /// fails is not done.
+    fn commit(&mut self, writes: &[Request]) -> Result<Vec<Result<(), CellStoreError>>> {
         for write in writes {
-            let (done, written) = match write {
-                Request::Keep { name, cell, time_left, done } => {
-                    self.alive.insert(name);
-                    let kept = begun.as_ref().map(|transaction| {
-                        keep(transaction, name, &cell, time_left, self.most_bytes)
-                    });
-                    (done, kept)
-                }
-                Request::Remove { name, done } => {
-                    self.alive.remove(&name);
-                    (done, begun.as_ref().map(|transaction| remove(transaction, name)))
-                }
+            match write {
+                Request::Keep { name, .. } => drop(self.alive.insert(*name)),
+                Request::Remove { name, .. } => drop(self.alive.remove(name)),
                 // It was done before.
-                Request::Find { .. } => continue,
-            };
-            let outcome = match written {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(error)) => {
-                    failure.get_or_insert(format!("{error:#}"));
-                    Ok(())
-                }
-                Err(_) => Ok(()),
-            };
-            outcomes.push((done, outcome));
+                Request::Find { .. } => {}
+            }
         }
-        match failure {
-            // What is half done is not done.
-            Some(why) => bail!(why),
-            None => Ok(begun?.commit()?),
-        }
+        let transaction = self.begin()?;
+        let write = |write: &Request| match write {
+            Request::Keep { name, cell, time_left, .. } => {
+                keep(&transaction, *name, cell, *time_left, self.most_bytes)
+            }
+            Request::Remove { name, .. } => drop_cell(&transaction, name.as_bytes()).map(Ok),
+            Request::Find { .. } => Ok(Ok(())),
+        };
+        let outcomes = writes.iter().map(write).collect::<Result<_>>()?;
+        transaction.commit()?;
+        Ok(outcomes)
     }
 
     fn begin(&mut self) -> Result<WriteTransaction> {
@@ -340,11 +326,6 @@ fn keep(
     let mut cells = transaction.open_table(CELLS)?;
     cells.insert(name.as_bytes(), (kept_at, expires_at, cell.as_bytes()))?;
     transaction.open_table(EXPIRIES)?.insert((expires_at, name.as_bytes()), ())?;
-    Ok(Ok(()))
-}
-
-fn remove(transaction: &WriteTransaction, name: KeptName) -> Result<Result<(), CellStoreError>> {
-    drop_cell(transaction, name.as_bytes())?;
     Ok(Ok(()))
 }
 

@@ -12,6 +12,7 @@ use cellblock::{
 };
 use cellblock_remote::protocol::Protocol;
 use cellblock_remote::{HostAddress, HostProcess, ProcessBackend, ProcessLimits};
+use cellblock_tests::memory;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 use std::path::Path;
@@ -91,10 +92,7 @@ struct Host {
 impl Host {
     /// Memory that is its own, in bytes.
     fn memory(&self) -> usize {
-        let file = format!("/proc/{}/smaps_rollup", self.served.child.id());
-        let text = std::fs::read_to_string(file).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+        memory::own_of(&self.served.child.id().to_string())
     }
 
     fn start(scheme: &'static str) -> Self {
@@ -347,7 +345,8 @@ async fn a_host_that_is_asked_to_end_leaves_the_cells_that_wait() {
         let session = Session::open(&host.process(protocol));
         let waiting = session.start("text(await tools.gate('waited'))").await;
         session.kept(1).await;
-        // One that runs may end before, and what it says arrives.
+        // Of one that runs, what it says arrives: from here if it ends in time, from the next host
+        // if it was kept because a call took long.
         let request = ExecuteRequest {
             enabled_tools: [ToolDefinition::function("echo", "")].into(),
             yield_time_ms: Some(60_000),
@@ -357,14 +356,14 @@ async fn a_host_that_is_asked_to_end_leaves_the_cells_that_wait() {
         let running = tokio::spawn(async move { service.execute(request).await });
         until("it runs", || session.tools.calls("echo") > 0).await;
         host.signal(Signal::TERM);
+        let status = host.served.child.wait().unwrap();
+        assert_eq!(status.code(), Some(130), "{status:?}");
+        host.start_again();
         let response = running.await.unwrap().unwrap();
         assert!(
             matches!(response, RuntimeResponse::Result { error_text: None, .. }),
             "{response:?}"
         );
-        let status = host.served.child.wait().unwrap();
-        assert_eq!(status.code(), Some(130), "{status:?}");
-        host.start_again();
         session.tools.open.send_replace(true);
         assert_eq!(session.rest(&waiting).await, (vec!["waited".to_owned()], None));
         assert_eq!(session.tools.calls("gate"), 1);

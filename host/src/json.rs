@@ -68,6 +68,17 @@ impl Json {
         if bytes > limit { Err(JsonError::TooLarge { bytes, limit }) } else { Ok(text) }
     }
 
+    /// The same as text, of which copies are cheap.
+    pub(crate) fn into_shared(self) -> Result<Self, JsonError> {
+        match self {
+            Self::Text(_) => Ok(self),
+            Self::Value(_) => {
+                let text = RawValue::from_string(self.into_text(usize::MAX)?)?;
+                Ok(Self::Text(Arc::new(text)))
+            }
+        }
+    }
+
     /// Bytes of its text; of a value, about so many.
     pub(crate) fn byte_len(&self) -> usize {
         match self {

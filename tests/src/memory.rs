@@ -22,7 +22,15 @@ pub fn peak() -> usize {
 /// # Panics
 /// Where there is no `/proc`.
 pub fn own() -> usize {
-    read("/proc/self/smaps_rollup", "Pss:")
+    own_of("self")
+}
+
+/// The same of another process, by its number.
+///
+/// # Panics
+/// When there is no such process, or no `/proc`.
+pub fn own_of(process: &str) -> usize {
+    read(&format!("/proc/{process}/smaps_rollup"), "Pss:")
 }
 
 fn field(name: &str) -> usize {

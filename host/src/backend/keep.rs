@@ -128,6 +128,16 @@ pub enum Keeping {
     Removed,
 }
 
+impl Keeping {
+    /// The name under which the cell is kept, if it is.
+    pub fn name(self) -> Option<KeptName> {
+        match self {
+            Self::Kept(name) => Some(name),
+            Self::Removed => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

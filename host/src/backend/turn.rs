@@ -129,6 +129,16 @@ impl ToolResult {
         }
     }
 
+    /// The same as JSON text, of which copies are cheap, and the bytes of that text.
+    ///
+    /// # Errors
+    /// [`JsonError::TooDeep`].
+    pub fn into_shared(self) -> Result<(Self, usize), JsonError> {
+        let json = self.0.into_shared()?;
+        let bytes = json.byte_len();
+        Ok((Self(json), bytes))
+    }
+
     /// JSON text of at most `limit` bytes.
     ///
     /// # Errors

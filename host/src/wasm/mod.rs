@@ -45,7 +45,6 @@ use recording::{Recordings, Tape};
 use session::{Session, ToolSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Bytes that a tool's name, or a request's `tool_call_id`, may have.
@@ -57,8 +56,6 @@ const MAX_TOOLS: usize = i16::MAX as usize;
 /// A cell that an earlier process has kept.
 struct Kept {
     name: KeptName,
-    /// How long ago that was.
-    age: Duration,
     /// Pieces of output that its caller has received.
     received: u64,
 }
@@ -194,15 +191,15 @@ impl WasmBackend {
         stored_values: StoredValues,
     ) -> Result<Answer, CodeModeError> {
         let WakeRequest { cell, calls, enabled_tools, tool_call_id, .. } = request;
-        let (yield_time_ms, is_fork) = (request.yield_time_ms, request.is_fork);
+        let WakeRequest { yield_time_ms, is_fork, elapsed, .. } = request;
         let (session, parking) = (Arc::clone(&self.session), self.session.parking());
         let Opened { name, mut head, image } = session.open_parked(&parking, cell).await?;
-        head.advance(request.elapsed);
+        head.advance(elapsed);
         if let Some((unknown, _)) = calls.iter().find(|(id, _)| !head.is_pending(id)) {
             return Err(ParkError::UnknownCall(unknown.to_owned()).into());
         }
         if let Some(kept) = &kept {
-            head.go_on(kept.age, kept.received);
+            head.note_received(kept.received);
         }
         let tool_call_id = tool_call_id.unwrap_or_else(|| std::mem::take(&mut head.tool_call_id));
         let request = ExecuteRequest {
@@ -353,9 +350,9 @@ impl CodeModeBackend for WasmBackend {
         let ResumeRequest { name, received, yield_time_ms } = request;
         let store = self.session.store().ok_or(CodeModeError::Unsupported("kept cells"))?;
         let found = store.find(name).await.map_err(|error| CodeModeError::Host(error.to_string()));
-        let (cell, age) = found?.ok_or(ParkError::NotKept)?;
-        let (request, kept) =
-            (WakeRequest { yield_time_ms, ..WakeRequest::new(cell) }, Kept { name, age, received });
+        let (cell, elapsed) = found?.ok_or(ParkError::NotKept)?;
+        let request = WakeRequest { yield_time_ms, elapsed, ..WakeRequest::new(cell) };
+        let kept = Kept { name, received };
         let answer = self.start_parked(cell_id.clone(), request, Some(kept), stored_values).await?;
         Ok(answer.into_response(cell_id))
     }

@@ -284,11 +284,11 @@ impl CodeModeBackend for ProcessBackend {
         let wake = SeamWake {
             cell: Base64(cell.as_bytes().into()),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            kept: None,
             is_fork,
             restricts_tools: enabled_tools.is_some(),
             renames_call: tool_call_id.is_some(),
             pending: calls.iter().map(|(id, _)| id.to_owned()).collect(),
+            ..SeamWake::default()
         };
         let request = ExecuteRequest {
             tool_call_id: tool_call_id.unwrap_or_default(),
@@ -308,15 +308,8 @@ impl CodeModeBackend for ProcessBackend {
         stored_values: StoredValues,
     ) -> Result<RuntimeResponse, CodeModeError> {
         let ResumeRequest { name, received, yield_time_ms } = request;
-        let wake = SeamWake {
-            cell: Base64::default(),
-            kept: Some(SeamKept { name: name.to_string(), received }),
-            elapsed_ms: 0,
-            is_fork: false,
-            restricts_tools: false,
-            renames_call: false,
-            pending: Vec::new(),
-        };
+        let kept = Some(SeamKept { name: name.to_string(), received });
+        let wake = SeamWake { kept, ..SeamWake::default() };
         let request = ExecuteRequest { yield_time_ms, ..ExecuteRequest::default() };
         let (until, wake) = (self.until(yield_time_ms), Some((wake, PendingCalls::default())));
         let answer = self.start(cell_id.clone(), request, stored_values, until, wake).await?;

@@ -47,7 +47,7 @@ const REMEMBERED_IDS: usize = 4_096;
 const POLL: Duration = Duration::from_millis(10);
 
 /// How long the last answers may take to be written, where connections are not ended one by one.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What a cell holds of the host's permits, and of its session's.
 type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
@@ -192,16 +192,21 @@ impl Server {
     /// without a word to its clients, who look for the next one then. True if nothing is lost.
     pub async fn drain_to_kept(&self, patience: Duration) -> bool {
         self.draining.store(true, Ordering::Relaxed);
+        let alive = || self.limits.cells.saturating_sub(self.cells.available_permits());
+        let runs = || alive() > self.kept.load(Ordering::Relaxed);
         let rest = async {
-            let alive = || self.limits.cells.saturating_sub(self.cells.available_permits());
-            while alive() > self.kept.load(Ordering::Relaxed) {
-                sleep(POLL).await;
+            loop {
+                while runs() {
+                    sleep(POLL).await;
+                }
+                // What was answered last is on its way, and a cell may have been about to wake.
+                sleep(LAST_ANSWERS).await;
+                if !runs() {
+                    break;
+                }
             }
         };
-        let is_drained = timeout(patience, rest).await.is_ok();
-        // What was answered last is on its way.
-        sleep(LAST_ANSWERS).await;
-        is_drained
+        timeout(patience, rest).await.is_ok()
     }
 
     /// Admits no cell from now on, lets those that live end for at most `patience`, ends

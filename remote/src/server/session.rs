@@ -296,8 +296,7 @@ impl Session {
     /// What has become of the cell in its store.
     pub(super) fn kept(&self, cell_id: &CellId, keeping: Keeping) {
         if let Some(entry) = lock(&self.cells).get_mut(cell_id) {
-            let is_kept = matches!(keeping, Keeping::Kept(_));
-            entry.kept = is_kept.then(|| KeptPlace::new(&self.server));
+            entry.kept = keeping.name().map(|_| KeptPlace::new(&self.server));
         }
         self.changed(Change::Kept(cell_id.clone(), keeping));
     }
@@ -342,6 +341,7 @@ impl CellRequest {
     /// Runs the admitted program to its first response.
     pub(super) async fn execute(&self, program: Program) -> Result<TimedResponse, Refusal> {
         let Program { request, until_frontier, wake, keep } = program;
+        let is_named = keep.is_some();
         self.note_keep(keep);
         let (id, service) = (self.cell_id.clone(), &self.session.service);
         let values = lock(&self.session.cells)
@@ -355,7 +355,7 @@ impl CellRequest {
                 resumed.map(|response| (response, None)).map_err(Refusal::from)
             }
             Some(values) if let Some(wake) = wake => {
-                self.wake(request, wake, values).await.map(|response| (response, None))
+                self.wake(request, wake, values, is_named).await.map(|response| (response, None))
             }
             None => Ok(service.execute_as(id, request).await.map(|response| (response, None))?),
             Some(values) if until_frontier => {

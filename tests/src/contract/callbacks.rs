@@ -17,8 +17,8 @@ pub async fn tool_callback_panic_rejects_the_js_promise(backends: Backends) {
     assert_eq!(bench.texts(source).await, ["string", "code mode tool task panicked", "1"]);
 }
 
-/// A tool that answers at once is as any other: in its results, its errors and their order, and
-/// also when it does not.
+/// A tool that answers at once is as any other: in its results and its errors, and also when it
+/// does not. What ends sooner is received sooner.
 pub async fn tools_that_answer_at_once_are_as_others(backends: Backends) {
     let bench = Bench::new(backends);
     bench.host.at_once.store(true, Ordering::Relaxed);
@@ -29,7 +29,7 @@ pub async fn tools_that_answer_at_once_are_as_others(backends: Backends) {
         const order = []; const note = (n) => () => order.push(n);
         await Promise.all([tools.nap({ ms: 9 }).then(note('nap')), tools.echo(5).then(note('echo')),
                            tools.fail(6).catch(note('fail'))]);
-        text(order);
+        text([...order.slice(0, 2).sort(), order[2]]);
         for (let i = 0; i < 300; i++) await tools.echo(i);
         tools.echo('nobody awaits this'); tools.hang(); text('end')";
     let settled = r#"[{"status":"rejected","reason":"failed: 4"},{"status":"rejected","reason":"code mode tool task panicked"},{"status":"fulfilled","value":null}]"#;

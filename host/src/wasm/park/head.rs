@@ -111,10 +111,8 @@ impl Head {
         self.time_left = self.time_left.saturating_sub(elapsed);
     }
 
-    /// The cell was kept so long ago, and goes on as if its process had not ended. Its caller
-    /// has `received` pieces of output.
-    pub(in super::super) fn go_on(&mut self, age: Duration, received: u64) {
-        self.advance(age);
+    /// The cell's caller has received so many pieces of output.
+    pub(in super::super) fn note_received(&mut self, received: u64) {
         let newly_received = received.saturating_sub(self.received);
         let count = usize::try_from(newly_received).unwrap_or(usize::MAX).min(self.content.len());
         self.content.drain(..count);

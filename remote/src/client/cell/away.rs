@@ -105,14 +105,7 @@ impl RemoteCell {
     /// that no worker brings it back.
     pub(super) async fn look_for(&mut self, entry: &LiveEntry) {
         let Some(reason) = self.lost.take() else { return };
-        for () in self.callbacks.hold().await {
-            self.call_ended();
-        }
-        let (mut calls, handover) = self.callbacks.offer();
-        self.callbacks.release(handover);
-        calls.append(std::mem::take(&mut self.pending));
-        self.pending = calls;
-        self.forget_calls();
+        self.keep_calls().await;
         self.answer = None;
         self.ends_when_admitted |= self.termination.take().is_some();
         self.parking = self.parking.take().and_then(Parking::begin_again);
@@ -123,9 +116,21 @@ impl RemoteCell {
         self.renew(entry);
     }
 
-    /// The next worker has a connection of its own, and nothing that came from the last one
-    /// counts.
-    fn renew(&mut self, entry: &LiveEntry) {
+    /// The calls run on here, and whoever goes on with the cell asks for their ends.
+    pub(super) async fn keep_calls(&mut self) {
+        for () in self.callbacks.hold().await {
+            self.call_ended();
+        }
+        let (mut calls, handover) = self.callbacks.offer();
+        self.callbacks.release(handover);
+        calls.append(std::mem::take(&mut self.pending));
+        self.pending = calls;
+        self.forget_calls();
+    }
+
+    /// The next worker, or host, has a connection of its own, and nothing that came from the last
+    /// one counts.
+    pub(super) fn renew(&mut self, entry: &LiveEntry) {
         self.connected = Arc::default();
         self.callbacks = Callbacks::new(entry, self.session.turns.watch());
         let (handle, events) = CellHandle::new(self.handle.id.clone(), &self.callbacks);
@@ -143,13 +148,9 @@ impl RemoteCell {
         let elapsed = away.since.map_or(Duration::ZERO, |since| since.elapsed());
         let wake = SeamWake {
             cell: away.cell.clone(),
-            kept: None,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            is_fork: false,
-            restricts_tools: false,
-            renames_call: false,
-            // The worker asks for all of them.
-            pending: Vec::new(),
+            // The worker asks for all pending calls.
+            ..SeamWake::default()
         };
         let program = Program {
             request: ExecuteRequest { yield_time_ms: Some(0), ..ExecuteRequest::default() },

@@ -299,18 +299,14 @@ impl RemoteCell {
             Event::Admitted => {}
             Event::Invoke { mut call, is_resumed, cancellation, reply } => {
                 call.cell_id = self.handle.id.clone();
-                // One that goes on here was noted when it was made.
-                if !(is_resumed && self.calls.is_running(&call.runtime_tool_call_id)) {
-                    self.calls.started(&call);
-                }
                 self.status.call_started();
-                let reply = self.noted(&call, reply);
+                let reply = self.noted(&call, is_resumed, reply);
                 self.publish_state();
                 let (sent, id) = (self.in_store.sent(), call.runtime_tool_call_id.clone());
-                let reply = move |result| {
-                    sent.note(&id, &result);
-                    reply(result)
-                };
+                if is_resumed && let Some(end) = sent.take(&id) {
+                    self.pending.insert(id.as_str(), end);
+                }
+                let reply = move |result| reply(sent.note(id, result));
                 if is_resumed {
                     self.callbacks.resume(call, &mut self.pending, cancellation, reply);
                 } else {
@@ -352,8 +348,21 @@ impl RemoteCell {
         }
     }
 
-    /// The reply notes how a nested call has ended.
-    fn noted(&self, call: &CodeModeNestedToolCall, reply: Reply<ToolResult>) -> Reply<ToolResult> {
+    /// Notes a nested call of a fleet's cell, for the report of its loss; the reply notes how it
+    /// has ended.
+    fn noted(
+        &self,
+        call: &CodeModeNestedToolCall,
+        is_resumed: bool,
+        reply: Reply<ToolResult>,
+    ) -> Reply<ToolResult> {
+        if self.keep.is_none() {
+            return reply;
+        }
+        // One that goes on here was noted when it was made.
+        if !(is_resumed && self.calls.is_running(&call.runtime_tool_call_id)) {
+            self.calls.started(call);
+        }
         let (calls, id) = (self.calls.clone(), call.runtime_tool_call_id.clone());
         Box::new(move |result| {
             calls.ended(&id, result.is_ok());

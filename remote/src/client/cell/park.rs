@@ -242,12 +242,8 @@ impl RemoteCell {
         (self.handle, self.events) = (handle.clone(), events);
         let wake = SeamWake {
             cell: Base64(cell.as_bytes().into()),
-            elapsed_ms: 0,
-            kept: None,
-            is_fork: false,
-            restricts_tools: false,
-            renames_call: false,
             pending: self.pending.iter().map(|(id, _)| id.to_owned()).collect(),
+            ..SeamWake::default()
         };
         let program = Program {
             request: ExecuteRequest { yield_time_ms: Some(0), ..ExecuteRequest::default() },

@@ -2,12 +2,12 @@
 
 use super::super::connection::{ConnectionError, Failure, Program};
 use super::super::session::Connected;
-use super::{CellHandle, OnItsWay, RemoteCell, Stage, executing};
-use crate::protocol::{Base64, SeamKept, SeamWake};
-use cellblock::cells::{Callbacks, LiveEntry};
+use super::{OnItsWay, RemoteCell, Stage, executing};
+use crate::protocol::{SeamKept, SeamWake};
+use cellblock::cells::LiveEntry;
 use cellblock::support::lock;
 use cellblock::{ExecuteRequest, Keeping, ToolResult};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -22,6 +22,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest time between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// Ends of calls that are remembered while a cell's program runs, and their bytes.
+const NEWEST: usize = 64;
+const NEWEST_BYTES: usize = 256 * 1024;
+
 /// What this side knows of a cell that its host may have kept.
 #[derive(Default)]
 pub(super) struct InStore {
@@ -29,7 +33,7 @@ pub(super) struct InStore {
     name: Option<String>,
     /// Pieces of output that have come from the cell.
     pub(super) received: u64,
-    /// Ends of calls that were sent while the cell was kept.
+    /// Ends of calls that the kept cell may not have.
     sent: SentEnds,
     /// Why the host before was lost, while the next one is asked to go on with the cell.
     lost: Option<Failure>,
@@ -58,21 +62,79 @@ impl Attempts {
     }
 }
 
-/// Ends of calls that were sent to a host which has the cell kept as it was before: the next
-/// host needs them again. `None` while the cell is not kept. They are as many as a program
-/// waits for, and as large as its results may be.
+/// Ends of calls that were sent to a host which may have kept the cell as it was before: the next
+/// host needs them again.
 #[derive(Clone, Default)]
-pub(super) struct SentEnds(Arc<Mutex<Option<Ends>>>);
+pub(super) struct SentEnds(Arc<Mutex<Ends>>);
 
-/// Ends of calls, by the calls' ids.
-type Ends = BTreeMap<String, Result<ToolResult, String>>;
+/// While the cell is kept, all that were sent: as many as a program waits for, and as large as
+/// its results may be. While its program runs, the newest up to [`NEWEST`] and [`NEWEST_BYTES`]:
+/// the cell may be kept while they are on their way.
+#[derive(Default)]
+struct Ends {
+    is_kept: bool,
+    /// The oldest first.
+    sent: VecDeque<SentEnd>,
+    /// The bytes of all of them.
+    bytes: usize,
+}
+
+/// The end of one call.
+struct SentEnd {
+    /// The call's id.
+    id: String,
+    end: Result<ToolResult, String>,
+    bytes: usize,
+}
+
+impl Ends {
+    fn push(&mut self, end: SentEnd) {
+        self.bytes += end.bytes;
+        self.sent.push_back(end);
+        self.trim();
+    }
+
+    /// Drops what is too old to be on its way.
+    fn trim(&mut self) {
+        let is_over = |ends: &Self| ends.sent.len() > NEWEST || ends.bytes > NEWEST_BYTES;
+        // The newest stays, whatever its size.
+        while !self.is_kept && self.sent.len() > 1 && is_over(self) {
+            if let Some(oldest) = self.sent.pop_front() {
+                self.bytes -= oldest.bytes;
+            }
+        }
+    }
+
+    fn take(&mut self, id: &str) -> Option<Result<ToolResult, String>> {
+        let place = self.sent.iter().position(|each| each.id == id)?;
+        let SentEnd { end, bytes, .. } = self.sent.remove(place)?;
+        self.bytes -= bytes;
+        Some(end)
+    }
+}
 
 impl SentEnds {
-    /// The end of a call is sent.
-    pub(super) fn note(&self, id: &str, end: &Result<ToolResult, String>) {
-        if let Some(ends) = &mut *lock(&self.0) {
-            ends.insert(id.to_owned(), end.clone());
-        }
+    /// The end of a call is to be sent.
+    pub(super) fn note(
+        &self,
+        id: String,
+        end: Result<ToolResult, String>,
+    ) -> Result<ToolResult, String> {
+        // Shared text: a copy costs little.
+        let shared = |result: ToolResult| {
+            result.into_shared().map_err(|error| format!("tool result is {error}"))
+        };
+        let (end, bytes) = match end.and_then(shared) {
+            Ok((result, bytes)) => (Ok(result), bytes),
+            Err(error) => (Err(error.clone()), error.len()),
+        };
+        lock(&self.0).push(SentEnd { id, end: end.clone(), bytes });
+        end
+    }
+
+    /// The end of a call that was sent to the host before.
+    pub(super) fn take(&self, id: &str) -> Option<Result<ToolResult, String>> {
+        lock(&self.0).take(id)
     }
 }
 
@@ -106,7 +168,11 @@ impl InStore {
 impl RemoteCell {
     /// The host has kept the cell, or lets its program run on.
     pub(super) fn kept(&mut self, name: Option<String>) {
-        *lock(&self.in_store.sent.0) = name.is_some().then(BTreeMap::new);
+        {
+            let mut ends = lock(&self.in_store.sent.0);
+            ends.is_kept = name.is_some();
+            ends.trim();
+        }
         let keeping = match name {
             None => Some(Keeping::Removed),
             Some(name) => {
@@ -140,26 +206,9 @@ impl RemoteCell {
         let failure = |each: &Connected| each.connection.lifeline().failure();
         let lost = self.connected.get().map(failure);
         self.in_store.lost = Some(lost.unwrap_or(Failure::Lost(ConnectionError::Dropped)));
-        // The calls run on, and the next host asks for their ends.
-        for () in self.callbacks.hold().await {
-            self.call_ended();
-        }
-        let (mut calls, handover) = self.callbacks.offer();
-        self.callbacks.release(handover);
-        self.forget_calls();
-        if let Some(ends) = lock(&self.in_store.sent.0).take() {
-            for (id, end) in ends {
-                calls.insert(id, end);
-            }
-        }
-        self.pending = calls;
-        self.callbacks = Callbacks::new(entry, self.session.turns.watch());
-        let (handle, events) = CellHandle::new(self.handle.id.clone(), &self.callbacks);
-        (self.handle, self.events) = (handle.clone(), events);
+        self.keep_calls().await;
+        self.renew(entry);
         (self.missing, self.has_ended) = (false, false);
-        if let Some(observer) = &mut self.observer {
-            observer.asked = false;
-        }
         self.in_store.attempts = Some(Attempts { until: Instant::now() + PATIENCE, pause: None });
         self.go_on();
         true
@@ -184,15 +233,8 @@ impl RemoteCell {
             return false;
         };
         let Some(pause) = attempts.next() else { return false };
-        let wake = SeamWake {
-            cell: Base64::default(),
-            kept: Some(SeamKept { name: name.clone(), received: *received }),
-            elapsed_ms: 0,
-            is_fork: false,
-            restricts_tools: false,
-            renames_call: false,
-            pending: Vec::new(),
-        };
+        let kept = Some(SeamKept { name: name.clone(), received: *received });
+        let wake = SeamWake { kept, ..SeamWake::default() };
         let program = Program {
             request: ExecuteRequest { yield_time_ms: Some(0), ..ExecuteRequest::default() },
             stored: self.stored.clone(),
@@ -211,5 +253,46 @@ impl RemoteCell {
         });
         self.answer = Some(OnItsWay { answer, wait: None, cancelled: false });
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_remembered_within_bounds_unless_the_cell_is_kept() {
+        let sent = SentEnds::default();
+        let note = |number: usize, bytes: usize| {
+            let _ = sent.note(format!("tool-{number}"), Err("e".repeat(bytes)));
+        };
+        (0..NEWEST * 2).for_each(|number| note(number, 1));
+        assert_eq!(sent.take("tool-0"), None);
+        assert_eq!(lock(&sent.0).sent.len(), NEWEST);
+        (0..4).for_each(|number| note(number, NEWEST_BYTES / 2));
+        assert_eq!(lock(&sent.0).bytes, NEWEST_BYTES);
+        // The newest alone, however large.
+        note(7, NEWEST_BYTES * 2);
+        assert_eq!(lock(&sent.0).sent.len(), 1);
+        lock(&sent.0).is_kept = true;
+        (10..14).for_each(|number| note(number, NEWEST_BYTES));
+        assert_eq!(lock(&sent.0).sent.len(), 5);
+        assert_eq!(sent.take("tool-7"), Some(Err("e".repeat(NEWEST_BYTES * 2))));
+        assert_eq!(lock(&sent.0).bytes, NEWEST_BYTES * 4);
+    }
+
+    #[test]
+    fn a_result_is_sent_as_the_text_that_is_remembered() {
+        let sent = SentEnds::default();
+        let value = serde_json::json!({ "a": [1, "b"] });
+        let end = sent.note("tool-1".to_owned(), Ok(value.clone().into())).unwrap();
+        assert_eq!(end.into_value(), value);
+        assert_eq!(sent.take("tool-1").unwrap().unwrap().into_value(), value);
+        let mut deep = serde_json::Value::Null;
+        for _ in 0..10_000 {
+            deep = [deep].into_iter().collect();
+        }
+        let error = sent.note("tool-2".to_owned(), Ok(deep.into())).unwrap_err();
+        assert!(error.starts_with("tool result is"), "{error}");
     }
 }

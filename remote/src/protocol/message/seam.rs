@@ -67,7 +67,7 @@ pub struct SeamKeep {
 
 /// A parked cell that is to be woken; see [`WakeRequest`](cellblock::WakeRequest). The
 /// request's `tool_call_id` and `enabled_tools` are the waker's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeamWake {
     /// The cell; empty where `kept` or [`SeamExecute::keep`] names it.

@@ -16,8 +16,8 @@ use super::outgoing::Budget;
 use super::session::{Change, SHUTDOWN_GRACE, Session};
 use crate::in_flight::InFlight;
 use crate::protocol::{DelegateValue, HostMessage, MAX_DELEGATE_CALLS, Refusal, frame};
+use cellblock::CodeModeTurnWorker;
 use cellblock::support::{RecentSet, lock};
-use cellblock::{CodeModeTurnWorker, Keeping};
 use futures_util::{Sink, Stream, StreamExt};
 use hello::{Granted, hello};
 use outbox::Outbox;
@@ -194,14 +194,6 @@ impl OpenSession {
     }
 }
 
-/// The name under which a cell is kept.
-fn name(keeping: Keeping) -> Option<String> {
-    match keeping {
-        Keeping::Kept(name) => Some(name.to_string()),
-        Keeping::Removed => None,
-    }
-}
-
 /// Sends the client what becomes of each cell.
 async fn send_changes(
     outbox: Outbox,
@@ -216,7 +208,7 @@ async fn send_changes(
                 outbox.send(HostMessage::CellEnded { session_id, cell_id }).await;
             }
             Change::Kept(cell_id, keeping) if granted.seam => {
-                let name = name(keeping);
+                let name = keeping.name().map(|name| name.to_string());
                 outbox.send(HostMessage::CellKept { session_id, cell_id, name }).await;
             }
             Change::Ended(_) | Change::Kept(..) => {}

@@ -155,10 +155,7 @@ impl OpenSession {
     async fn send_kept(&self, cell_id: CellId, keeping: Keeping) {
         let execution = lock(&self.executions).get(&cell_id).map(|each| each.id.clone());
         if let Some(execution_id) = execution.filter(|_| self.session.has_seam()) {
-            let name = match keeping {
-                Keeping::Kept(name) => name.to_string(),
-                Keeping::Removed => String::new(),
-            };
+            let name = keeping.name().map_or_else(String::new, |name| name.to_string());
             let kept = grpc::CellKept { execution_id, cell_id: cell_id.to_string(), name };
             // It is three short texts: it fits.
             let _ = self.event(session_event::Event::CellblockCellKept(kept)).await;

@@ -176,15 +176,18 @@ impl CellRequest {
         Ok(self.left(parked))
     }
 
-    /// Wakes a parked cell: one that is kept, or that its client has.
+    /// Wakes a parked cell: one that is kept, where `is_named` says that its client has named it,
+    /// or that its client has.
     pub(super) async fn wake(
         &self,
         request: ExecuteRequest,
         mut wake: SeamWake,
         values: StoredValues,
+        is_named: bool,
     ) -> Result<RuntimeResponse, Refusal> {
         let bytes = std::mem::take(&mut wake.cell).0;
-        let own = (!bytes.is_empty()).then(|| ParkedCell::from_bytes(bytes));
+        let is_elsewhere = is_named && bytes.is_empty();
+        let own = (!is_elsewhere).then(|| ParkedCell::from_bytes(bytes));
         let own = own.transpose().map_err(CodeModeError::from)?;
         let (cell, taken) = match (self.keeping(), own) {
             (Ok((keeper, keep)), own) => {
