@@ -486,24 +486,39 @@ async fn a_session_that_shuts_down_ends_cells_that_are_kept() {
 }
 
 #[tokio::test]
-async fn a_tenant_keeps_no_more_cells_than_it_may_and_loses_none_of_the_others() {
-    let room: &[&str] = &["--max-parked-per-tenant", "3"];
-    let Some(mut fleet) = Fleet::start(1, room).await else { return };
-    // Nobody else has this account's records.
-    let session = Session::new(service(&fleet.cluster.fleet("operator", &fleet.class)));
-    let mut cells = Vec::new();
-    for _ in 0..8 {
-        cells.push(session.start(CALLS).await);
+async fn a_tenant_keeps_no_more_than_it_may_and_loses_none_of_the_others() {
+    let cells = ["--max-parked-per-tenant", "3"];
+    let bytes = ["--park-bytes-per-tenant", "1KiB"];
+    for (room, kept) in [(cells, 3), (bytes, 0)] {
+        let Some(mut fleet) = Fleet::start(1, &room).await else { return };
+        // Nobody else has cells in this account.
+        let session = Session::new(service(&fleet.cluster.fleet("operator", &fleet.class)));
+        let class = fleet.parking_class().await;
+        let mut cells = Vec::new();
+        for _ in 0..8 {
+            cells.push(session.start(CALLS).await);
+        }
+        until(async || session.gate.calls() == 16).await;
+        fleet.drain().await;
+        let mut records = Kept::connect(fleet.cluster);
+        assert_eq!(records.records("=", &class).len(), kept);
+        // The client has the others: all of them go on.
+        fleet.add(&room).await;
+        session.gate.open.send_replace(true);
+        for cell in &cells {
+            assert_eq!(session.end(cell).await, Ok(called()));
+        }
+        assert_eq!(session.gate.calls(), 24);
+        until(async || records.records("=", &class).is_empty()).await;
     }
-    until(async || session.gate.calls() == 16).await;
-    fleet.add(room).await;
-    fleet.drain().await;
-    // Some are kept, and the clients have the others: all of them go on.
-    session.gate.open.send_replace(true);
-    for cell in &cells {
-        assert_eq!(session.end(cell).await, Ok(called()));
-    }
-    assert_eq!(session.gate.calls(), 24);
+}
+
+#[tokio::test]
+async fn all_tenants_together_keep_no_more_than_is_reserved() {
+    let Some(fleet) = Fleet::start(1, &[]).await else { return };
+    let config = Kept::connect(fleet.cluster).config();
+    // The server refuses what is more, and drops nothing for it.
+    assert_eq!((&config["max_bytes"], &config["discard"]), (&json!(2_u64 << 30), &json!("new")));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 //! cell no more: what it would write names a record that is not the newest.
 
 use super::super::session::{Held, KeepError, Keeper};
-use super::bounds::Bounds;
+use super::bounds::{Bounds, Share};
 use crate::nats::listing::KeptCell;
 use crate::nats::{NatsError, buckets, is_token};
 use crate::protocol::{MAX_PARKED_BYTES, SeamKeep};
@@ -26,6 +26,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 /// The bucket of the records.
@@ -43,6 +44,9 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 /// How long to wait before something is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Records that are read at one time.
+const BATCH: usize = 500;
+
 /// Stands in names for a tenant or a session that has none: no name has it.
 const NOBODY: &str = "=";
 
@@ -56,8 +60,11 @@ pub struct FleetParking {
     pub replicas: usize,
     /// Bytes that the parked cells of all tenants may take on each server; NATS reserves them.
     pub bytes: u64,
-    /// Cells of a tenant that are parked, were woken and have not ended, or were lost while they
-    /// are remembered. As all workers count for themselves, a few more are possible.
+    /// Bytes that the parked cells of a tenant may take on each server. Those of a cell that was
+    /// woken count until it has ended, or is parked again.
+    pub bytes_per_tenant: u64,
+    /// Cells of a tenant that are parked, were woken and have not ended, or were lost and are
+    /// remembered. As each worker counts for itself, a few more are possible.
     pub cells_per_tenant: usize,
     /// How long a cell is kept that nobody wakes: as long as a cell may live.
     pub keeps_for: Duration,
@@ -74,6 +81,8 @@ pub(super) struct Store {
     worker: String,
     class: String,
     bounds: Bounds,
+    /// Looks at what a tenant has, of which there is one at a time.
+    looks: Semaphore,
 }
 
 /// The store, as a worker uses it for a tenant.
@@ -100,6 +109,9 @@ pub(super) struct Record {
     /// The object with its bytes, of one that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) object: Option<String>,
+    /// The length of the object.
+    #[serde(default)]
+    pub(super) bytes: u64,
 }
 
 /// What is known of a cell.
@@ -155,7 +167,11 @@ impl Store {
             chunks,
             worker: worker.to_owned(),
             class: parking.class.clone(),
-            bounds: Bounds::new(parking.cells_per_tenant),
+            bounds: Bounds::new(Share {
+                cells: parking.cells_per_tenant,
+                bytes: parking.bytes_per_tenant,
+            }),
+            looks: Semaphore::new(1),
         }))
     }
 
@@ -254,9 +270,9 @@ impl Store {
         }
     }
 
-    /// The number of a tenant's records.
-    async fn count(&self, tenant: &str) -> Result<usize, String> {
-        // A consumer that nobody reads from says how much there is, and ends by itself.
+    /// What a tenant has, by its records.
+    async fn share(&self, tenant: &str) -> Result<Share, String> {
+        // A consumer ends by itself soon after it was read.
         let config = pull::Config {
             filter_subject: format!("$KV.{CELLS}.{tenant}.>"),
             deliver_policy: DeliverPolicy::LastPerSubject,
@@ -267,7 +283,19 @@ impl Store {
             ..pull::Config::default()
         };
         let consumer = attempt(self.records.stream.create_consumer(config)).await?;
-        Ok(usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX))
+        let mut share = Share::default();
+        loop {
+            let batch = attempt(consumer.fetch().max_messages(BATCH).messages()).await?;
+            let records = attempt(batch.try_collect::<Vec<_>>()).await?;
+            for record in &records {
+                let record = serde_json::from_slice::<Record>(&record.payload);
+                share.cells += 1;
+                share.bytes += record.map_or(0, |record| record.bytes);
+            }
+            if records.len() < BATCH {
+                return Ok(share);
+            }
+        }
     }
 }
 
@@ -306,19 +334,21 @@ impl TenantStore {
         Ok(record.map(|Record { id, class, .. }| KeptCell { cell, id, class }))
     }
 
-    /// Makes room for one more record, or says that there is none.
-    async fn make_room(&self) -> Result<(), KeepError> {
+    /// Makes room for what the tenant is about to add, or says that there is none.
+    async fn make_room(&self, more: Share) -> Result<(), KeepError> {
         let bounds = &self.store.bounds;
-        let mut has_room = bounds.add(&self.tenant);
+        let mut has_room = bounds.add(&self.tenant, more);
         if has_room.is_none() {
-            let cells = self.store.count(&self.tenant).await.map_err(KeepError::Failed)?;
-            bounds.learn(&self.tenant, cells);
-            has_room = bounds.add(&self.tenant);
+            // Who waits for another's look finds what it has seen.
+            let _look = self.store.looks.acquire().await;
+            has_room = bounds.add(&self.tenant, more);
+            if has_room.is_none() {
+                let share = self.store.share(&self.tenant).await.map_err(KeepError::Failed)?;
+                bounds.learn(&self.tenant, share);
+                has_room = bounds.add(&self.tenant, more);
+            }
         }
-        match has_room {
-            Some(true) => Ok(()),
-            _ => Err(KeepError::Failed("its tenant has as many cells there as it may".to_owned())),
-        }
+        if has_room == Some(true) { Ok(()) } else { Err(KeepError::Full) }
     }
 
     /// A record that this worker writes.
@@ -331,6 +361,7 @@ impl TenantStore {
             id: keep.id.clone(),
             class: self.store.class.clone(),
             object: None,
+            bytes: 0,
         }
     }
 
@@ -408,18 +439,19 @@ impl TenantStore {
         if let (Some(before), Some(revision), Some((record, cell))) = (&before, after, &*tried)
             && before == record
         {
-            let held = Held { revision, epoch: record.epoch, object: record.object.clone() };
-            return Ok(Some((cell.clone(), Some(held))));
+            return Ok(Some((cell.clone(), Some(held(record, revision)))));
         }
-        if before.is_none() && self.make_room().await.is_err() {
-            return match own {
-                Some(own) => Ok(Some((own.clone(), None))),
-                None => Err(ParkError::NotKept.into()),
-            };
+        if before.is_none() {
+            match (self.make_room(Share { cells: 1, bytes: 0 }).await, own) {
+                (Err(KeepError::Full), Some(own)) => return Ok(Some((own.clone(), None))),
+                (Err(KeepError::Full), None) => return Err(ParkError::NotKept.into()),
+                (made, _) => made?,
+            }
         }
         let is_clients = before.as_ref().is_none_or(|record| record.client == keep.client);
         let epoch = before.as_ref().map_or(0, |record| record.epoch) + 1;
         let object = before.as_ref().and_then(|record| record.object.clone());
+        let bytes = before.as_ref().map_or(0, |record| record.bytes);
         let cell = match (before.map(|record| record.state), own) {
             (Some(State::Lost), _) => return Err(ParkError::NotKept.into()),
             (Some(State::Awake), _) if !is_clients => return Err(ParkError::NotKept.into()),
@@ -432,10 +464,10 @@ impl TenantStore {
             (Some(State::Awake) | None, None) => None,
         };
         let state = if cell.is_some() { State::Awake } else { State::Lost };
-        let record = Record { object: object.clone(), ..self.record(keep, state, epoch) };
+        let record = Record { object, bytes, ..self.record(keep, state, epoch) };
         *tried = cell.clone().map(|cell| (record.clone(), cell));
         match (self.store.write(key, &record, after).await, cell) {
-            (Ok(revision), Some(cell)) => Ok(Some((cell, Some(Held { revision, epoch, object })))),
+            (Ok(revision), Some(cell)) => Ok(Some((cell, Some(held(&record, revision))))),
             (Ok(_), None) => Err(ParkError::NotKept.into()),
             (Err(NotWritten::Conflict), _) => Ok(None),
             (Err(NotWritten::Failed(error)), _) => Err(KeepError::Failed(error)),
@@ -459,15 +491,18 @@ impl Keeper for TenantStore {
         cell: &ParkedCell,
     ) -> Result<(), KeepError> {
         let key = self.key(keep)?;
-        if held.is_none() {
-            self.make_room().await?;
-        }
+        let bytes = cell.as_bytes().len() as u64;
+        let more = match &held {
+            Some(held) => Share { cells: 0, bytes: bytes.saturating_sub(held.bytes) },
+            None => Share { cells: 1, bytes },
+        };
+        self.make_room(more).await?;
         let epoch = held.as_ref().map_or(0, |held| held.epoch) + 1;
         // Another name each time: a server that is behind cannot give older bytes.
         let object = format!("{}/{}/{epoch}", self.tenant, keep.cell);
         self.put(&object, cell).await?;
-        let record =
-            Record { object: Some(object.clone()), ..self.record(keep, State::Parked, epoch) };
+        let record = self.record(keep, State::Parked, epoch);
+        let record = Record { object: Some(object.clone()), bytes, ..record };
         let written = self.write(&key, &record, held.map(|held| held.revision)).await;
         if matches!(written, Err(KeepError::Park(_))) {
             self.store.delete(&object).await;
@@ -504,8 +539,8 @@ impl Keeper for TenantStore {
 
     async fn put_back(&self, keep: &SeamKeep, held: Held) {
         let (Ok(key), Some(object)) = (self.key(keep), held.object) else { return };
-        let record =
-            Record { object: Some(object), ..self.record(keep, State::Parked, held.epoch + 1) };
+        let record = self.record(keep, State::Parked, held.epoch + 1);
+        let record = Record { object: Some(object), bytes: held.bytes, ..record };
         if let Err(error) = self.write(&key, &record, Some(held.revision)).await {
             tracing::warn!("a cell that could not be woken was not put back: {error}");
         }
@@ -520,6 +555,12 @@ impl Keeper for TenantStore {
             tracing::debug!("the record of a cell that has ended was not removed: {error}");
         }
     }
+}
+
+/// What a worker has of a cell that it has taken by a record.
+fn held(record: &Record, revision: u64) -> Held {
+    let Record { epoch, object, bytes, .. } = record.clone();
+    Held { revision, epoch, object, bytes }
 }
 
 /// A tenant or a session in a name.

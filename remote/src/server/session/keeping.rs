@@ -57,6 +57,8 @@ pub(in super::super) struct Held {
     pub(in super::super) epoch: u64,
     /// Where its bytes are, until it goes on.
     pub(in super::super) object: Option<String>,
+    /// How many there are.
+    pub(in super::super) bytes: u64,
 }
 
 /// Why a store did not keep or give a cell.
@@ -66,6 +68,9 @@ pub(in super::super) enum KeepError {
     /// It has no such cell, or another host has it.
     #[error(transparent)]
     Park(#[from] ParkError),
+    /// Its tenant has as much in the store as it may.
+    #[error("its tenant may have no more parked cells")]
+    Full,
     /// The store does not work; the text says what happened.
     #[error("the store of parked cells cannot be used: {0}")]
     Failed(String),
@@ -84,7 +89,7 @@ impl From<KeepError> for Refusal {
     fn from(error: KeepError) -> Self {
         match error {
             KeepError::Park(error) => CodeModeError::from(error).into(),
-            KeepError::Failed(_) => CodeModeError::Host(error.to_string()).into(),
+            KeepError::Full | KeepError::Failed(_) => CodeModeError::Host(error.to_string()).into(),
         }
     }
 }
@@ -168,7 +173,7 @@ impl CellRequest {
                 self.taken(true);
                 return Err(error.into());
             }
-            Err(error @ KeepError::Failed(_)) => {
+            Err(error @ (KeepError::Full | KeepError::Failed(_))) => {
                 tracing::warn!("a cell goes to its client: {error}");
                 parked.cell = Base64(cell.as_bytes().into());
             }
