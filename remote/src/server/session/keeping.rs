@@ -1,6 +1,7 @@
 //! Cells that are kept in a store while they wait, from which another host can wake them.
 
-use super::{CellRequest, Session, wake_request};
+use super::request::wake_request;
+use super::{CellRequest, Session};
 use crate::protocol::{Base64, Refusal, SeamKeep, SeamWake, TimedWaitOutcome};
 use async_trait::async_trait;
 use cellblock::support::lock;
