@@ -3,8 +3,8 @@
 
 use crate::cells::{Tools, request, service, text};
 use crate::cluster::{Cluster, note, until, workers};
+use crate::keeping::Fleet;
 use crate::kept::Kept;
-use crate::park::Fleet;
 use cellblock::{CodeModeService, Engine, SessionLimits, WasmBackend};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -52,6 +52,8 @@ pub(super) struct Session {
     stored: Option<Mutex<ClientValues>>,
     /// Cancelled when nobody takes the session's notifications any more.
     abandoned: CancellationToken,
+    /// Cancelled when the session is to close.
+    closing: CancellationToken,
 }
 
 /// The stored values of a client.
@@ -151,6 +153,7 @@ impl Session {
             changes: Mutex::new(Some(sender)),
             stored: seam.then(Mutex::default),
             abandoned: CancellationToken::new(),
+            closing: CancellationToken::new(),
         });
         server.note_session(&session);
         Ok((session, closed))
@@ -232,16 +235,6 @@ impl Session {
         Ok(self.request(cell_id))
     }
 
-    /// A request for a cell has arrived.
-    pub(super) fn request(self: &Arc<Self>, cell_id: CellId) -> CellRequest {
-        if let Some(entry) = lock(&self.cells).get_mut(&cell_id) {
-            entry.requests += 1;
-            entry.touched = Instant::now();
-        }
-        let (session, tracked) = (Arc::clone(self), self.requests.token());
-        CellRequest { session, cell_id, arrived: Instant::now(), _tracked: tracked }
-    }
-
     /// Is cancelled when the cell was parked.
     pub(super) fn parked(&self, cell_id: &CellId) -> CancellationToken {
         lock(&self.cells).get(cell_id).map(|entry| entry.parked.clone()).unwrap_or_default()
@@ -273,6 +266,7 @@ impl Session {
     /// Ends every cell, and returns when what was asked of them was answered. Cells that
     /// nobody asked for are closed with the session.
     pub(super) async fn close(&self) {
+        self.closing.cancel();
         self.service.shutdown().await;
         self.requests.close();
         if timeout(SHUTDOWN_GRACE, self.requests.wait()).await.is_err() {

@@ -1,7 +1,7 @@
 //! Answers to clients that open a session again: which of its cells are kept.
 
 use super::Worker;
-use super::store::TenantStore;
+use super::tenant_store::TenantStore;
 use crate::nats::listing::{CELLS, Listing, QUESTION, Question};
 use crate::nats::{Subjects, is_token};
 use async_nats::Message;
@@ -20,7 +20,7 @@ impl Worker {
             return;
         }
         let Ok(question) = serde_json::from_slice::<Question>(&message.payload) else { return };
-        let (store, client) = (store.of(&tenant), self.nats.client.clone());
+        let (store, client) = (TenantStore::new(store, &tenant), self.nats.client.clone());
         self.tasks.spawn(async move {
             let _permit = permit;
             match listing(&store, &question).await {

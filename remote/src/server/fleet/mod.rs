@@ -9,6 +9,7 @@ mod lists;
 mod places;
 mod report;
 mod store;
+mod tenant_store;
 
 pub use report::{WorkerReport, survey};
 pub use store::FleetParking;
@@ -33,6 +34,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::Store;
+use tenant_store::TenantStore;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::bytes::Bytes;
@@ -329,8 +331,10 @@ impl Worker {
             None => Err(CodeModeError::ShuttingDown),
         };
         let limits = ServerLimits { cells: 1, cells_per_session: 1 };
-        let keeper =
-            self.store.as_ref().map(|store| Arc::new(store.of(&tenant)) as Arc<dyn Keeper>);
+        let keeper = self
+            .store
+            .as_ref()
+            .map(|store| Arc::new(TenantStore::new(store, &tenant)) as Arc<dyn Keeper>);
         let server = Arc::new(Server::new(backend, limits).with_keeper(keeper));
         let key = (tenant, name);
         let open = OpenLink { feed, server: Arc::clone(&server) };

@@ -31,11 +31,12 @@ pub(in super::super) trait Keeper: Send + Sync {
 
     /// Gives a cell to this host, and to nobody else from then on. `cell` is the cell, where its
     /// client has it because it could not be kept; nothing is held of one that the store has no
-    /// room for, and it is not kept again.
+    /// room for, and it is not kept again. `gone` is cancelled when the client has left.
     async fn take(
         &self,
         keep: &SeamKeep,
         cell: Option<ParkedCell>,
+        gone: &CancellationToken,
     ) -> Result<(ParkedCell, Option<Held>), KeepError>;
 
     /// A cell that was taken goes on.
@@ -197,7 +198,7 @@ impl CellRequest {
         let own = own.transpose().map_err(CodeModeError::from)?;
         let (cell, taken) = match (self.keeping(), own) {
             (Ok((keeper, keep)), own) => {
-                let (cell, held) = keeper.take(&keep, own).await?;
+                let (cell, held) = keeper.take(&keep, own, &self.session.closing).await?;
                 if held.is_none() {
                     self.note_keep(None);
                 }

@@ -48,8 +48,20 @@ pub(in super::super) enum Wait {
 pub(in super::super) struct CellRequest {
     pub(super) session: Arc<Session>,
     pub(super) cell_id: CellId,
-    pub(super) arrived: Instant,
-    pub(super) _tracked: TaskTrackerToken,
+    arrived: Instant,
+    _tracked: TaskTrackerToken,
+}
+
+impl Session {
+    /// A request for a cell has arrived.
+    pub(in super::super) fn request(self: &Arc<Self>, cell_id: CellId) -> CellRequest {
+        if let Some(entry) = lock(&self.cells).get_mut(&cell_id) {
+            entry.requests += 1;
+            entry.touched = Instant::now();
+        }
+        let (session, tracked) = (Arc::clone(self), self.requests.token());
+        CellRequest { session, cell_id, arrived: Instant::now(), _tracked: tracked }
+    }
 }
 
 impl CellRequest {
