@@ -76,9 +76,17 @@ impl Fleet {
         reports[0].classes.iter().find(|class| class.contains('-')).unwrap().clone()
     }
 
-    /// Cells that workers have.
+    /// Cells that workers have, once all of them say so.
     pub async fn cells(&self) -> usize {
-        reports(self.cluster, &self.class).await.iter().map(|report| report.cells).sum()
+        let mut cells = None;
+        until(async || {
+            let reports = reports(self.cluster, &self.class).await;
+            let all = reports.len() == self.workers.len();
+            cells = all.then(|| reports.iter().map(|report| report.cells).sum());
+            all
+        })
+        .await;
+        cells.unwrap()
     }
 }
 
@@ -155,6 +163,14 @@ impl Started {
         let response = service.execute(request).await.unwrap();
         assert!(matches!(response, RuntimeResponse::Yielded { .. }), "{response:?}");
         Self { id: response.cell_id().clone(), said: said(&response) }
+    }
+
+    /// Asks what there is of it, which wakes it.
+    pub async fn look(&mut self, service: &CodeModeService) {
+        let wait = WaitRequest { cell_id: self.id.clone(), yield_time_ms: 0 };
+        let response = service.wait(wait).await.unwrap().into();
+        assert!(matches!(response, RuntimeResponse::Yielded { .. }), "{response:?}");
+        self.said += &said(&response);
     }
 
     /// How it ends: all that it has said, and whether it completed.

@@ -75,6 +75,19 @@ async fn cells_that_sleep_are_on_no_worker_until_something_comes() {
 }
 
 #[tokio::test]
+async fn a_cell_that_was_woken_and_waits_is_kept_again() {
+    let Some(fleet) = Fleet::start(1, &SOON).await else { return };
+    let session = Session::new(fleet.service("t1"));
+    let mut cell = session.kept(&fleet).await;
+    for _ in 0..2 {
+        cell.look(&session.service).await;
+        until(async || fleet.cells().await == 0).await;
+    }
+    session.gate.open.send_replace(true);
+    assert_eq!(session.end(&cell).await, Ok(called()));
+}
+
+#[tokio::test]
 async fn a_frozen_cell_stays_where_it_is() {
     let Some(fleet) = Fleet::start(1, &SOON).await else { return };
     let session = Session::new(fleet.service("t1"));
@@ -143,14 +156,8 @@ async fn a_worker_that_was_paused_takes_no_cell_that_another_has_woken() {
     fleet.spawn(&SOON);
     serving(fleet.cluster, &fleet.class, 1).await;
     // About half of these reach the one that is paused first.
-    let waking = cells.iter().map(async |cell| {
-        let wait = WaitRequest { cell_id: cell.id.clone(), yield_time_ms: 0 };
-        session.service.wait(wait).await.unwrap()
-    });
-    for woken in futures_util::future::join_all(waking).await {
-        let woken = woken.into();
-        assert!(matches!(woken, RuntimeResponse::Yielded { .. }), "{woken:?}");
-    }
+    let waking = cells.iter_mut().map(|cell| cell.look(&session.service));
+    futures_util::future::join_all(waking).await;
     fleet.workers[0].signal(Signal::CONT);
     // It has read what was sent to it meanwhile, and the other has all cells kept again.
     serving(fleet.cluster, &fleet.class, 2).await;

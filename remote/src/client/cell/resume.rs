@@ -208,7 +208,6 @@ impl RemoteCell {
         self.in_store.lost = Some(lost.unwrap_or(Failure::Lost(ConnectionError::Dropped)));
         self.keep_calls().await;
         self.renew(entry);
-        (self.missing, self.has_ended) = (false, false);
         self.in_store.attempts = Some(Attempts { until: Instant::now() + PATIENCE, pause: None });
         self.go_on();
         true

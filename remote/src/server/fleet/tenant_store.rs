@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use cellblock::{ParkError, ParkedCell};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// How long something is tried: a new leader takes some seconds.
@@ -23,10 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long to wait before something is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// How long the client of a cell that is taken for lost may take to say that it has not asked: a
-/// worker that was paused reads old messages.
-const DOUBT: Duration = Duration::from_secs(1);
 
 /// Stands in names for a tenant or a session that has none: no name has it.
 const NOBODY: &str = "=";
@@ -38,12 +34,14 @@ const MAX_ID_BYTES: usize = 64;
 pub(super) struct TenantStore {
     store: Arc<Store>,
     tenant: String,
+    /// Cancelled when a client has chosen this worker.
+    chosen: CancellationToken,
 }
 
 impl TenantStore {
-    /// The store, for a tenant.
-    pub(super) fn new(store: &Arc<Store>, tenant: &str) -> Self {
-        Self { store: Arc::clone(store), tenant: name(Some(tenant)).to_owned() }
+    /// The store, for a tenant. Cells are taken for a client that has `chosen` this worker.
+    pub(super) fn new(store: &Arc<Store>, tenant: &str, chosen: CancellationToken) -> Self {
+        Self { store: Arc::clone(store), tenant: name(Some(tenant)).to_owned(), chosen }
     }
 
     /// The name of a cell's record.
@@ -154,7 +152,6 @@ impl TenantStore {
         key: &str,
         keep: &SeamKeep,
         own: Option<&ParkedCell>,
-        gone: &CancellationToken,
         tried: &mut Option<(Record, ParkedCell)>,
     ) -> Result<Option<(ParkedCell, Option<Held>)>, KeepError> {
         let (before, after) = self.store.read(key).await.map_err(KeepError::Failed)?.unzip();
@@ -183,13 +180,8 @@ impl TenantStore {
                 Some(object) => Some(self.parked(object).await?),
                 None => return Err(ParkError::NotKept.into()),
             },
-            // Its client has lost the worker that has it, or another worker has woken it meanwhile.
-            (Some(State::Awake) | None, None) => {
-                if timeout(DOUBT, gone.cancelled()).await.is_ok() {
-                    return Err(ParkError::NotKept.into());
-                }
-                None
-            }
+            // Its client has lost the worker that has it.
+            (Some(State::Awake) | None, None) => None,
         };
         let state = if cell.is_some() { State::Awake } else { State::Lost };
         let record = Record { object, bytes, ..self.record(keep, state, epoch) };
@@ -242,9 +234,15 @@ impl Keeper for TenantStore {
         gone: &CancellationToken,
     ) -> Result<(ParkedCell, Option<Held>), KeepError> {
         let key = self.key(keep)?;
+        // A worker that was paused reads old messages: another may have the cell by now.
+        tokio::select! {
+            biased;
+            () = gone.cancelled() => return Err(ParkError::NotKept.into()),
+            () = self.chosen.cancelled() => {}
+        }
         let (until, mut tried) = (Instant::now() + PATIENCE, None);
         loop {
-            let error = match self.try_take(&key, keep, own.as_ref(), gone, &mut tried).await {
+            let error = match self.try_take(&key, keep, own.as_ref(), &mut tried).await {
                 Ok(Some(taken)) => return Ok(taken),
                 Ok(None) => "its record changes again and again".to_owned(),
                 Err(KeepError::Failed(error)) => error,
