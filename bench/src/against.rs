@@ -7,7 +7,7 @@ use crate::figures::Figures;
 use crate::host::Bench;
 use crate::{memory, workloads};
 use anyhow::{Context, Result, ensure};
-use cellblock::{CodeModeBackend, ExecuteRequest, RuntimeResponse};
+use cellblock::{CellId, CodeModeBackend, ExecuteRequest, RuntimeResponse};
 use cellblock_remote::protocol::Protocol;
 use cellblock_remote::{HostAddress, HostCommand, HostProcess, ProcessBackend};
 use std::path::{Path, PathBuf};
@@ -19,6 +19,9 @@ const SAMPLES: usize = 500;
 
 /// Cells that wait at one time: hosts of this contract take 128.
 const PARKED: usize = 100;
+
+/// After so long, cells that wait are asleep, and what has ended is given back.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// A host, and what it is called in the table.
 struct Candidate {
@@ -187,19 +190,32 @@ async fn parked(figures: &mut Figures, candidates: &[Candidate; 2]) -> Result<()
     for (candidate, each) in candidates.iter().zip(&mut each) {
         let bench = candidate.session(4);
         bench.run("text(1+1)").await?;
-        let empty = memory_of(&candidate.path)?;
-        for _ in 0..PARKED {
-            let source = "yield_control(); await new Promise((r) => setTimeout(r, 3e6))";
-            let request = ExecuteRequest { yield_time_ms: None, ..bench.request(source) };
-            let response = bench.service.execute(request).await?;
-            ensure!(matches!(response, RuntimeResponse::Yielded { .. }), "{response:?}");
+        // What a host keeps for the next cell is not a cell's: as many have come and gone.
+        for id in wait_with(&bench).await? {
+            bench.service.terminate(id).await?;
         }
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(SETTLED).await;
+        let empty = memory_of(&candidate.path)?;
+        wait_with(&bench).await?;
+        tokio::time::sleep(SETTLED).await;
         *each = (memory_of(&candidate.path)? - empty) as f64 / PARKED as f64;
         bench.service.shutdown().await;
     }
     add(figures, candidates, &format!("waiting cell, of {PARKED}"), each, "KiB", Some(0.03));
     Ok(())
+}
+
+/// Starts cells that wait.
+async fn wait_with(bench: &Bench) -> Result<Vec<CellId>> {
+    let mut ids = Vec::new();
+    for _ in 0..PARKED {
+        let source = "yield_control(); await new Promise((r) => setTimeout(r, 3e6))";
+        let request = ExecuteRequest { yield_time_ms: None, ..bench.request(source) };
+        let response = bench.service.execute(request).await?;
+        ensure!(matches!(response, RuntimeResponse::Yielded { .. }), "{response:?}");
+        ids.push(response.cell_id().clone());
+    }
+    Ok(ids)
 }
 
 async fn programs(figures: &mut Figures, candidates: &[Candidate; 2]) -> Result<()> {

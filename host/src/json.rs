@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use std::sync::Arc;
 
 /// Nesting that a value may have: what serde_json reads back.
@@ -57,13 +57,10 @@ impl Json {
     /// The text, of at most `limit` bytes.
     pub(crate) fn into_text(self, limit: usize) -> Result<String, JsonError> {
         let text = match self {
-            Self::Text(text) => Box::<str>::from(Arc::unwrap_or_clone(text)).into_string(),
-            Self::Value(value) if is_shallow(&value, MAX_DEPTH) => value.to_string(),
-            Self::Value(value) => {
-                dismantle(value);
-                return Err(JsonError::TooDeep);
-            }
+            Self::Text(text) => Arc::unwrap_or_clone(text),
+            Self::Value(value) => text_of(value)?,
         };
+        let text = Box::<str>::from(text).into_string();
         let bytes = text.len();
         if bytes > limit { Err(JsonError::TooLarge { bytes, limit }) } else { Ok(text) }
     }
@@ -72,10 +69,7 @@ impl Json {
     pub(crate) fn into_shared(self) -> Result<Self, JsonError> {
         match self {
             Self::Text(_) => Ok(self),
-            Self::Value(_) => {
-                let text = RawValue::from_string(self.into_text(usize::MAX)?)?;
-                Ok(Self::Text(Arc::new(text)))
-            }
+            Self::Value(value) => Ok(Self::Text(text_of(value)?.into())),
         }
     }
 
@@ -94,6 +88,15 @@ impl Json {
             Self::Text(text) => is_shallow_text(text.get(), depth),
         }
     }
+}
+
+/// The text of a value that nests at most [`MAX_DEPTH`] levels deep.
+fn text_of(value: Value) -> Result<Box<RawValue>, JsonError> {
+    if is_shallow(&value, MAX_DEPTH) {
+        return Ok(to_raw_value(&value)?);
+    }
+    dismantle(value);
+    Err(JsonError::TooDeep)
 }
 
 impl PartialEq for Json {

@@ -4,6 +4,7 @@
 //! in the order of their addresses and do not touch. An image is untrusted: an address in it
 //! decides only where in the guest's own memory a byte goes, and is checked all the same.
 
+use super::written::{self, Pagemap, Unwritten};
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ pub(in super::super) struct Pristine {
     /// Address of its first byte.
     start: usize,
     bytes: Arc<[u8]>,
+    pagemap: Arc<Pagemap>,
+    /// Pages that are as they were mapped: such a page of another guest is the same.
+    unwritten: Arc<Unwritten>,
 }
 
 /// What a parked guest's memory differs in from a fresh guest's.
@@ -43,7 +47,9 @@ pub(in super::super) struct Malformed;
 impl Pristine {
     /// `bytes` is the memory from the address `start`, the end of the stack, to its end.
     pub(in super::super) fn new(start: usize, bytes: &[u8]) -> Self {
-        Self { start, bytes: bytes.into() }
+        let pagemap = Pagemap::open();
+        let unwritten = pagemap.unwritten(bytes).into();
+        Self { start, bytes: bytes.into(), pagemap: pagemap.into(), unwritten }
     }
 
     /// Address of the first byte.
@@ -65,16 +71,21 @@ impl Pristine {
             }
         };
         let (known, new) = bytes.split_at(self.bytes.len().min(bytes.len()));
-        // Whole pages first: most are the same.
-        let zeros = [0; PAGE / 16];
-        for (at, page) in known.chunks(PAGE / 16).enumerate() {
-            let at = at * (PAGE / 16);
+        // Whole pages first: most are the same, and most of those were never written.
+        let unwritten = self.pagemap.unwritten(known);
+        let zeros = [0; written::PAGE];
+        for (number, page) in known.chunks(written::PAGE).enumerate() {
+            let at = number * written::PAGE;
+            if unwritten.has(number) && self.unwritten.has(number) {
+                close(&mut runs, &mut open, at);
+                continue;
+            }
             compare(at, page, &self.bytes[at..at + page.len()], &mut open, |open, end| {
                 close(&mut runs, open, end);
             });
         }
-        for (at, page) in new.chunks(PAGE / 16).enumerate() {
-            let at = known.len() + at * (PAGE / 16);
+        for (number, page) in new.chunks(written::PAGE).enumerate() {
+            let at = known.len() + number * written::PAGE;
             compare(at, page, &zeros[..page.len()], &mut open, |open, end| {
                 close(&mut runs, open, end);
             });
@@ -97,7 +108,9 @@ fn compare(
         close(open, at);
         return;
     }
-    for (piece, (grain, was)) in page.chunks(GRAIN).zip(other.chunks(GRAIN)).enumerate() {
+    // A memory ends with a page of WebAssembly, so no grain is left over.
+    let ((grains, _), (others, _)) = (page.as_chunks::<GRAIN>(), other.as_chunks());
+    for (piece, (grain, was)) in grains.iter().zip(others).enumerate() {
         let at = at + piece * GRAIN;
         if grain == was {
             close(open, at);

@@ -8,6 +8,7 @@ mod packed;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod written;
 
 pub(super) use head::{Head, ParkedEvent, PendingCall, nanos};
 pub(super) use image::{Image, Pristine};
