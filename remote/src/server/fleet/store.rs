@@ -277,7 +277,7 @@ impl Store {
         let mut has_room = self.bounds.add(tenant, more);
         if has_room.is_none() {
             // Who waits for another's look finds what it has seen.
-            let _look = self.looks.acquire().await;
+            let _look = attempt(self.looks.acquire()).await.map_err(KeepError::Failed)?;
             has_room = self.bounds.add(tenant, more);
             if has_room.is_none() {
                 let share = self.share(tenant).await.map_err(KeepError::Failed)?;

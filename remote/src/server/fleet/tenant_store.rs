@@ -99,6 +99,16 @@ impl TenantStore {
         }
     }
 
+    async fn make_room(&self, more: Share) -> Result<(), KeepError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.store.make_room(&self.tenant, more).await {
+                Err(KeepError::Failed(_)) if Instant::now() < until => sleep(PAUSE).await,
+                made => return made,
+            }
+        }
+    }
+
     async fn put(&self, object: &str, cell: &ParkedCell) -> Result<(), KeepError> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -213,7 +223,7 @@ impl Keeper for TenantStore {
             Some(held) => Share { cells: 0, bytes: bytes.saturating_sub(held.bytes) },
             None => Share { cells: 1, bytes },
         };
-        self.store.make_room(&self.tenant, more).await?;
+        self.make_room(more).await?;
         let epoch = held.as_ref().map_or(0, |held| held.epoch) + 1;
         // Another name each time: a server that is behind cannot give older bytes.
         let object = format!("{}/{}/{epoch}", self.tenant, keep.cell);
