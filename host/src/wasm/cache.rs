@@ -6,20 +6,19 @@
 //! guest, wasmtime version and configuration. A digest follows the code, because
 //! wasmtime does not check that the code is undamaged; it is XXH3, which finds damage in a
 //! tenth of the time of SHA-256, and nobody has to be kept from forging what only this user
-//! can write. The bytes that were checked are the bytes that are used. What does not fit is compiled again, and a cache that
-//! cannot be used costs time, never the run.
+//! can write. The file is mapped, so that processes share the code, and so it is never changed
+//! in place. What does not fit is compiled again, and a cache that cannot be used costs time,
+//! never the run.
 
 use super::engine::EngineError;
 use crate::clock::{Random, SystemRandom};
-use rustix::fs::{
-    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, SealFlags, Stat, fcntl_add_seals,
-    memfd_create,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, StatVfsMountFlags};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use twox_hash::XxHash3_128;
@@ -37,7 +36,7 @@ const STALE_DRAFT: Duration = Duration::from_hours(1);
 const MAX_BYTES: u64 = 64 << 20;
 /// Bytes of the digest at the end of a file.
 const DIGEST_BYTES: usize = 16;
-/// Bytes that are copied and hashed at a time: they stay in the processor's cache.
+/// Bytes that are read and hashed at a time: they stay in the processor's cache.
 const BLOCK_BYTES: usize = 64 << 10;
 /// How the names of drafts end.
 const DRAFT: &str = "tmp";
@@ -143,49 +142,61 @@ fn load(engine: &Engine, dir: &Path, name: &str) -> Result<Option<Component>, St
         Err(error) => return Err(error.to_string()),
     };
     check_ours(&file, FileType::RegularFile)?;
-    let code = checked_copy(&mut File::from(file))?;
-    // Mapped by way of the descriptor's link, so that only pages that are used are read.
-    let link = format!("/proc/self/fd/{}", code.as_raw_fd());
-    #[expect(unsafe_code, reason = "loading compiled code trusts it; see the module documentation")]
-    // SAFETY: only this user can write the file and the folder that it is in, `store`
-    // below is what writes there, and the digest says that these bytes, which are sealed,
-    // are what it wrote. Wasmtime checks version and configuration.
-    let loaded = unsafe { Component::deserialize_file(engine, link) };
+    let is_mappable = !rustix::fs::fstatvfs(&file)
+        .map_err(|error| error.to_string())?
+        .f_flag
+        .contains(StatVfsMountFlags::NOEXEC);
+    let mut file = File::from(file);
+    let bytes = checked(&mut file)?;
+    let loaded = if is_mappable {
+        // By way of the descriptor's link, so that it is the file that was checked. Only pages
+        // that are used are read, and all processes of this user share them.
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        #[expect(unsafe_code, reason = "see the module documentation")]
+        // SAFETY: only this user can write the file and the folder that it is in. `store` below
+        // is what writes there, always under a new name, and the digest says that these bytes
+        // are what it wrote. Wasmtime checks version and configuration.
+        unsafe {
+            Component::deserialize_file(engine, link)
+        }
+    } else {
+        // Programs of this file system are not run from it; memory of this process is.
+        let mut code = vec![0; bytes];
+        file.read_exact_at(&mut code, 0).map_err(|error| error.to_string())?;
+        #[expect(unsafe_code, reason = "see the module documentation")]
+        // SAFETY: as above.
+        unsafe {
+            Component::deserialize(engine, code)
+        }
+    };
     loaded.map(Some).map_err(|error| format!("{error:#}"))
 }
 
-/// Copies the code into memory that nobody can change any more, and checks the digest
-/// of what was copied.
-fn checked_copy(file: &mut File) -> Result<File, String> {
+/// The bytes of the code in a file, after a check of its digest.
+fn checked(file: &mut File) -> Result<usize, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let damaged = || "it is damaged, and is made again".to_owned();
     let length = file.metadata().map_err(|error| text(&error))?.len();
-    let mut rest = length.checked_sub(DIGEST_BYTES as u64).ok_or_else(damaged)?;
+    let bytes = length.checked_sub(DIGEST_BYTES as u64).ok_or_else(damaged)?;
+    let bytes = usize::try_from(bytes).map_err(|error| text(&error))?;
     if length > MAX_BYTES {
         return Err(format!("it has more than {MAX_BYTES} bytes"));
     }
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let copy = memfd_create("cellblock-guest", flags).map_err(|error| text(&error))?;
-    let mut copy = File::from(copy);
     let mut hasher = XxHash3_128::new();
     let mut block = vec![0; BLOCK_BYTES];
+    let mut rest = bytes;
     while rest > 0 {
-        let some = usize::try_from(rest).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-        let block = &mut block[..some];
-        file.read_exact(block)
-            .and_then(|()| copy.write_all(block))
-            .map_err(|error| text(&error))?;
+        let block = &mut block[..rest.min(BLOCK_BYTES)];
+        file.read_exact(block).map_err(|error| text(&error))?;
         hasher.write(block);
-        rest -= some as u64;
+        rest -= block.len();
     }
     let mut digest = [0; DIGEST_BYTES];
     file.read_exact(&mut digest).map_err(|error| text(&error))?;
     if hasher.finish_128().to_le_bytes() != digest {
         return Err(damaged());
     }
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(&copy, seals).map_err(|error| text(&error))?;
-    Ok(copy)
+    Ok(bytes)
 }
 
 /// Opens the folder, after a check that it is ours; `None` when there is none.

@@ -141,6 +141,8 @@ fn base_config() -> Config {
         .async_stack_zeroing(true)
         // Traps are distinguished by their kind; wasm frames are not used.
         .wasm_backtrace_max_frames(None)
+        .generate_address_map(false)
+        .native_unwind_info(false)
         // What the guest does not need is not there.
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
