@@ -6,6 +6,7 @@ use crate::cluster::{Cluster, note, until, workers};
 use crate::keeping::Fleet;
 use crate::kept::Kept;
 use cellblock::{CodeModeService, Engine, SessionLimits, WasmBackend};
+use cellblock_tests::memory::own_of;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,20 +92,25 @@ async fn parking_figures() {
     let before = kept.total_bytes();
     let mut cells = Vec::new();
     let began = Instant::now();
-    while cells.len() < PARKED {
-        let waiting = || cellblock::ExecuteRequest {
-            yield_time_ms: Some(0),
-            ..request("text('begun'); await tools.hang()")
-        };
-        match service.execute(waiting()).await {
-            Ok(response) => cells.push(response.cell_id().clone()),
-            // All workers are full until they have parked some.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+    // What the workers have of the first and not of the others is not the cells'.
+    for parked in [PARKED / 10, PARKED] {
+        while cells.len() < parked {
+            let waiting = || cellblock::ExecuteRequest {
+                yield_time_ms: Some(0),
+                ..request("text('begun'); await tools.hang()")
+            };
+            match service.execute(waiting()).await {
+                Ok(response) => cells.push(response.cell_id().clone()),
+                // All workers are full until they have parked some.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
         }
+        until(async || fleet.cells().await == 0).await;
+        let (took, bytes) = (began.elapsed(), kept.total_bytes() - before);
+        note(&format!("{parked} cells were parked in {took:?}: {bytes} bytes on each server"));
+        let memory = fleet.workers.iter().map(|worker| own_of(&worker.pid().to_string()) >> 20);
+        note(&format!("memory of the workers: {:?} MiB", memory.collect::<Vec<_>>()));
     }
-    until(async || fleet.cells().await == 0).await;
-    let (took, bytes) = (began.elapsed(), kept.total_bytes() - before);
-    note(&format!("{PARKED} cells were parked in {took:?}: {bytes} bytes on each server"));
     let mut times = Vec::new();
     for cell_id in cells.into_iter().take(WOKEN) {
         let began = Instant::now();
