@@ -17,7 +17,7 @@ const CALLS: usize = 500;
 /// Programs for the throughput, and how many run at one time.
 const MANY: u32 = 2_000;
 const AT_ONCE: u32 = 32;
-/// Cells that are kept, and those of them whose waking is timed.
+/// Cells that are kept, before half as many more are, and those of them whose waking is timed.
 const PARKED: usize = 10_000;
 const WOKEN: usize = 200;
 
@@ -92,8 +92,8 @@ async fn parking_figures() {
     let before = kept.total_bytes();
     let mut cells = Vec::new();
     let began = Instant::now();
-    // What the workers have of the first and not of the others is not the cells'.
-    for parked in [PARKED / 10, PARKED] {
+    // What the workers have after the first, they keep for cells that run.
+    for parked in [PARKED, PARKED * 3 / 2] {
         while cells.len() < parked {
             let waiting = || cellblock::ExecuteRequest {
                 yield_time_ms: Some(0),
