@@ -1,7 +1,7 @@
 //! Cells that a fleet keeps while they wait: no worker has them, and any of them wakes one.
 
 use crate::cells::{calls_of, request, service};
-use crate::cluster::{Worker, reports, serving, until};
+use crate::cluster::{Worker, serving, until};
 use crate::keeping::{BUSY, CALLS, Fleet, SLEEPS, SOON, Session, Started, called, said};
 use crate::kept::Kept;
 use crate::raw::{Raw, request as operation, start_with};
@@ -129,14 +129,9 @@ async fn a_worker_that_was_paused_has_no_cell_any_more() {
     let class = fleet.parking_class().await;
     let mut state = || kept.records("t1", &class).into_iter().map(|record| record.state).next();
     until(async || state().as_deref() == Some("lost")).await;
-    // The paused one finds its client gone, and cannot keep what is lost.
+    // The paused one finds its client gone, or is told so, and cannot keep what is lost.
     fleet.workers[0].signal(Signal::CONT);
-    until(async || {
-        let reports = reports(fleet.cluster, &fleet.class).await;
-        let cells: usize = reports.iter().map(|report| report.cells).sum();
-        reports.len() == 2 && cells == 0 && reports.iter().any(|report| report.lost == 1)
-    })
-    .await;
+    until(async || fleet.cells().await == 0).await;
     assert_eq!(state().as_deref(), Some("lost"));
     assert_eq!(session.end(&cell).await.unwrap_err(), error);
     assert_eq!(session.gate.calls(), 2);
