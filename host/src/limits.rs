@@ -212,7 +212,7 @@ impl CellLimits {
 
     /// A limit's value and what to do about it, for the error text.
     #[cfg(feature = "wasm")]
-    fn describe(&self, limit: LimitKind) -> (String, String) {
+    pub(crate) fn describe(&self, limit: LimitKind) -> (String, String) {
         let ms = |time: Duration| format!("{} ms", time.as_millis());
         let twice = |value: u64| format!("do less work, or allow {}", value.saturating_mul(2));
         let (value, remedy): (String, &str) = match limit {

@@ -110,7 +110,8 @@ impl Cell {
 
     /// The guest of an image takes a sandbox. With a seed, its `Math.random` goes on from there.
     pub(super) fn rouse(&mut self, kept: Kept, seed: Option<u64>, timer: Option<Armed>) {
-        let (engine, imports, fuel) = (self.session.engine.clone(), self.imports(), self.fuel);
+        let (engine, imports) = (self.session.engine.clone(), self.imports());
+        let fuel = self.outbox.fuel_of_steps();
         let removal = self.removal();
         let rousing = async move {
             if let Some(removal) = removal {

@@ -128,6 +128,8 @@ pub(super) enum Reached {
 #[serde(deny_unknown_fields)]
 pub(super) struct End {
     pub(super) end: super::End,
+    /// Steps that were recorded.
+    pub(super) steps: u64,
 }
 
 impl Run {
@@ -188,6 +190,11 @@ impl Program {
             time_zone: self.time_zone,
             value: self.value.map(|(max_bytes, key)| types::ValueRequest { max_bytes, key }),
         }
+    }
+
+    /// Whether it was made of another text than its author wrote.
+    pub(super) fn is_translated(&self) -> bool {
+        self.javascript.is_some()
     }
 
     /// Names of the tools.
