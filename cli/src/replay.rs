@@ -1,7 +1,7 @@
 //! `cellblock replay`: a script that was recorded runs again.
 
 use crate::Exit;
-use crate::limits::LimitArguments;
+use crate::limits::{LimitArguments, over_limit};
 use crate::terminal;
 use anyhow::{Context, Result, bail};
 use cellblock::recording::{RecordedEvent, Recording, Recordings, Replay, ReplayError, Replayed};
@@ -57,6 +57,9 @@ fn replay(arguments: &Arguments) -> Result<Exit> {
         Err(error @ ReplayError::OutOfTime { .. }) => {
             crate::complain(&format!("{}: {error}", name()));
             return Ok(Exit::Limit);
+        }
+        Err(ReplayError::OverLimits(over)) => {
+            bail!("{}: {}", name(), over_limit("recorded", &over))
         }
         replayed => replayed.with_context(name)?,
     };

@@ -359,7 +359,11 @@ async fn a_recording_that_was_changed_is_noticed() {
     let replay = Replay::new(&recording).unwrap();
     let less = CellLimits { fuel: 10, ..limits() };
     let over = replay.run(&ENGINE, &less, None).await;
-    assert_eq!(over, Err(ReplayError::OverLimits("fuel".to_owned())));
+    let Err(ReplayError::OverLimits(over)) = over else { panic!("{over:?}") };
+    assert_eq!(
+        (over.name.as_str(), over.value.as_str(), over.allowed.as_str()),
+        ("fuel", "1000000000000", "10")
+    );
     // A call that is made again, a program that is started again, events that nobody awaits.
     for again in [1, 2] {
         let mut lines = whole.clone();

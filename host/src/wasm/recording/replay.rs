@@ -13,11 +13,10 @@ use super::tape::{Player, Tape};
 use crate::backend::{ContentItem, Language};
 use crate::cells::{Account, Charge};
 use crate::clock::SystemClock;
-use crate::limits::CellLimits;
+use crate::limits::{CellLimits, OverLimit};
 use crate::support::lock;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -58,8 +57,8 @@ pub enum ReplayError {
         version: String,
     },
     /// The cell had a limit that is above what the replay may use.
-    #[error("the recorded cell may use more than the replay: its limit {0}")]
-    OverLimits(String),
+    #[error("the recorded cell may use more than the replay: {0}")]
+    OverLimits(OverLimit),
     /// There is no event of that number.
     #[error("the recording has {events} events, so there is none of number {asked}")]
     NoEvent {
@@ -491,22 +490,6 @@ impl From<&ParkedEvent> for RecordedEvent {
             ParkedEvent::Succeeded(id, json) => Self::Succeeded(format!("tool-{id}"), json.clone()),
             ParkedEvent::Failed(id, text) => Self::Failed(format!("tool-{id}"), text.clone()),
             ParkedEvent::Timer(id) => Self::Timer(*id),
-        }
-    }
-}
-
-impl fmt::Display for Reached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Waits(None) => f.write_str("came to wait"),
-            Self::Waits(Some((id, due))) => {
-                write!(f, "came to wait, with the timer {id} due at {due}")
-            }
-            Self::Ended => f.write_str("ended the program"),
-            Self::Unparsed => f.write_str("found that the program does not parse"),
-            Self::Place(None) => f.write_str("found no place where the program waits"),
-            Self::Place(Some(place)) => write!(f, "found the program waiting at {place}"),
-            Self::Stopped { slices } => write!(f, "was stopped after {slices} slices"),
         }
     }
 }
