@@ -5,6 +5,9 @@ use cellblock::{CellLimits, OverLimit};
 use clap::Args;
 use std::time::Duration;
 
+/// Milliseconds of a day.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// Limits of every cell.
 #[derive(Args)]
 pub struct LimitArguments {
@@ -85,7 +88,10 @@ pub fn over_limit(what: &str, over: &OverLimit) -> String {
     let option = match name.as_str() {
         "fuel" | "step_fuel" => "--fuel".to_owned(),
         "memory_bytes" => "--memory".to_owned(),
-        "running_time" | "total_time" => "--timeout".to_owned(),
+        // It may be at most a day.
+        "running_time" | "total_time" if milliseconds(value) <= Some(DAY_MS) => {
+            "--timeout".to_owned()
+        }
         // What is not a field of the limits has no option of its own.
         name if name.contains(' ') => {
             return format!("the {what} cell's {name} are {value}, and {allowed} are allowed");
@@ -100,8 +106,13 @@ pub fn over_limit(what: &str, over: &OverLimit) -> String {
 
 /// A limit's value, with times such as `120000ms` as `2m`.
 fn legible(value: &str) -> String {
-    match value.strip_suffix("ms").and_then(|number| number.parse().ok()) {
+    match milliseconds(value) {
         Some(ms) => humantime::format_duration(Duration::from_millis(ms)).to_string(),
         None => value.to_owned(),
     }
+}
+
+/// The time of a text such as `1500ms`.
+fn milliseconds(value: &str) -> Option<u64> {
+    value.strip_suffix("ms").and_then(|number| number.parse().ok())
 }

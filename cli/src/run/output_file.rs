@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -25,10 +26,7 @@ impl OutputFile {
 
     /// Empties the file: the script is about to start.
     pub fn clear(&self) -> Result<()> {
-        let clear = || match self.file.metadata()?.is_file() {
-            true => self.file.set_len(0),
-            false => Ok(()),
-        };
+        let clear = || if self.file.metadata()?.is_file() { self.file.set_len(0) } else { Ok(()) };
         clear().with_context(|| format!("cannot write {}", self.path.display()))
     }
 
@@ -43,7 +41,14 @@ impl OutputFile {
 /// regular file, or there is none yet, and its folder can be written.
 pub fn replaceable(path: &Path) -> Result<PathBuf> {
     let name = || format!("cannot write {}", path.display());
+    let output = File::from(std::io::stdout().as_fd().try_clone_to_owned().with_context(name)?);
+    let is_output = |data: &Metadata| {
+        output
+            .metadata()
+            .is_ok_and(|output| (output.dev(), output.ino()) == (data.dev(), data.ino()))
+    };
     let target = match path.metadata() {
+        Ok(data) if is_output(&data) => bail!("{}: the output is written there", name()),
         Ok(data) if data.is_file() => path.canonicalize().with_context(name)?,
         Ok(data) if data.is_dir() => bail!("{}: it is a folder", name()),
         Ok(_) => bail!("{}: it is not a regular file", name()),

@@ -222,7 +222,7 @@ impl WasmBackend {
         let charges = account.charge(tools).zip(Charges::of(&head, &account));
         let (tools_charge, charges) = charges.ok_or_else(|| {
             let most = account.limit();
-            park::above("host_bytes", format!("more than {most}"), most)
+            park::above("host_bytes", &format!("more than {most}"), most)
         })?;
         let status = Arc::new(CellStatus::default());
         let (entry, commands) = session.registry.admit(&cell_id, &status)?;

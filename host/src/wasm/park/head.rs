@@ -149,10 +149,10 @@ impl Head {
         }
         let stored: usize = self.stored.iter().map(|(key, json)| key.len() + json.len()).sum();
         if stored > session.stored_bytes {
-            return Err(above("session stored bytes", stored, session.stored_bytes));
+            return Err(above("session stored bytes", &stored, session.stored_bytes));
         }
         if self.stored.len() > session.stored_keys {
-            return Err(above("session stored keys", self.stored.len(), session.stored_keys));
+            return Err(above("session stored keys", &self.stored.len(), session.stored_keys));
         }
         Ok(())
     }

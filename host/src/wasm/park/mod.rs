@@ -126,7 +126,7 @@ impl Parking {
         head.check(limits)?;
         let most = head.limits.sandbox_bytes() + crate::limits::CellLimits::MAX_STACK_BYTES;
         if image.memory() > most as u64 {
-            return Err(above("memory in bytes", image.memory(), most));
+            return Err(above("memory in bytes", &image.memory(), most));
         }
         Ok(opened)
     }
@@ -163,7 +163,7 @@ impl fmt::Debug for Parking {
 }
 
 /// Something of a parked cell, by its name, is above what is allowed.
-pub(super) fn above(name: &str, value: impl ToString, allowed: usize) -> ParkError {
+pub(super) fn above(name: &str, value: &impl ToString, allowed: usize) -> ParkError {
     let (name, value, allowed) = (name.to_owned(), value.to_string(), allowed.to_string());
     ParkError::OverLimits(OverLimit { name, value, allowed })
 }

@@ -120,7 +120,7 @@ pub(super) fn read(
     let (length, runs) = word(rest)?;
     let plain_len = (head_len as usize).saturating_add(length as usize);
     if plain_len > most {
-        return Err(above("memory in bytes", plain_len, most));
+        return Err(above("memory in bytes", &plain_len, most));
     }
     let head = decompressed(block, head_len as usize, &[]).ok_or(ParkError::Damaged)?;
     let head = serde_json::from_slice(&head).map_err(|_| ParkError::Damaged)?;

@@ -9,7 +9,7 @@ use super::super::cell::{Program, limit_text};
 use super::super::engine::Engine;
 use super::super::error_text::{ERROR_TEXT_BYTES, shorten};
 use super::super::sandbox::Finished;
-use super::lines::{End as EndLine, guest_limits};
+use super::lines::{End as EndLine, Reached, guest_limits};
 use super::replay::{Replayed, Running};
 use super::tape::End;
 use crate::backend::{CodeModeError, Language, LimitKind, unsettled_text};
@@ -56,16 +56,17 @@ impl Running {
     }
 
     /// What was reached at the end.
-    pub(super) fn ended(self, end: End) -> Replayed {
+    pub(super) fn ended(self, end: &End) -> Replayed {
         let mut error_text = None;
-        if let End::Failed(text) = &end {
+        if let End::Failed(text) = end {
             error_text = Some(text.clone());
-        } else if let (End::Terminated, Some(place), None) = (&end, &self.place, self.reached.timer)
+        } else if let (End::Terminated, Some(Reached::Place(place)), None) =
+            (end, &self.last, self.reached.timer)
             && self.calls.is_empty()
         {
             error_text = Some(unsettled_text(place.clone()));
         }
-        Replayed { end: Some(words(&end).to_owned()), error_text, ..self.stopped() }
+        Replayed { end: Some(words(end).to_owned()), error_text, ..self.stopped() }
     }
 
     /// Reads a program that failed because it is not JavaScript as TypeScript, as it was when it
@@ -104,8 +105,9 @@ impl Running {
         let finished = self.finished.as_ref();
         match (end, finished) {
             // Wherever the recording had no room for more.
-            (End::Full, _) | (End::Completed, Some(Finished::Completed { .. })) => true,
-            (End::Terminated, None | Some(Finished::Unparsed { .. })) => true,
+            (End::Full, _)
+            | (End::Completed, Some(Finished::Completed { .. }))
+            | (End::Terminated, None | Some(Finished::Unparsed { .. })) => true,
             // Its notifications were still being delivered.
             (End::Terminated, Some(_)) => !self.reached.notifications.is_empty(),
             (End::Parked, None) => !self.is_stopped && self.steps > 0,

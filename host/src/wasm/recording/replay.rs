@@ -241,7 +241,7 @@ impl Replay {
             }
             let Some((line, end)) = end else { return Ok(run.stopped()) };
             Ok(match run.end(engine, &end).await {
-                Ok(()) => run.ended(end.end),
+                Ok(()) => run.ended(&end.end),
                 Err(what) => run.diverged(line, what),
             })
         };
@@ -281,8 +281,8 @@ pub(super) struct Running {
     pub(super) finished: Option<Finished>,
     /// The guest was stopped in the middle of a step.
     pub(super) is_stopped: bool,
-    /// Where the program waits, if the guest was asked for that last.
-    pub(super) place: Option<Option<String>>,
+    /// Where the last step ended; `None` before the first, and of one that went another way.
+    pub(super) last: Option<Reached>,
     /// Names of the tools.
     tools: Vec<String>,
     /// Calls that have not ended, with what is charged for them.
@@ -318,7 +318,7 @@ impl Running {
             steps: 0,
             finished: None,
             is_stopped: false,
-            place: None,
+            last: None,
             tools,
             calls,
             reached,
@@ -339,7 +339,7 @@ impl Running {
         }
         self.player(|player| player.load(times, answers));
         sandbox.set_fuel_left(fuel_left);
-        (self.finished, self.place) = (None, None);
+        (self.finished, self.last) = (None, None);
         self.steps += 1;
         let slices = match &reached {
             Reached::Stopped { slices } => Some(*slices),
@@ -380,14 +380,13 @@ impl Running {
             Some(_) => return Err("the program sent something else, or ended otherwise".to_owned()),
             None => return Err("the program asked its host for something else".to_owned()),
         }
-        match &got {
-            Reached::Waits(timer) => self.reached.timer = timer.map(|(id, _)| id),
-            Reached::Place(place) => self.place = Some(place.clone()),
-            _ => {}
+        if let Reached::Waits(timer) = &got {
+            self.reached.timer = timer.map(|(id, _)| id);
         }
         if !matches!(got, Reached::Ended | Reached::Stopped { .. }) {
             self.sandbox = Some(sandbox);
         }
+        self.last = Some(got);
         Ok(())
     }
 
