@@ -128,7 +128,10 @@ fn run(arguments: Arguments) -> Result<Exit> {
         state.is_none() || sandbox.is_here(),
         "--state keeps cells of this process: it cannot be used with --nats"
     );
-    let key = arguments.park_key.or_else(|| state.map(StateFolder::key));
+    let key = match arguments.park_key {
+        None => state.map(StateFolder::key).transpose()?,
+        key => key,
+    };
     let open = |folder| StateFolder::open(folder, arguments.state_bytes.as_u64());
     let store = state.map(open).transpose()?;
     let store = store.map(Arc::new);
@@ -196,7 +199,9 @@ async fn drain(server: &Server, store: Option<&StateFolder>, patience: Duration)
             }
         };
         if !is_drained {
-            crate::complain("cells were still running when the time to drain was over");
+            crate::complain(
+                "when the time to drain was over, cells had not ended, or what they answered was not read",
+            );
         }
     })
     .await

@@ -4,37 +4,23 @@
 //! it, and does what is asked of it in order. What is asked for while it writes goes into its next
 //! transaction together, so that many cells share one write to the disk.
 
-use anyhow::{Context, Result, bail};
-use cellblock::{CellStore, CellStoreError, KeptName, ParkedCell};
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
-};
-use std::collections::HashSet;
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot};
+mod database;
 
-/// The database's name in its folder.
-const DATABASE: &str = "cells.redb";
+use anyhow::{Context, Result, ensure};
+use async_trait::async_trait;
+use cellblock::support::lock;
+use cellblock::{CellStore, CellStoreError, KeptName, ParkedCell};
+use database::Cells;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
 /// The name of the key that cells are sealed with, unless another is given.
 const KEY: &str = "park.key";
-
-/// Cells by their names: when each was kept, when its total time is over, both in milliseconds of
-/// Unix time, and the sealed cell.
-const CELLS: TableDefinition<'static, &[u8; 16], (u64, u64, &[u8])> = TableDefinition::new("cells");
-
-/// When the total time of each cell is over, so that those that nobody wakes are found.
-const EXPIRIES: TableDefinition<'static, (u64, &[u8; 16]), ()> = TableDefinition::new("expiries");
-
-/// Bytes that the sealed cells have together.
-const TOTAL: TableDefinition<'static, (), u64> = TableDefinition::new("total");
 
 /// What may wait for the thread. Those who ask wait for room.
 const QUEUE: usize = 1_024;
@@ -43,18 +29,15 @@ const QUEUE: usize = 1_024;
 const BATCH: usize = 512;
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Memory in which the database keeps pages of its file.
-const CACHE_BYTES: usize = 32 << 20;
-
-/// How long another process may take to let the folder go: one that has just been killed.
-const LOCKED_FOR: Duration = Duration::from_secs(5);
-
-/// How often cells are dropped whose total time is over.
-const SWEEP: Duration = Duration::from_mins(10);
+/// How long a cell that is to run on waits for a database that has failed, and how often it asks.
+const PATIENCE: Duration = Duration::from_mins(1);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A folder of cells that sleep.
 pub struct StateFolder {
     requests: mpsc::Sender<Request>,
+    /// Cells that this process has kept or found: they are alive, and not found again.
+    alive: Mutex<HashSet<KeptName>>,
     /// The process is to end, and leaves what is there.
     is_left: AtomicBool,
     #[cfg(test)]
@@ -74,17 +57,18 @@ type Done<T> = oneshot::Sender<Result<T, CellStoreError>>;
 impl StateFolder {
     /// Opens a folder, and makes it when there is none. Its cells take `most_bytes` at most.
     pub fn open(folder: &Path, most_bytes: u64) -> Result<Self> {
-        let database = open(folder).with_context(|| format!("--state {}", folder.display()))?;
-        let (requests, queue) = mpsc::channel(QUEUE);
-        let owner = Owner { database, most_bytes, alive: HashSet::new(), swept: None };
+        let cells = Cells::open(folder, most_bytes);
+        let mut cells = cells.with_context(|| format!("--state {}", folder.display()))?;
+        let (requests, mut queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("cellblock-state".to_owned())
-            .spawn(move || owner.run(queue))
+            .spawn(move || run(&mut cells, &mut queue))
             .context("cannot start the thread of --state")?;
         #[cfg(not(test))]
         drop(thread);
         Ok(Self {
             requests,
+            alive: Mutex::default(),
             is_left: AtomicBool::new(false),
             #[cfg(test)]
             thread,
@@ -99,25 +83,33 @@ impl StateFolder {
         tokio::task::spawn_blocking(move || thread.join()).await.unwrap().unwrap();
     }
 
-    /// Leaves its cells to the next process: none is removed from here on, and none runs on here.
+    /// Leaves its cells to the next process: none runs on here from now on.
     pub fn leave(&self) {
         self.is_left.store(true, Ordering::Relaxed);
     }
 
-    /// Where the key is that its cells are sealed with, unless another is given.
-    pub fn key(folder: &Path) -> PathBuf {
-        folder.join(KEY)
+    /// Where the key is that the cells of a folder are sealed with, unless another is given.
+    pub fn key(folder: &Path) -> Result<PathBuf> {
+        let key = folder.join(KEY);
+        ensure!(
+            !Cells::are_in(folder) || key.exists(),
+            "--state {}: it has cells, and the key that they are sealed with is gone; restore {}, \
+             or delete the cells",
+            folder.display(),
+            key.display()
+        );
+        Ok(key)
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Done<T>) -> Request) -> Result<T, CellStoreError> {
-        let ended = || CellStoreError("the database of --state is damaged".to_owned());
+        let ended = || CellStoreError("the process ends".to_owned());
         let (done, outcome) = oneshot::channel();
         self.requests.send(request(done)).await.map_err(|_| ended())?;
         outcome.await.map_err(|_| ended())?
     }
 }
 
-#[async_trait::async_trait]
+#[async_trait]
 impl CellStore for StateFolder {
     async fn keep(
         &self,
@@ -125,174 +117,100 @@ impl CellStore for StateFolder {
         cell: ParkedCell,
         time_left: Duration,
     ) -> Result<(), CellStoreError> {
+        lock(&self.alive).insert(name);
         self.ask(|done| Request::Keep { name, cell, time_left, done }).await
     }
 
-    async fn remove(&self, name: KeptName) -> Result<(), CellStoreError> {
-        if self.is_left.load(Ordering::Relaxed) {
-            // The process ends before this does.
-            std::future::pending::<()>().await;
+    async fn take(&self, name: KeptName) -> Result<(), CellStoreError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if self.is_left.load(Ordering::Relaxed) {
+                // The process ends before this does.
+                std::future::pending::<()>().await;
+            }
+            match self.remove(name).await {
+                Err(_) if Instant::now() < until => sleep(ASK_AGAIN).await,
+                taken => return taken,
+            }
         }
-        self.ask(|done| Request::Remove { name, done }).await
+    }
+
+    async fn remove(&self, name: KeptName) -> Result<(), CellStoreError> {
+        self.ask(|done| Request::Remove { name, done }).await?;
+        lock(&self.alive).remove(&name);
+        Ok(())
     }
 
     async fn find(&self, name: KeptName) -> Result<Option<(ParkedCell, Duration)>, CellStoreError> {
-        self.ask(|done| Request::Find { name, done }).await
-    }
-}
-
-/// Opens the database of a folder that only this user can use.
-fn open(folder: &Path) -> Result<Database> {
-    match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
-        _ => {}
-    }
-    let of = std::fs::metadata(folder)?;
-    if !of.is_dir() {
-        bail!("it is not a folder");
-    }
-    if of.mode() & 0o077 != 0 {
-        bail!("others than its owner may use it; chmod 700 it");
-    }
-    if of.uid() != rustix::process::geteuid().as_raw() {
-        bail!("it belongs to another user");
-    }
-    let path = folder.join(DATABASE);
-    let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(nofollow)
-        .open(&path)
-        .with_context(|| path.display().to_string())?;
-    let until = Instant::now() + LOCKED_FOR;
-    loop {
-        // A damaged file may make the database panic.
-        let opening = catch_unwind(|| Builder::new().set_cache_size(CACHE_BYTES).create(&path));
-        let Ok(opened) = opening else { bail!("{} is damaged", path.display()) };
-        match opened {
-            Ok(database) => return Ok(database),
-            Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Err(DatabaseError::DatabaseAlreadyOpen) => bail!("another process uses it"),
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
-        }
-    }
-}
-
-/// The thread that reads and writes the database.
-struct Owner {
-    database: Database,
-    most_bytes: u64,
-    /// Cells that this process has kept or found: they are alive, and not found again.
-    alive: HashSet<KeptName>,
-    /// When it was last looked for cells whose time is over.
-    swept: Option<Instant>,
-}
-
-impl Owner {
-    /// Serves until nobody can ask any more.
-    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
-        while let Some(request) = queue.blocking_recv() {
-            let mut batch = vec![request];
-            let mut bytes = size(&batch[0]);
-            while batch.len() < BATCH && bytes < BATCH_BYTES {
-                let Ok(request) = queue.try_recv() else { break };
-                bytes += size(&request);
-                batch.push(request);
-            }
-            // A damaged file may make the database panic: nothing is asked of it any more, and
-            // those who asked find their senders dropped.
-            if catch_unwind(AssertUnwindSafe(|| self.serve(batch))).is_err() {
-                tracing::error!("the database of --state is damaged");
-                return;
-            }
-        }
-    }
-
-    /// Does what is asked for, in order: writes until the next question are one transaction.
-    fn serve(&mut self, batch: Vec<Request>) {
-        let mut writes = Vec::new();
-        for request in batch {
-            match request {
-                Request::Find { name, done } => {
-                    self.write(std::mem::take(&mut writes));
-                    let _ = done.send(self.find(name).map_err(|error| failed(&error)));
-                }
-                write => writes.push(write),
-            }
-        }
-        self.write(writes);
-    }
-
-    fn write(&mut self, writes: Vec<Request>) {
-        if writes.is_empty() {
-            return;
-        }
-        let committed = self.commit(&writes);
-        for (at, write) in writes.into_iter().enumerate() {
-            let (Request::Keep { done, .. } | Request::Remove { done, .. }) = write else {
-                continue;
-            };
-            let _ = done.send(match &committed {
-                Ok(outcomes) => outcomes[at].clone(),
-                Err(error) => Err(failed(error)),
-            });
-        }
-    }
-
-    /// Writes in one transaction, and returns what each write came to. What is half done when one
-    /// fails is not done.
-    fn commit(&mut self, writes: &[Request]) -> Result<Vec<Result<(), CellStoreError>>> {
-        for write in writes {
-            match write {
-                Request::Keep { name, .. } => drop(self.alive.insert(*name)),
-                Request::Remove { name, .. } => drop(self.alive.remove(name)),
-                // It was done before.
-                Request::Find { .. } => {}
-            }
-        }
-        let transaction = self.begin()?;
-        let write = |write: &Request| match write {
-            Request::Keep { name, cell, time_left, .. } => {
-                keep(&transaction, *name, cell, *time_left, self.most_bytes)
-            }
-            Request::Remove { name, .. } => drop_cell(&transaction, name.as_bytes()).map(Ok),
-            Request::Find { .. } => Ok(Ok(())),
-        };
-        let outcomes = writes.iter().map(write).collect::<Result<_>>()?;
-        transaction.commit()?;
-        Ok(outcomes)
-    }
-
-    fn begin(&mut self) -> Result<WriteTransaction> {
-        let mut transaction = self.database.begin_write()?;
-        // After a crash, the database is there at once.
-        transaction.set_quick_repair(true);
-        if self.swept.is_none_or(|swept| swept.elapsed() > SWEEP) {
-            self.swept = Some(Instant::now());
-            sweep(&transaction)?;
-        }
-        Ok(transaction)
-    }
-
-    fn find(&mut self, name: KeptName) -> Result<Option<(ParkedCell, Duration)>> {
-        if self.alive.contains(&name) {
+        if !lock(&self.alive).insert(name) {
             return Ok(None);
         }
-        let transaction = self.database.begin_read()?;
-        let cells = match transaction.open_table(CELLS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            cells => cells?,
+        let mut claim = Claim { store: self, name, is_found: false };
+        let found = self.ask(|done| Request::Find { name, done }).await?;
+        claim.is_found = found.is_some();
+        Ok(found)
+    }
+
+    fn release(&self, name: KeptName) {
+        lock(&self.alive).remove(&name);
+    }
+}
+
+/// A cell that is looked for: nobody else finds it meanwhile.
+struct Claim<'a> {
+    store: &'a StateFolder,
+    name: KeptName,
+    is_found: bool,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if !self.is_found {
+            self.store.release(self.name);
+        }
+    }
+}
+
+/// The thread that reads and writes the database: serves until nobody can ask any more.
+fn run(cells: &mut Cells, queue: &mut mpsc::Receiver<Request>) {
+    while let Some(request) = queue.blocking_recv() {
+        let mut bytes = size(&request);
+        let mut batch = vec![request];
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            let Ok(request) = queue.try_recv() else { break };
+            bytes += size(&request);
+            batch.push(request);
+        }
+        serve(cells, batch);
+    }
+}
+
+/// Does what is asked for, in order: writes until the next question are one transaction.
+fn serve(cells: &mut Cells, batch: Vec<Request>) {
+    let mut writes = Vec::new();
+    for request in batch {
+        match request {
+            Request::Find { name, done } => {
+                write(cells, std::mem::take(&mut writes));
+                let _ = done.send(cells.find(name));
+            }
+            write => writes.push(write),
+        }
+    }
+    write(cells, writes);
+}
+
+fn write(cells: &mut Cells, writes: Vec<Request>) {
+    if writes.is_empty() {
+        return;
+    }
+    let written = cells.write(&writes);
+    for (at, write) in writes.into_iter().enumerate() {
+        let (Request::Keep { done, .. } | Request::Remove { done, .. }) = write else {
+            continue;
         };
-        let Some(cell) = cells.get(name.as_bytes())? else { return Ok(None) };
-        let (kept_at, _, bytes) = cell.value();
-        let cell = ParkedCell::from_bytes(bytes)?;
-        self.alive.insert(name);
-        Ok(Some((cell, Duration::from_millis(now().saturating_sub(kept_at)))))
+        let outcome = written.as_ref().map_err(Clone::clone);
+        let _ = done.send(outcome.and_then(|outcomes| outcomes[at].clone()));
     }
 }
 
@@ -302,74 +220,6 @@ fn size(request: &Request) -> usize {
         Request::Keep { cell, .. } => cell.as_bytes().len(),
         Request::Remove { .. } | Request::Find { .. } => 0,
     }
-}
-
-/// Keeps a cell, unless there is no more room.
-fn keep(
-    transaction: &WriteTransaction,
-    name: KeptName,
-    cell: &ParkedCell,
-    time_left: Duration,
-    most_bytes: u64,
-) -> Result<Result<(), CellStoreError>> {
-    drop_cell(transaction, name.as_bytes())?;
-    let mut total = transaction.open_table(TOTAL)?;
-    let bytes = total_of(&total)?.saturating_add(cell.as_bytes().len() as u64);
-    if bytes > most_bytes {
-        let why = format!("--state holds {most_bytes} bytes of cells at most");
-        return Ok(Err(CellStoreError(why)));
-    }
-    total.insert((), bytes)?;
-    let kept_at = now();
-    let left = u64::try_from(time_left.as_millis()).unwrap_or(u64::MAX);
-    let expires_at = kept_at.saturating_add(left);
-    let mut cells = transaction.open_table(CELLS)?;
-    cells.insert(name.as_bytes(), (kept_at, expires_at, cell.as_bytes()))?;
-    transaction.open_table(EXPIRIES)?.insert((expires_at, name.as_bytes()), ())?;
-    Ok(Ok(()))
-}
-
-/// Takes a cell out, if it is there.
-fn drop_cell(transaction: &WriteTransaction, name: &[u8; 16]) -> Result<()> {
-    let mut cells = transaction.open_table(CELLS)?;
-    let Some(cell) = cells.remove(name)? else { return Ok(()) };
-    let (_, expires_at, bytes) = cell.value();
-    transaction.open_table(EXPIRIES)?.remove((expires_at, name))?;
-    let mut total = transaction.open_table(TOTAL)?;
-    let bytes = total_of(&total)?.saturating_sub(bytes.len() as u64);
-    total.insert((), bytes)?;
-    Ok(())
-}
-
-fn total_of(total: &Table<(), u64>) -> Result<u64> {
-    Ok(total.get(())?.map_or(0, |bytes| bytes.value()))
-}
-
-/// Drops the cells whose total time is over: nobody has woken them.
-fn sweep(transaction: &WriteTransaction) -> Result<()> {
-    let over: Vec<[u8; 16]> = {
-        let expiries = transaction.open_table(EXPIRIES)?;
-        let until = (now(), &[0; 16]);
-        let over = expiries.range(..until)?.map(|entry| entry.map(|(key, _)| *key.value().1));
-        over.collect::<Result<_, _>>()?
-    };
-    for name in &over {
-        drop_cell(transaction, name)?;
-    }
-    if !over.is_empty() {
-        tracing::info!("dropped {} cells from --state whose total time was over", over.len());
-    }
-    Ok(())
-}
-
-/// Milliseconds of Unix time.
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn failed(error: &anyhow::Error) -> CellStoreError {
-    CellStoreError(format!("{error:#}"))
 }
 
 #[cfg(test)]
@@ -448,7 +298,7 @@ mod tests {
             store.keep(name(byte), cell(byte, 3_000), HOUR).await.unwrap();
         }
         store.close().await;
-        let database = folder.join(DATABASE);
+        let database = folder.join("cells.redb");
         let whole = std::fs::read(&database).unwrap();
         let mut random = 1_u64;
         let mut next = |below: usize| {

@@ -5,6 +5,7 @@ use super::policy::Policy;
 use crate::Exit;
 use crate::limits::LimitArguments;
 use anyhow::{Context, Result, ensure};
+use bytesize::ByteSize;
 use cellblock::support::lock;
 use cellblock::{
     CellLimits, CodeModeBackend, CodeModeError, Engine, EngineConfig, ParkKey, Parking,
@@ -66,6 +67,16 @@ pub struct Arguments {
     /// Copies of parked cells, where there are so many NATS servers.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=5), requires = "park_key")]
     park_replicas: u8,
+    /// What the parked cells of all tenants may take on each NATS server, which reserves it.
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", requires = "park_key")]
+    park_bytes: ByteSize,
+    /// What the parked cells of one tenant may take on each NATS server; half of that of all
+    /// unless it is given.
+    #[arg(long, value_name = "SIZE", requires = "park_key")]
+    park_bytes_per_tenant: Option<ByteSize>,
+    /// Cells of one tenant that NATS may keep at one time.
+    #[arg(long, value_name = "N", default_value_t = 20_000, requires = "park_key")]
+    max_parked_per_tenant: usize,
     #[command(flatten)]
     limits: LimitArguments,
 }
@@ -149,9 +160,15 @@ fn run(arguments: Arguments) -> Result<Exit> {
         Some(path) => ParkKey::encrypting(crate::park_key::secret(path)?),
         None => ParkKey::random().context("no randomness for a key")?,
     };
+    let park_bytes = arguments.park_bytes.as_u64();
     let parking = arguments.park_key.is_some().then(|| FleetParking {
         class: format!("{}-{}", &guest[..CLASS_DIGITS], key.name()),
         replicas: arguments.park_replicas.into(),
+        bytes: park_bytes,
+        bytes_per_tenant: arguments
+            .park_bytes_per_tenant
+            .map_or(park_bytes / 2, |all| all.as_u64()),
+        cells_per_tenant: arguments.max_parked_per_tenant,
         keeps_for: limits.total_time,
         parks_after: arguments.park_after,
     });

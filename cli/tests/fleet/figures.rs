@@ -3,9 +3,10 @@
 
 use crate::cells::{Tools, request, service, text};
 use crate::cluster::{Cluster, note, until, workers};
+use crate::keeping::Fleet;
 use crate::kept::Kept;
-use crate::park::Fleet;
 use cellblock::{CodeModeService, Engine, SessionLimits, WasmBackend};
+use cellblock_tests::memory::own_of;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ const CALLS: usize = 500;
 /// Programs for the throughput, and how many run at one time.
 const MANY: u32 = 2_000;
 const AT_ONCE: u32 = 32;
-/// Cells that are kept, and those of them whose waking is timed.
+/// Cells that are kept, before half as many more are, and those of them whose waking is timed.
 const PARKED: usize = 10_000;
 const WOKEN: usize = 200;
 
@@ -91,20 +92,25 @@ async fn parking_figures() {
     let before = kept.total_bytes();
     let mut cells = Vec::new();
     let began = Instant::now();
-    while cells.len() < PARKED {
-        let waiting = || cellblock::ExecuteRequest {
-            yield_time_ms: Some(0),
-            ..request("text('begun'); await tools.hang()")
-        };
-        match service.execute(waiting()).await {
-            Ok(response) => cells.push(response.cell_id().clone()),
-            // All workers are full until they have parked some.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+    // What the workers have after the first, they keep for cells that run.
+    for parked in [PARKED, PARKED * 3 / 2] {
+        while cells.len() < parked {
+            let waiting = || cellblock::ExecuteRequest {
+                yield_time_ms: Some(0),
+                ..request("text('begun'); await tools.hang()")
+            };
+            match service.execute(waiting()).await {
+                Ok(response) => cells.push(response.cell_id().clone()),
+                // All workers are full until they have parked some.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
         }
+        until(async || fleet.cells().await == 0).await;
+        let (took, bytes) = (began.elapsed(), kept.total_bytes() - before);
+        note(&format!("{parked} cells were parked in {took:?}: {bytes} bytes on each server"));
+        let memory = fleet.workers.iter().map(|worker| own_of(&worker.pid().to_string()) >> 20);
+        note(&format!("memory of the workers: {:?} MiB", memory.collect::<Vec<_>>()));
     }
-    until(async || fleet.cells().await == 0).await;
-    let (took, bytes) = (began.elapsed(), kept.total_bytes() - before);
-    note(&format!("{PARKED} cells were parked in {took:?}: {bytes} bytes on each server"));
     let mut times = Vec::new();
     for cell_id in cells.into_iter().take(WOKEN) {
         let began = Instant::now();

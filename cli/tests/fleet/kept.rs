@@ -83,6 +83,11 @@ impl Kept {
         self.ask(&piece, bytes);
     }
 
+    /// How `JetStream` keeps the bytes of cells.
+    pub fn config(&mut self) -> Value {
+        self.ask_json("$JS.API.STREAM.INFO.OBJ_cb-parked", &json!({}))["config"].take()
+    }
+
     /// Bytes that `JetStream` has of cells, with their records, on each server.
     pub fn total_bytes(&mut self) -> u64 {
         let streams = ["KV_cb-cells", "OBJ_cb-parked"];

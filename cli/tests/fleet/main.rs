@@ -8,6 +8,7 @@ mod commands;
 mod contract;
 mod faults;
 mod figures;
+mod keeping;
 mod kept;
 #[allow(dead_code, reason = "another test uses the rest of it")]
 #[allow(clippy::needless_pass_by_value, reason = "values that a test writes out are its own")]

@@ -1,240 +1,18 @@
 //! Cells that a fleet keeps while they wait: no worker has them, and any of them wakes one.
 
 use crate::cells::{calls_of, request, service};
-use crate::cluster::{Cluster, Worker, class, reports, serving, until};
+use crate::cluster::{Worker, reports, serving, until};
+use crate::keeping::{BUSY, CALLS, Fleet, SLEEPS, SOON, Session, Started, called, said};
 use crate::kept::Kept;
-use async_trait::async_trait;
+use crate::raw::{Raw, request as operation, start_with};
+use crate::tenants::link;
 use cellblock::{
-    CallEnd, CellId, CellInfo, CellState, CodeModeError, CodeModeNestedToolCall, CodeModeService,
-    CodeModeTurnHost, CodeModeTurnWorker, ContentItem, ExecuteRequest, ExecuteToPendingOutcome,
-    ParkError, RuntimeResponse, StoredValues, ToolResult, WaitRequest, WaitToPendingOutcome,
+    CallEnd, CellInfo, CellState, CodeModeError, ContentItem, ExecuteToPendingOutcome, ParkError,
+    RuntimeResponse, StoredValues, WaitRequest, WaitToPendingOutcome,
 };
-use cellblock_remote::NatsBackend;
+use cellblock_remote::protocol::{SEAM_CAPABILITY, frame};
 use rustix::process::Signal;
-use serde_json::Value;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tempfile::TempDir;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-/// Workers of a class of their own, with a park key of their own.
-pub struct Fleet {
-    pub cluster: &'static Cluster,
-    class: String,
-    dir: TempDir,
-    workers: Vec<Worker>,
-}
-
-impl Fleet {
-    pub async fn start(workers: usize, arguments: &[&str]) -> Option<Self> {
-        let cluster = Cluster::shared()?;
-        let dir = tempfile::tempdir().unwrap();
-        let mut fleet = Self { cluster, class: class(), dir, workers: Vec::new() };
-        for _ in 0..workers {
-            fleet.add(arguments).await;
-        }
-        Some(fleet)
-    }
-
-    /// One more worker, which may not serve yet when this returns.
-    fn spawn(&mut self, arguments: &[&str]) {
-        let key = self.dir.path().join("park.key");
-        let key = ["--park-key", key.to_str().unwrap()];
-        self.workers.push(Worker::spawn(self.cluster, &self.class, &[&key, arguments].concat()));
-    }
-
-    /// One more worker, which serves when this returns.
-    async fn add(&mut self, arguments: &[&str]) {
-        self.spawn(arguments);
-        serving(self.cluster, &self.class, self.workers.len()).await;
-    }
-
-    /// Ends the oldest worker, as an upgrade does, and waits until it has gone.
-    async fn drain(&mut self) {
-        let mut worker = self.workers.remove(0);
-        worker.signal(Signal::TERM);
-        let mut gone = tokio::task::spawn_blocking(move || worker.wait());
-        assert_eq!((&mut gone).await.unwrap().code(), Some(130));
-        serving(self.cluster, &self.class, self.workers.len()).await;
-    }
-
-    pub fn service(&self, tenant: &str) -> CodeModeService {
-        service(&self.cluster.fleet(tenant, &self.class))
-    }
-
-    /// A session that others can open again.
-    fn named(&self, name: &str, values: StoredValues) -> (CodeModeService, Arc<NatsBackend>) {
-        let backend = NatsBackend::new(&self.cluster.fleet("t1", &self.class));
-        let backend = Arc::new(backend.with_session(name).unwrap());
-        let service = CodeModeService::with_stored_values(Arc::clone(&backend) as _, values);
-        (service, backend)
-    }
-
-    /// The class of the workers that can wake each other's cells.
-    async fn parking_class(&self) -> String {
-        let reports = reports(self.cluster, &self.class).await;
-        reports[0].classes.iter().find(|class| class.contains('-')).unwrap().clone()
-    }
-
-    /// Cells that workers have.
-    pub async fn cells(&self) -> usize {
-        reports(self.cluster, &self.class).await.iter().map(|report| report.cells).sum()
-    }
-}
-
-/// A tool that returns what it was given once the gate is open.
-struct Gate {
-    open: watch::Sender<bool>,
-    calls: AtomicUsize,
-    resumed: AtomicUsize,
-}
-
-impl Gate {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            open: watch::Sender::new(false),
-            calls: AtomicUsize::new(0),
-            resumed: AtomicUsize::new(0),
-        })
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.load(Ordering::Relaxed)
-    }
-
-    /// Calls that another host had begun.
-    fn resumed(&self) -> usize {
-        self.resumed.load(Ordering::Relaxed)
-    }
-
-    async fn answer(
-        &self,
-        call: CodeModeNestedToolCall,
-        cancellation: CancellationToken,
-    ) -> Result<ToolResult, String> {
-        let mut open = self.open.subscribe();
-        tokio::select! {
-            _ = open.wait_for(|open| *open) => {}
-            () = cancellation.cancelled() => return Err("it was cancelled".to_owned()),
-        }
-        Ok(call.input.map_or(Value::Null, cellblock::ToolInput::into_value).into())
-    }
-}
-
-#[async_trait]
-impl CodeModeTurnHost for Gate {
-    async fn invoke_tool(
-        &self,
-        call: CodeModeNestedToolCall,
-        cancellation: CancellationToken,
-    ) -> Result<ToolResult, String> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.answer(call, cancellation).await
-    }
-
-    async fn resume_call(
-        &self,
-        call: CodeModeNestedToolCall,
-        cancellation: CancellationToken,
-    ) -> Result<ToolResult, String> {
-        self.resumed.fetch_add(1, Ordering::Relaxed);
-        self.answer(call, cancellation).await
-    }
-}
-
-/// A cell, and what it has said so far.
-struct Started {
-    id: CellId,
-    said: String,
-}
-
-impl Started {
-    /// A cell that was started and waits.
-    async fn new(service: &CodeModeService, source: &str) -> Self {
-        let request = ExecuteRequest { yield_time_ms: Some(0), ..request(source) };
-        let response = service.execute(request).await.unwrap();
-        assert!(matches!(response, RuntimeResponse::Yielded { .. }), "{response:?}");
-        Self { id: response.cell_id().clone(), said: said(&response) }
-    }
-
-    /// How it ends: all that it has said, and whether it completed.
-    async fn end(&self, service: &CodeModeService) -> Result<(String, bool), CodeModeError> {
-        let mut all = self.said.clone();
-        loop {
-            let wait = WaitRequest { cell_id: self.id.clone(), yield_time_ms: 60_000 };
-            let response: RuntimeResponse = service.wait(wait).await?.into();
-            all += &said(&response);
-            match response {
-                RuntimeResponse::Yielded { .. } => {}
-                RuntimeResponse::Result { error_text: None, .. } => return Ok((all, true)),
-                RuntimeResponse::Terminated { .. } => return Ok((all, false)),
-                other @ RuntimeResponse::Result { .. } => panic!("{other:?}"),
-            }
-        }
-    }
-}
-
-/// The text of a response.
-fn said(response: &RuntimeResponse) -> String {
-    let text = |item: &ContentItem| match item {
-        ContentItem::InputText { text } => text.clone(),
-        other => panic!("{other:?}"),
-    };
-    response.content_items().iter().map(text).collect()
-}
-
-/// The end of a cell that runs [`CALLS`].
-fn called() -> (String, bool) {
-    ("begun one,two".to_owned(), true)
-}
-
-/// Waits for calls, says what they return, and stores it.
-const CALLS: &str = "text('begun '); const all = [tools.echo('one'), tools.echo('two')];
-    text((await Promise.all(all)).join()); store('end', await tools.echo('three'))";
-
-/// Waits for a timer.
-const SLEEPS: &str = "await new Promise((done) => setTimeout(done, 4000)); text('slept')";
-
-/// Something happens in it all the time.
-const BUSY: &str = "for (;;) { await tools.echo(1);
-    await new Promise((done) => setTimeout(done, 100)) }";
-
-/// Arguments of workers that keep cells soon.
-const SOON: [&str; 6] =
-    ["--park-after", "700ms", "--max-cells", "300", "--max-cells-per-tenant", "300"];
-
-/// A session with tools behind a gate.
-struct Session {
-    service: CodeModeService,
-    gate: Arc<Gate>,
-    _turn: CodeModeTurnWorker,
-}
-
-impl Session {
-    fn new(service: CodeModeService) -> Self {
-        let gate = Gate::new();
-        let turn = service.start_turn_worker(Arc::clone(&gate) as _);
-        Self { service, gate, _turn: turn }
-    }
-
-    async fn start(&self, source: &str) -> Started {
-        Started::new(&self.service, source).await
-    }
-
-    async fn end(&self, cell: &Started) -> Result<(String, bool), CodeModeError> {
-        cell.end(&self.service).await
-    }
-
-    /// A cell that its fleet keeps, which has no other.
-    async fn kept(&self, fleet: &Fleet) -> Started {
-        let calls = self.gate.calls();
-        let cell = self.start(CALLS).await;
-        until(async || self.gate.calls() == calls + 2).await;
-        until(async || fleet.cells().await == 0).await;
-        cell
-    }
-}
+use serde_json::json;
 
 #[tokio::test]
 async fn a_rolling_restart_loses_no_cell_that_waits() {
@@ -297,6 +75,19 @@ async fn cells_that_sleep_are_on_no_worker_until_something_comes() {
 }
 
 #[tokio::test]
+async fn a_cell_that_was_woken_and_waits_is_kept_again() {
+    let Some(fleet) = Fleet::start(1, &SOON).await else { return };
+    let session = Session::new(fleet.service("t1"));
+    let mut cell = session.kept(&fleet).await;
+    for _ in 0..2 {
+        cell.look(&session.service).await;
+        until(async || fleet.cells().await == 0).await;
+    }
+    session.gate.open.send_replace(true);
+    assert_eq!(session.end(&cell).await, Ok(called()));
+}
+
+#[tokio::test]
 async fn a_frozen_cell_stays_where_it_is() {
     let Some(fleet) = Fleet::start(1, &SOON).await else { return };
     let session = Session::new(fleet.service("t1"));
@@ -352,6 +143,36 @@ async fn a_worker_that_was_paused_has_no_cell_any_more() {
 }
 
 #[tokio::test]
+async fn a_worker_that_was_paused_takes_no_cell_that_another_has_woken() {
+    let Some(mut fleet) = Fleet::start(1, &SOON).await else { return };
+    let session = Session::new(fleet.named("overtaken", StoredValues::new()).0);
+    let mut cells = Vec::new();
+    for _ in 0..8 {
+        cells.push(session.start(CALLS).await);
+    }
+    until(async || session.gate.calls() == 16).await;
+    until(async || fleet.cells().await == 0).await;
+    fleet.workers[0].signal(Signal::STOP);
+    fleet.spawn(&SOON);
+    serving(fleet.cluster, &fleet.class, 1).await;
+    // About half of these reach the one that is paused first.
+    let waking = cells.iter_mut().map(|cell| cell.look(&session.service));
+    futures_util::future::join_all(waking).await;
+    fleet.workers[0].signal(Signal::CONT);
+    // It has read what was sent to it meanwhile, and the other has all cells kept again.
+    serving(fleet.cluster, &fleet.class, 2).await;
+    until(async || fleet.cells().await == 0).await;
+    session.gate.open.send_replace(true);
+    for cell in &cells {
+        assert_eq!(session.end(cell).await, Ok(called()));
+    }
+    assert_eq!(session.gate.calls(), 24);
+    assert_eq!(session.service.stored_values()["end"], "three");
+    let (class, mut kept) = (fleet.parking_class().await, Kept::connect(fleet.cluster));
+    until(async || kept.records("t1", &class).is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_worker_that_dies_loses_what_ran_there_and_not_what_was_kept() {
     let Some(mut fleet) = Fleet::start(1, &SOON).await else { return };
     let session = Session::new(fleet.service("t1"));
@@ -364,17 +185,18 @@ async fn a_worker_that_dies_loses_what_ran_there_and_not_what_was_kept() {
     let busy = Session::new(fleet.service("t1"));
     busy.gate.open.send_replace(true);
     let mut running = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..20 {
         running.push(busy.start(BUSY).await);
     }
     until(async || busy.gate.calls() > 100).await;
     fleet.workers[0].signal(Signal::KILL);
     fleet.workers.remove(0).wait();
     fleet.add(&SOON).await;
-    let made = |error: &CodeModeError| !calls_of(error).is_empty();
+    let mut calls = 0;
     for cell in &running {
-        assert!(busy.end(cell).await.is_err_and(|error| made(&error)));
+        calls += calls_of(&busy.end(cell).await.unwrap_err()).len();
     }
+    assert!(calls > 0);
     session.gate.open.send_replace(true);
     for cell in &parked {
         assert_eq!(session.end(cell).await, Ok(called()));
@@ -480,4 +302,63 @@ async fn a_session_that_shuts_down_ends_cells_that_are_kept() {
     assert!(session.service.execute(request("text(1)")).await.is_err());
     let (class, mut kept) = (fleet.parking_class().await, Kept::connect(fleet.cluster));
     until(async || kept.records("t1", &class).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_tenant_keeps_no_more_than_it_may_and_loses_none_of_the_others() {
+    let cells = ["--max-parked-per-tenant", "3"];
+    let bytes = ["--park-bytes-per-tenant", "1KiB"];
+    for (room, kept) in [(cells, 3), (bytes, 0)] {
+        let Some(mut fleet) = Fleet::start(1, &room).await else { return };
+        // Nobody else has cells in this account.
+        let session = Session::new(service(&fleet.cluster.fleet("operator", &fleet.class)));
+        let class = fleet.parking_class().await;
+        let mut cells = Vec::new();
+        for _ in 0..8 {
+            cells.push(session.start(CALLS).await);
+        }
+        until(async || session.gate.calls() == 16).await;
+        fleet.drain().await;
+        let mut records = Kept::connect(fleet.cluster);
+        assert_eq!(records.records("=", &class).len(), kept);
+        // The client has the others: all of them go on.
+        fleet.add(&room).await;
+        session.gate.open.send_replace(true);
+        for cell in &cells {
+            assert_eq!(session.end(cell).await, Ok(called()));
+        }
+        assert_eq!(session.gate.calls(), 24);
+        until(async || records.records("=", &class).is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn all_tenants_together_keep_no_more_than_is_reserved() {
+    let Some(fleet) = Fleet::start(1, &[]).await else { return };
+    let config = Kept::connect(fleet.cluster).config();
+    // The server refuses what is more, and drops nothing for it.
+    assert_eq!((&config["max_bytes"], &config["discard"]), (&json!(2_u64 << 30), &json!("new")));
+}
+
+#[tokio::test]
+async fn a_client_cannot_have_cells_kept_that_were_not_asked_to_leave() {
+    let Some(fleet) = Fleet::start(1, &[]).await else { return };
+    let mut raw = Raw::connect(fleet.cluster, "t2", "unasked");
+    let keep = json!({ "cell": "c", "id": "1", "client": "x" });
+    let seam = json!({ "keep": keep });
+    let first = start_with(BUSY, &[SEAM_CAPABILITY], Some(&seam));
+    raw.send(&format!("cb.exec.{}", fleet.class), &["cb-seq: 1"], &first);
+    let link = link(&mut raw);
+    let wait = json!({ "method": "session/wait", "sessionId": "s", "request":
+        { "cell_id": "1", "yield_time_ms": 0 }, "park": true, "keep": true });
+    raw.send(
+        &format!("cb.w.{link}"),
+        &["cb-seq: 2"],
+        &frame::encode(&operation(3, &wait)).unwrap(),
+    );
+    let mut answers = String::new();
+    while !answers.contains("leave unasked") {
+        answers += &String::from_utf8_lossy(&raw.next().unwrap().payload);
+    }
+    assert_eq!(fleet.cells().await, 1);
 }

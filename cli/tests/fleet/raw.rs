@@ -115,13 +115,18 @@ impl Received {
 
 /// What a client sends to start a program.
 pub fn start(source: &str) -> Vec<u8> {
+    start_with(source, &[], None)
+}
+
+/// The same, with what the client asks for and what it adds to the program.
+pub fn start_with(source: &str, capabilities: &[&str], seam: Option<&Value>) -> Vec<u8> {
     let messages = [
         json!({ "type": "connection/hello", "supportedVersions": [1], "requiredCapabilities": [],
-            "optionalCapabilities": [] }),
+            "optionalCapabilities": capabilities }),
         request(1, &json!({ "method": "session/open", "sessionId": "s" })),
         request(
             2,
-            &json!({ "method": "session/execute", "sessionId": "s", "request": {
+            &json!({ "method": "session/execute", "sessionId": "s", "seam": seam, "request": {
             "tool_call_id": "c", "enabled_tools": [], "source": source, "yield_time_ms": 0,
             "max_output_tokens": null } }),
         ),

@@ -12,7 +12,7 @@ use std::time::Instant;
 const WAITS: &str = "text('begun'); await new Promise((done) => setTimeout(done, 1e6))";
 
 /// The link that the next message of a worker names.
-fn link(raw: &mut Raw) -> String {
+pub fn link(raw: &mut Raw) -> String {
     let mut messages = std::iter::from_fn(|| raw.next());
     messages.find_map(|message| Some(message.header("cb-link")?.to_owned())).unwrap()
 }

@@ -91,10 +91,20 @@ pub trait CellStore: Send + Sync {
         time_left: Duration,
     ) -> Result<(), CellStoreError>;
 
-    /// Removes a cell, if it is there. Returns when no later process will find it.
+    /// Removes a cell whose program is to run on, as [`remove`](Self::remove) does. A store whose
+    /// process is to end may leave the cell to the next one: it never returns then.
     ///
     /// # Errors
-    /// It may be found: its program does not run on here, and the cell ends.
+    /// A later process may find it: its program does not run on here, and the cell ends.
+    async fn take(&self, name: KeptName) -> Result<(), CellStoreError> {
+        self.remove(name).await
+    }
+
+    /// Removes a cell that ends here or is parked, if it is there. Returns when no later process
+    /// will find it.
+    ///
+    /// # Errors
+    /// A later process may find it.
     async fn remove(&self, name: KeptName) -> Result<(), CellStoreError>;
 
     /// Finds a cell that an earlier process has kept, and says how long ago that was. One that
@@ -103,6 +113,9 @@ pub trait CellStore: Send + Sync {
     /// # Errors
     /// The store cannot be read.
     async fn find(&self, name: KeptName) -> Result<Option<(ParkedCell, Duration)>, CellStoreError>;
+
+    /// A cell that was found does not go on here: it may be found again.
+    fn release(&self, name: KeptName);
 }
 
 /// A cell that an earlier process has kept, and that is to go on:

@@ -171,14 +171,17 @@ pub enum ParkError {
     #[error("the parked cell may use more than this session allows: {0}")]
     OverLimits(OverLimit),
     /// It was woken before, and the session forbids forks.
-    #[error("the parked cell was woken before, and this session forbids forks")]
+    #[error("a second wake of a parked cell is a fork, and this session forbids forks")]
     ForkForbidden,
     /// The request names a pending call that the parked cell does not have.
     #[error("the parked cell has no pending call {0}")]
     UnknownCall(String),
     /// No earlier process kept a cell under this name, or its program was running when that
     /// process ended.
-    #[error("no cell is kept under this name; it may have been running when its host ended")]
+    #[error(
+        "no cell is kept under this name: it goes on here already, has ended, or was running when its \
+         host ended"
+    )]
     NotKept,
     /// There is no such cell, or no longer; the text says more.
     #[error("exec cell {0} not found{1}")]

@@ -217,3 +217,45 @@ impl fmt::Debug for PendingCalls {
         f.debug_list().entries(self.iter()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    /// A call that runs, and what ends it.
+    fn running(id: &str) -> (PendingCalls, oneshot::Sender<CallResult>) {
+        let (sender, end) = oneshot::channel();
+        let running = Running::new(CancellationToken::new());
+        let end = PendingEnd::Running(end.shared(), Arc::clone(&running));
+        (PendingCalls::running(&running, [(id.into(), ToolName::plain("t"), end)]), sender)
+    }
+
+    #[tokio::test]
+    async fn the_end_of_any_call_is_noticed_and_not_lost() {
+        let (mut calls, first) = running("tool-1");
+        let (more, second) = running("tool-10");
+        calls.append(more);
+        calls.expect("tool-2");
+        assert!(calls.any_ended().now_or_never().is_none());
+        second.send(Ok(serde_json::json!(10).into())).unwrap();
+        calls.any_ended().await;
+        // It is known from then on.
+        assert!(calls.any_ended().now_or_never().is_some());
+        drop(first);
+        let ends = calls.ends().await;
+        let ids: Vec<_> = ends.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["tool-1", "tool-2", "tool-10"]);
+        assert_eq!(ends[0].1, cancelled());
+        assert_eq!(ends[2].1, Ok(serde_json::json!(10).into()));
+    }
+
+    #[test]
+    fn calls_of_every_life_of_a_cell_are_cancelled() {
+        let (mut calls, _first) = running("tool-1");
+        let (more, _second) = running("tool-2");
+        calls.append(more);
+        calls.cancel();
+        assert!(calls.running.iter().all(|running| running.cancellation.is_cancelled()));
+    }
+}

@@ -54,11 +54,22 @@ const MAX_NAME_BYTES: usize = 1_024;
 /// Tools of one request: the guest numbers them in fifteen bits.
 const MAX_TOOLS: usize = i16::MAX as usize;
 
-/// A cell that an earlier process has kept.
+/// A cell that an earlier process has kept, and that was found. It may be found again unless it
+/// goes on.
 struct Kept {
+    store: Arc<dyn CellStore>,
     name: KeptName,
     /// Pieces of output that its caller has received.
     received: u64,
+    goes_on: bool,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if !self.goes_on {
+            self.store.release(self.name);
+        }
+    }
 }
 
 /// Runs cells in this process.
@@ -196,7 +207,7 @@ impl WasmBackend {
         &self,
         cell_id: CellId,
         request: WakeRequest,
-        kept: Option<Kept>,
+        mut kept: Option<Kept>,
         stored_values: StoredValues,
     ) -> Result<Answer, CodeModeError> {
         let WakeRequest { cell, calls, enabled_tools, tool_call_id, .. } = request;
@@ -252,8 +263,17 @@ impl WasmBackend {
             session: Arc::clone(&session),
         };
         let seed = is_fork.then(|| session.random.seed());
-        let arrival =
-            Arrival { head, image, calls, seed, charges, kept: kept.map(|kept| kept.name) };
+        let arrival = Arrival {
+            head,
+            image,
+            calls,
+            seed,
+            charges,
+            kept: kept.as_ref().map(|kept| kept.name),
+        };
+        if let Some(kept) = &mut kept {
+            kept.goes_on = true;
+        }
         session.tasks.spawn(cell::run(Box::new(start), Origin::Parked(Box::new(arrival))));
         session.registry.first_answer(cell_id, status, answer).await
     }
@@ -362,8 +382,8 @@ impl CodeModeBackend for WasmBackend {
         let store = self.session.store().ok_or(CodeModeError::Unsupported("kept cells"))?;
         let found = store.find(name).await.map_err(|error| CodeModeError::Host(error.to_string()));
         let (cell, elapsed) = found?.ok_or(ParkError::NotKept)?;
+        let kept = Kept { store, name, received, goes_on: false };
         let request = WakeRequest { yield_time_ms, elapsed, ..WakeRequest::new(cell) };
-        let kept = Kept { name, received };
         let answer = self.start_parked(cell_id.clone(), request, Some(kept), stored_values).await?;
         Ok(answer.into_response(cell_id))
     }

@@ -22,7 +22,7 @@ pub use child::HostCommand;
 pub use fleet::{NatsBackend, NatsFleet};
 pub use security::ClientTls;
 
-use crate::protocol::{Base64, SeamKept, SeamWake};
+use crate::protocol::{Base64, SeamResume, SeamWake};
 use async_trait::async_trait;
 use cell::Start;
 use cellblock::cells::{Answer, CellStatus, Until};
@@ -308,7 +308,7 @@ impl CodeModeBackend for ProcessBackend {
         stored_values: StoredValues,
     ) -> Result<RuntimeResponse, CodeModeError> {
         let ResumeRequest { name, received, yield_time_ms } = request;
-        let kept = Some(SeamKept { name: name.to_string(), received });
+        let kept = Some(SeamResume { name: name.to_string(), received });
         let wake = SeamWake { kept, ..SeamWake::default() };
         let request = ExecuteRequest { yield_time_ms, ..ExecuteRequest::default() };
         let (until, wake) = (self.until(yield_time_ms), Some((wake, PendingCalls::default())));

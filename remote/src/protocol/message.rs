@@ -5,7 +5,7 @@ mod seam;
 mod timed;
 
 pub use seam::{
-    Base64, Regional, SeamExecute, SeamKeep, SeamKept, SeamOpen, SeamParked, SeamResponse,
+    Base64, Regional, SeamExecute, SeamKeep, SeamOpen, SeamParked, SeamResponse, SeamResume,
     SeamWake, StoredDelta,
 };
 pub use timed::{TimedResponse, TimedWaitOutcome};

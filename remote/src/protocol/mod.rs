@@ -11,7 +11,7 @@ mod refusal;
 pub use message::{
     Base64, ClientMessage, DelegateRequest, DelegateValue, ExecutionLimits, HostMessage,
     OperationRequest, OperationResult, OperationValue, Outcome, Regional, RejectionReason,
-    SeamExecute, SeamKeep, SeamKept, SeamOpen, SeamParked, SeamResponse, SeamWake, StoredDelta,
+    SeamExecute, SeamKeep, SeamOpen, SeamParked, SeamResponse, SeamResume, SeamWake, StoredDelta,
     TimedResponse, TimedWaitOutcome,
 };
 pub use refusal::Refusal;

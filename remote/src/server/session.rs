@@ -7,27 +7,23 @@
 mod keeping;
 #[cfg(feature = "nats")]
 mod leaving;
+mod request;
 
 pub(super) use keeping::Keeper;
 #[cfg(feature = "nats")]
 pub(super) use keeping::{Held, KeepError};
+pub(super) use request::{CellRequest, Program, Wait};
 
 use super::metrics::{self, ActiveCell};
 use super::{AskedLimits, Permits, Server};
-use crate::protocol::frame::MAX_BYTES;
-use crate::protocol::{
-    Base64, MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, SeamKeep, SeamKept, SeamParked,
-    SeamResponse, SeamWake, StoredDelta, TimedResponse, TimedWaitOutcome,
-};
+use crate::protocol::{MAX_STORED_BYTES, MAX_TOOL_BYTES, Refusal, StoredDelta};
 use cellblock::support::lock;
 use cellblock::{
-    CellId, CellReport, CodeModeError, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker,
-    ExecuteRequest, ExecuteToPendingOutcome, Keeping, ParkError, ParkedCell, PendingCalls,
-    ResumeRequest, RuntimeResponse, StoredValues, ToolDefinition, WaitOutcome, WaitRequest,
-    WaitToPendingOutcome, WakeRequest,
+    CellId, CodeModeError, CodeModeService, CodeModeTurnHost, CodeModeTurnWorker, ExecuteRequest,
+    Keeping, RuntimeResponse, StoredValues, ToolDefinition,
 };
 use keeping::StorePlace;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -35,7 +31,6 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long sessions may take to end when their connection has.
 pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -57,6 +52,8 @@ pub(super) struct Session {
     stored: Option<Mutex<ClientValues>>,
     /// Cancelled when nobody takes the session's notifications any more.
     abandoned: CancellationToken,
+    /// Cancelled when the session is to close.
+    closing: CancellationToken,
 }
 
 /// The stored values of a client.
@@ -79,30 +76,6 @@ pub(super) enum Change {
     /// It has not ended: its client is asked to have it kept.
     #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only a fleet keeps cells"))]
     Leave(CellId),
-}
-
-/// A program that a client sends.
-pub(super) struct Program {
-    pub(super) request: ExecuteRequest,
-    /// Whether it is to be frozen where it waits.
-    pub(super) until_frontier: bool,
-    /// The parked cell that it is, if it is one.
-    pub(super) wake: Option<SeamWake>,
-    /// Where it may be kept while it waits.
-    pub(super) keep: Option<SeamKeep>,
-}
-
-/// What a client waits for.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Wait {
-    /// A response, for at most this many milliseconds.
-    Yield(u64),
-    /// The program is frozen, or has ended.
-    Frontier,
-    /// The cell is parked.
-    Park,
-    /// The cell is parked, and the host keeps it.
-    Keep,
 }
 
 /// What a nested call fails with on this side when its cell was parked: its end comes to the
@@ -157,15 +130,6 @@ impl Drop for KeptPlace {
     }
 }
 
-/// A request for a cell, from its arrival to its answer. The cell is not closed before it
-/// is dropped, which is to be done once the answer was queued.
-pub(super) struct CellRequest {
-    session: Arc<Session>,
-    cell_id: CellId,
-    arrived: Instant,
-    _tracked: TaskTrackerToken,
-}
-
 impl Session {
     /// Opens a session with the host's limits, or narrower ones. `seam` says whether the
     /// client owns the stored values and takes reports. The receiver is sent each cell that
@@ -189,6 +153,7 @@ impl Session {
             changes: Mutex::new(Some(sender)),
             stored: seam.then(Mutex::default),
             abandoned: CancellationToken::new(),
+            closing: CancellationToken::new(),
         });
         server.note_session(&session);
         Ok((session, closed))
@@ -270,16 +235,6 @@ impl Session {
         Ok(self.request(cell_id))
     }
 
-    /// A request for a cell has arrived.
-    pub(super) fn request(self: &Arc<Self>, cell_id: CellId) -> CellRequest {
-        if let Some(entry) = lock(&self.cells).get_mut(&cell_id) {
-            entry.requests += 1;
-            entry.touched = Instant::now();
-        }
-        let (session, tracked) = (Arc::clone(self), self.requests.token());
-        CellRequest { session, cell_id, arrived: Instant::now(), _tracked: tracked }
-    }
-
     /// Is cancelled when the cell was parked.
     pub(super) fn parked(&self, cell_id: &CellId) -> CancellationToken {
         lock(&self.cells).get(cell_id).map(|entry| entry.parked.clone()).unwrap_or_default()
@@ -311,6 +266,7 @@ impl Session {
     /// Ends every cell, and returns when what was asked of them was answered. Cells that
     /// nobody asked for are closed with the session.
     pub(super) async fn close(&self) {
+        self.closing.cancel();
         self.service.shutdown().await;
         self.requests.close();
         if timeout(SHUTDOWN_GRACE, self.requests.wait()).await.is_err() {
@@ -332,291 +288,8 @@ impl Session {
     }
 }
 
-impl CellRequest {
-    /// The cell.
-    pub(super) fn cell_id(&self) -> &CellId {
-        &self.cell_id
-    }
-
-    /// Runs the admitted program to its first response.
-    pub(super) async fn execute(&self, program: Program) -> Result<TimedResponse, Refusal> {
-        let Program { request, until_frontier, wake, keep } = program;
-        let is_named = keep.is_some();
-        self.note_keep(keep);
-        let (id, service) = (self.cell_id.clone(), &self.session.service);
-        let values = lock(&self.session.cells)
-            .get(&self.cell_id)
-            .and_then(|entry| entry.values.as_ref().map(|own| own.values.clone()));
-        let executed = match values {
-            None if wake.is_some() => return Err(Refusal::SeamNotGranted),
-            Some(values) if let Some(SeamWake { kept: Some(kept), .. }) = wake => {
-                let request = resume_request(&request, &kept).inspect_err(|_| self.taken(true))?;
-                let resumed = service.backend().resume(id, request, values).await;
-                resumed.map(|response| (response, None)).map_err(Refusal::from)
-            }
-            Some(values) if let Some(wake) = wake => {
-                self.wake(request, wake, values, is_named).await.map(|response| (response, None))
-            }
-            None => Ok(service.execute_as(id, request).await.map(|response| (response, None))?),
-            Some(values) if until_frontier => {
-                let executing = service.backend().execute_to_pending(id, request, values);
-                executing.await.map(frontier).map_err(Refusal::from)
-            }
-            Some(values) => {
-                let executing = service.backend().execute(id, request, values);
-                executing.await.map(|response| (response, None)).map_err(Refusal::from)
-            }
-        };
-        let (response, pending) = executed.inspect_err(|_| self.taken(true))?;
-        metrics::first_response(self.arrived.elapsed());
-        let buffered = self.note(&response);
-        let addition = self.addition(&response, pending);
-        let timed = TimedResponse::new(response, self.arrived.elapsed(), buffered);
-        Ok(match addition {
-            Some(addition) => timed.with_seam(addition),
-            None => timed,
-        })
-    }
-
-    /// Waits for the cell. Cancelled, it leaves its output to the next request.
-    pub(super) async fn wait(
-        &self,
-        wait: Wait,
-        cancelled: &CancellationToken,
-    ) -> Result<TimedWaitOutcome, Refusal> {
-        match wait {
-            Wait::Park => return self.park(cancelled).await,
-            Wait::Keep => return self.keep(cancelled).await,
-            Wait::Yield(_) | Wait::Frontier => {}
-        }
-        tokio::select! {
-            biased;
-            outcome = self.observe(wait) => outcome,
-            () = cancelled.cancelled() => Err(Refusal::Cancelled),
-        }
-    }
-
-    async fn observe(&self, wait: Wait) -> Result<TimedWaitOutcome, Refusal> {
-        if let Some(unsent) = self.unsent() {
-            let pending = lock(&self.session.cells)
-                .get_mut(&self.cell_id)
-                .and_then(|entry| entry.pending.take());
-            return Ok(self.timed(WaitOutcome::LiveCell(unsent), pending));
-        }
-        let (cell_id, service) = (self.cell_id.clone(), &self.session.service);
-        let (outcome, pending) = match wait {
-            Wait::Yield(yield_time_ms) => {
-                (service.wait(WaitRequest { cell_id, yield_time_ms }).await?, None)
-            }
-            // Answered above.
-            Wait::Park | Wait::Keep => return Err(Refusal::SeamNotGranted),
-            Wait::Frontier if !self.session.has_seam() => return Err(Refusal::SeamNotGranted),
-            Wait::Frontier => match service.backend().wait_to_pending(cell_id).await? {
-                WaitToPendingOutcome::LiveCell(outcome) => {
-                    let (response, pending) = frontier(outcome);
-                    (WaitOutcome::LiveCell(response), pending)
-                }
-                WaitToPendingOutcome::MissingCell(missing) => {
-                    (WaitOutcome::MissingCell(missing), None)
-                }
-            },
-        };
-        Ok(self.timed(outcome, pending))
-    }
-
-    /// Parks the cell.
-    async fn park(&self, cancelled: &CancellationToken) -> Result<TimedWaitOutcome, Refusal> {
-        let (cell, mut parked) = self.leave(cancelled).await?;
-        parked.cell = Base64(cell.as_bytes().into());
-        Ok(self.left(parked))
-    }
-
-    /// Takes the cell out of the session as bytes, with what its client has to know.
-    async fn leave(
-        &self,
-        cancelled: &CancellationToken,
-    ) -> Result<(ParkedCell, SeamParked), Refusal> {
-        if !self.session.has_seam() {
-            return Err(Refusal::SeamNotGranted);
-        }
-        // Not any more once the cell is bytes: nobody else has them.
-        let parked = tokio::select! {
-            biased;
-            parked = self.session.service.park(self.cell_id.clone()) => parked?,
-            () = cancelled.cancelled() => return Err(Refusal::Cancelled),
-        };
-        // What the client has answered goes back to it. The other calls are the client's: it
-        // is not asked for their ends any more, and they go on there.
-        self.session.parked(&self.cell_id).cancel();
-        let mut ends = BTreeMap::new();
-        for (id, end) in parked.calls.ends().await {
-            let end = end.and_then(|result| result.into_json(MAX_BYTES).map_err(|e| e.to_string()));
-            if end.as_ref().is_err_and(|error| error == CELL_PARKED) {
-                continue;
-            }
-            ends.insert(id, end);
-        }
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let wakes_in_ms = parked.wakes_in.map(ms);
-        Ok((parked.cell, SeamParked { cell: Base64::default(), kept: None, wakes_in_ms, ends }))
-    }
-
-    /// The answer to a client whose cell has left.
-    fn left(&self, parked: SeamParked) -> TimedWaitOutcome {
-        self.taken(true);
-        // What was not sent before.
-        let content_items = self.unsent().map(RuntimeResponse::into_content).unwrap_or_default();
-        let (cell_id, report) = (self.cell_id.clone(), CellReport::default());
-        let response = RuntimeResponse::Yielded { cell_id, content_items, report };
-        let addition = SeamResponse { parked: Some(parked), ..SeamResponse::default() };
-        let timed = TimedResponse::new(response, self.arrived.elapsed(), Duration::ZERO);
-        TimedWaitOutcome::LiveCell(timed.with_seam(addition))
-    }
-
-    /// Ends the cell.
-    pub(super) async fn terminate(&self) -> Result<TimedWaitOutcome, Refusal> {
-        let unsent = self.unsent();
-        if let Some(last @ (RuntimeResponse::Result { .. } | RuntimeResponse::Terminated { .. })) =
-            unsent
-        {
-            return Ok(self.timed(WaitOutcome::LiveCell(last), None));
-        }
-        let mut outcome = self.session.service.terminate(self.cell_id.clone()).await?;
-        if let (WaitOutcome::LiveCell(response), Some(earlier)) = (&mut outcome, unsent) {
-            response.prepend(earlier.into_content());
-        }
-        Ok(self.timed(outcome, None))
-    }
-
-    /// The answer was not sent: the next request for the cell takes it.
-    pub(super) fn give_back(&self, response: RuntimeResponse) {
-        if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
-            entry.last_taken = false;
-            entry.unsent = Some(response);
-        }
-    }
-
-    fn unsent(&self) -> Option<RuntimeResponse> {
-        lock(&self.session.cells).get_mut(&self.cell_id).and_then(|entry| entry.unsent.take())
-    }
-
-    fn timed(&self, outcome: WaitOutcome, pending: Option<Vec<String>>) -> TimedWaitOutcome {
-        let (buffered, addition) = match &outcome {
-            WaitOutcome::LiveCell(response) => {
-                (self.note(response), self.addition(response, pending))
-            }
-            WaitOutcome::MissingCell(_) => (Duration::ZERO, None),
-        };
-        match (TimedWaitOutcome::new(outcome, self.arrived.elapsed(), buffered), addition) {
-            (TimedWaitOutcome::LiveCell(response), Some(addition)) => {
-                TimedWaitOutcome::LiveCell(response.with_seam(addition))
-            }
-            (outcome, _) => outcome,
-        }
-    }
-
-    /// What only clients of this project's take: the report, and with the last response what
-    /// the program stored.
-    fn addition(
-        &self,
-        response: &RuntimeResponse,
-        pending_tool_call_ids: Option<Vec<String>>,
-    ) -> Option<SeamResponse> {
-        self.session.stored.as_ref()?;
-        if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
-            entry.pending.clone_from(&pending_tool_call_ids);
-        }
-        let report = response.report().clone();
-        let stored = match response {
-            RuntimeResponse::Result { .. } => lock(&self.session.cells)
-                .get(&self.cell_id)
-                .and_then(|entry| entry.values.as_ref())
-                .map(|own| own.values.written_since(&own.before))
-                .into_iter()
-                .flatten()
-                .collect(),
-            _ => BTreeMap::new(),
-        };
-        Some(SeamResponse { report, stored, pending_tool_call_ids, parked: None })
-    }
-
-    /// Notes a response that is to be sent; says how long it had waited to be asked for.
-    fn note(&self, response: &RuntimeResponse) -> Duration {
-        let last = !matches!(response, RuntimeResponse::Yielded { .. });
-        self.taken(last);
-        let mut cells = lock(&self.session.cells);
-        let entry = cells.get_mut(&self.cell_id);
-        let ended = entry.and_then(|entry| {
-            if last {
-                entry.active.ended(response);
-            }
-            entry.ended
-        });
-        ended.map_or(Duration::ZERO, |ended| self.arrived.saturating_duration_since(ended))
-    }
-
-    fn taken(&self, last: bool) {
-        if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
-            entry.last_taken |= last;
-        }
-    }
-}
-
-impl Drop for CellRequest {
-    /// Closes the cell, if its last response was sent and nothing else is asked of it.
-    fn drop(&mut self) {
-        let mut cells = lock(&self.session.cells);
-        let Some(entry) = cells.get_mut(&self.cell_id) else { return };
-        entry.requests = entry.requests.saturating_sub(1);
-        entry.touched = Instant::now();
-        if entry.last_taken && entry.requests == 0 {
-            let keeping = cells.remove(&self.cell_id).and_then(|entry| entry.keeping);
-            drop(cells);
-            self.session.give_up(keeping);
-            self.session.changed(Change::Closed(self.cell_id.clone()));
-        }
-    }
-}
-
 impl CellValues {
     fn new(before: HashMap<String, Arc<str>>) -> Self {
         Self { values: StoredValues::from_json(before.clone()), before }
-    }
-}
-
-/// What a client sends to wake a parked cell.
-fn wake_request(request: ExecuteRequest, wake: SeamWake, cell: ParkedCell) -> WakeRequest {
-    let SeamWake { is_fork, restricts_tools, renames_call, pending, elapsed_ms, .. } = wake;
-    let mut calls = PendingCalls::default();
-    for id in pending {
-        calls.expect(id);
-    }
-    WakeRequest {
-        enabled_tools: restricts_tools.then_some(request.enabled_tools),
-        tool_call_id: renames_call.then_some(request.tool_call_id),
-        yield_time_ms: request.yield_time_ms,
-        is_fork,
-        calls,
-        elapsed: Duration::from_millis(elapsed_ms),
-        ..WakeRequest::new(cell)
-    }
-}
-
-/// What a client sends to go on with a kept cell.
-fn resume_request(request: &ExecuteRequest, kept: &SeamKept) -> Result<ResumeRequest, Refusal> {
-    let name = kept.name.parse().map_err(|_| CodeModeError::from(ParkError::NotKept))?;
-    let (received, yield_time_ms) = (kept.received, request.yield_time_ms);
-    Ok(ResumeRequest { name, received, yield_time_ms })
-}
-
-/// A frozen cell as a yield, and the nested calls that it has made.
-fn frontier(outcome: ExecuteToPendingOutcome) -> (RuntimeResponse, Option<Vec<String>>) {
-    match outcome {
-        ExecuteToPendingOutcome::Pending { cell_id, content_items, pending_tool_call_ids } => {
-            let report = CellReport::default();
-            let frozen = RuntimeResponse::Yielded { cell_id, content_items, report };
-            (frozen, Some(pending_tool_call_ids))
-        }
-        ExecuteToPendingOutcome::Completed(response) => (response, None),
     }
 }

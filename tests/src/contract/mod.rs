@@ -210,6 +210,7 @@ macro_rules! every_rule {
                 paused calls_of_a_parked_cell_are_cancelled_when_they_are_dropped,
                 paused output_that_nobody_received_goes_with_the_cell,
                 paused timers_have_as_long_to_go_as_when_the_cell_was_parked,
+                paused elapsed_time_counts,
                 paused a_cell_that_is_woken_twice_is_forked,
                 paused a_parked_cell_has_left_its_session,
                 paused a_cell_that_has_ended_is_not_parked,

@@ -6,8 +6,8 @@ use super::bench::{
 };
 use crate::backends::Backends;
 use cellblock::{
-    CellLimits, ExecuteToPendingOutcome, ParkedCell, PendingCalls, RuntimeResponse, SessionLimits,
-    StoredValues, ToolDefinition, WaitOutcome, WakeRequest,
+    CellLimits, ExecuteToPendingOutcome, LimitKind, ParkedCell, PendingCalls, RuntimeResponse,
+    SessionLimits, StoredValues, ToolDefinition, WaitOutcome, WakeRequest,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -185,6 +185,29 @@ pub async fn timers_have_as_long_to_go_as_when_the_cell_was_parked(backends: Bac
     assert_completed(&bench.wake(parked).await, &["true"]);
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(400), "{took:?}");
+}
+
+/// Time that its waker says has passed counts for a cell's timers, and for its total time.
+pub async fn elapsed_time_counts(backends: Backends) {
+    let bench = Bench::new(backends);
+    let source = "await new Promise((done) => setTimeout(done, 3600e3)); text('due')";
+    let woken_after = |cell, elapsed| WakeRequest {
+        elapsed,
+        yield_time_ms: Some(60_000),
+        ..WakeRequest::new(cell)
+    };
+    bench.start(source).await;
+    let parked = bench.park("1").await;
+    let hour = Duration::from_hours(1);
+    let wakes_in = parked.wakes_in.expect("a timer is due");
+    assert!(wakes_in <= hour && wakes_in > Duration::from_mins(59), "{wakes_in:?}");
+    let response = bench.service.wake(woken_after(parked.cell, hour)).await.expect("woken");
+    assert_completed(&response, &["due"]);
+    bench.start(source).await;
+    let parked = bench.park("3").await;
+    let all = CellLimits::default().total_time;
+    let response = bench.service.wake(woken_after(parked.cell, all)).await.expect("woken");
+    assert_eq!(response.report().limit, Some(LimitKind::TotalTime));
 }
 
 /// The second of two has another id, and its random numbers go on in another way.

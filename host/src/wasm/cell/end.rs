@@ -101,7 +101,6 @@ impl Cell {
             });
         }
         self.outbox.tape.end(&self.id, recorded);
-        self.leave_store();
         self.callbacks.cell_closed();
     }
 

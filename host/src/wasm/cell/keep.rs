@@ -1,18 +1,22 @@
 //! A cell that sleeps outlives its process, if its session has a store.
 //!
 //! The store has the cell only while nothing of its program runs: it is kept once it sleeps,
-//! and removed before it wakes.
+//! and removed before it wakes, ends or leaves.
 
 use super::super::engine::Engine;
 use super::super::park::{Head, Image, Packed, Parking};
 use super::Cell;
-use super::guest::{Armed, Guest};
+use super::guest::{Armed, Body, Guest};
 use super::park::seal;
 use super::sleep::{LARGE, Moved, Place};
 use crate::backend::{CellId, CellStore, CellStoreError, Keeping, KeptName};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long after an attempt to keep a cell that failed the next one is made.
+const KEEP_AGAIN: Duration = Duration::from_mins(1);
 
 /// A cell in its session's store.
 pub(super) struct InStore {
@@ -23,6 +27,8 @@ pub(super) struct InStore {
     is_kept: bool,
     /// Whether the turn's host was told so.
     is_reported: bool,
+    /// When a cell that sleeps and is not kept is to be kept.
+    keep_at: Instant,
 }
 
 impl InStore {
@@ -30,7 +36,8 @@ impl InStore {
     pub(super) fn new(store: Arc<dyn CellStore>) -> Option<Self> {
         // Without randomness for a name, the cell is not kept.
         let name = KeptName::random().ok()?;
-        Some(Self { store, name, is_kept: false, is_reported: false })
+        let keep_at = Instant::now();
+        Some(Self { store, name, is_kept: false, is_reported: false, keep_at })
     }
 }
 
@@ -69,15 +76,26 @@ impl Keeper {
 }
 
 impl Cell {
-    /// What keeps the cell, which falls asleep, if it is to be kept.
+    /// Whether the cell may be kept: one that is frozen would run on when it is woken, and a
+    /// notification would be lost.
+    fn may_be_kept(&self) -> bool {
+        !self.frozen && self.parker.is_none() && !self.callbacks.is_notifying()
+    }
+
+    /// When the cell is to be kept, if it sleeps and is not.
+    pub(super) fn keeps_at(&self) -> Option<Instant> {
+        let in_store = self.in_store.as_ref().filter(|in_store| !in_store.is_kept)?;
+        let is_asleep = matches!(self.guest, Guest::Resting { body: Body::Asleep(_), .. });
+        (is_asleep && self.may_be_kept()).then_some(in_store.keep_at)
+    }
+
+    /// What keeps the cell, which sleeps from here on, if it is to be kept.
     pub(super) fn keeper(&mut self, timer: Option<Armed>) -> Option<Keeper> {
-        let in_store = self.in_store.as_mut()?;
-        // A cell that is frozen would run on when it is woken, and a notification would be lost.
-        if self.frozen || self.parker.is_some() || self.callbacks.is_notifying() {
-            return None;
-        }
+        let may_be_kept = self.may_be_kept();
+        let in_store = self.in_store.as_mut().filter(|_| may_be_kept)?;
         // It may end before it is known whether it was kept.
         in_store.is_kept = true;
+        in_store.keep_at = Instant::now() + KEEP_AGAIN;
         let (store, name) = (Arc::clone(&in_store.store), in_store.name);
         self.take_back_unreceived();
         Some(Keeper {
@@ -102,32 +120,44 @@ impl Cell {
         }
     }
 
-    /// What removes the cell from its store before it wakes, if it is there.
-    pub(super) fn removal(
+    /// What takes the cell out of its store before it wakes, if it is there.
+    pub(super) fn taking(
         &mut self,
     ) -> Option<impl Future<Output = wasmtime::Result<()>> + Send + 'static> {
         let in_store = self.in_store.as_ref().filter(|in_store| in_store.is_kept)?;
         let (store, name) = (Arc::clone(&in_store.store), in_store.name);
-        Some(async move { Ok(store.remove(name).await?) })
+        Some(async move { Ok(store.take(name).await?) })
     }
 
-    /// The cell has ended, or has left: it is not to be found in the store.
-    pub(super) fn leave_store(&mut self) {
-        if let Some(removal) = self.removal() {
-            self.session.tasks.spawn(async move {
-                if let Err(error) = removal.await {
-                    tracing::warn!("a cell that has ended stays in its store: {error:#}");
-                }
-            });
+    /// The cell is to end: it is not to be found in the store once that is known.
+    pub(super) async fn leave_store(&mut self) {
+        let Some(in_store) = self.in_store.take().filter(|in_store| in_store.is_kept) else {
+            return;
+        };
+        if let Err(error) = in_store.store.remove(in_store.name).await {
+            tracing::error!("a cell that has ended may be found again: {error}");
         }
-        self.in_store = None;
+    }
+
+    /// The cell may leave as bytes: it is not to be found in the store then. If it stays, it is
+    /// kept again.
+    pub(super) async fn step_out_of_store(&mut self) -> Result<(), CellStoreError> {
+        if let Some(in_store) = self.in_store.as_ref().filter(|in_store| in_store.is_kept) {
+            in_store.store.remove(in_store.name).await?;
+            self.note_kept(false);
+            if let Some(in_store) = &mut self.in_store {
+                in_store.keep_at = Instant::now();
+            }
+        }
+        Ok(())
     }
 
     /// A cell that was kept goes on asleep.
     pub(super) fn sleep_on(&mut self, name: KeptName, image: Image, timer: Option<Armed>) {
         let store = self.session.store();
+        let keep_at = Instant::now();
         self.in_store =
-            store.map(|store| InStore { store, name, is_kept: true, is_reported: false });
+            store.map(|store| InStore { store, name, is_kept: true, is_reported: false, keep_at });
         let engine = self.session.engine.clone();
         let is_large = image.memory() > LARGE as u64;
         let pack = move || Packed::of(&image, engine.dictionary());

@@ -181,7 +181,7 @@ enum Wake {
     YieldTime,
     /// The guest has come to where it was on its way to.
     Moved(Moved),
-    /// The guest is to give its sandbox up.
+    /// The guest is to give its sandbox up, or to be kept.
     Sleep,
     /// Something may be due.
     Alarm,
@@ -204,6 +204,7 @@ pub(super) async fn run(start: Box<Start>, origin: Origin) {
     }
     cell.observe(first.0, first.1);
     if let Some(end) = cell.run_to_close().await {
+        cell.leave_store().await;
         cell.close(end);
     }
 }
@@ -339,7 +340,8 @@ impl Cell {
         let yield_at = self.observer.as_ref().and_then(|observer| observer.deadline);
         let alive = running || matches!(stage, Stage::Draining(_));
         let ends_at = Some(self.ends_at).filter(|_| alive && self.asked_to_end.is_none());
-        let (timer, sleeps_at) = (self.guest.timer(), self.guest.sleeps_at());
+        let (timer, is_awake) = (self.guest.timer(), self.guest.sleeps_at().is_some());
+        let sleeps_at = self.guest.sleeps_at().or_else(|| self.keeps_at());
         let timer_at = timer.map(|(_, at)| at);
         let earliest = [yield_at, ends_at, timer_at, sleeps_at].into_iter().flatten().min();
         let Self { busy, shutdown, commands, guest, callbacks, alarm, session, .. } = self;
@@ -354,7 +356,7 @@ impl Cell {
                 next = callbacks.next(), if callbacks.has_next() => Wake::Callback(next),
                 () = due(timer_at) => Wake::Timer(timer.map_or(0, |(id, _)| id)),
                 () = due(sleeps_at) => Wake::Sleep,
-                () = session.engine.slots().wanted(), if sleeps_at.is_some() => Wake::Sleep,
+                () = session.engine.slots().wanted(), if is_awake => Wake::Sleep,
                 () = alarm.ring(earliest), if earliest.is_some() => Wake::Alarm,
             }
         })

@@ -10,7 +10,8 @@ use super::calls::CallEnd;
 use super::guest::{Body, Guest};
 use super::sleep::Kept;
 use crate::backend::{
-    CellEvent, CellId, ContentItem, KeptName, ParkError, Parked, ParkedCell, ToolInput,
+    CellEvent, CellId, CodeModeError, ContentItem, KeptName, ParkError, Parked, ParkedCell,
+    ToolInput,
 };
 use crate::cells::{Account, Charge, Offer, ParkReply, PendingCalls};
 use crate::tools::{ToolDefinition, ToolName};
@@ -115,6 +116,10 @@ impl Cell {
     /// Offers the cell to its caller. True when it was accepted.
     async fn leave(&mut self) -> bool {
         let Some(reply) = self.parker.take() else { return false };
+        if let Err(error) = self.step_out_of_store().await {
+            let _ = reply.send(Err(CodeModeError::Host(error.to_string())));
+            return false;
+        }
         if self.observer.is_some() {
             self.answer_yield();
         }
@@ -147,7 +152,6 @@ impl Cell {
             entry.park();
         }
         self.outbox.tape.end(&self.id, RecordedEnd::Parked);
-        self.leave_store();
         self.monitored.send(CellEvent::Parked);
         self.callbacks.cell_closed();
         true

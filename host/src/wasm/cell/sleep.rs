@@ -77,7 +77,8 @@ impl Cell {
         self.guest = Guest::Resting { body: Body::Awake { sandbox, sleeps_at }, timer };
     }
 
-    /// The guest gives its sandbox up, if it is at rest in one.
+    /// The guest gives its sandbox up, if it is at rest in one, and is kept where the session has
+    /// a store.
     pub(super) fn fall_asleep(&mut self) {
         let began = std::time::Instant::now();
         match std::mem::replace(&mut self.guest, Guest::Gone) {
@@ -102,6 +103,14 @@ impl Cell {
                     Some(keeper) => Box::pin(async move { keeper.keep(packing.await).await }),
                 });
             }
+            Guest::Resting { body: Body::Asleep(packed), timer } => match self.keeper(timer) {
+                None => self.guest = Guest::Resting { body: Body::Asleep(packed), timer },
+                Some(keeper) => {
+                    let to = Ok(Place::Asleep { packed, timer, is_kept: false });
+                    let keeping = keeper.keep(Moved { to, took: Duration::ZERO });
+                    self.guest = Guest::Moving(Box::pin(keeping));
+                }
+            },
             guest => self.guest = guest,
         }
         // It is not the program's time. It does count for when the task lets others run.
@@ -111,11 +120,10 @@ impl Cell {
     /// The guest of an image takes a sandbox. With a seed, its `Math.random` goes on from there.
     pub(super) fn rouse(&mut self, kept: Kept, seed: Option<u64>, timer: Option<Armed>) {
         let (engine, imports) = (self.session.engine.clone(), self.imports());
-        let fuel = self.outbox.fuel_of_steps();
-        let removal = self.removal();
+        let (fuel, taking) = (self.outbox.fuel_of_steps(), self.taking());
         let rousing = async move {
-            if let Some(removal) = removal {
-                removal.await.map_err(|error| cannot_wake(&error))?;
+            if let Some(taking) = taking {
+                taking.await.map_err(|error| cannot_wake(&error))?;
             }
             let slot = engine.slots().take().await.map_err(Finished::stopped_at)?;
             let woken = async {

@@ -163,3 +163,19 @@ fn nonce_at(head: &[u8], at: usize) -> XNonce {
     nonce.copy_from_slice(&head[at..at + 24]);
     nonce.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_has_a_key_of_its_own() {
+        let key = ParkKey::encrypting([7; 32]);
+        assert_eq!(key.derived("acme"), ParkKey::encrypting([7; 32]).derived("acme"));
+        let keys = [&key, &key.derived(""), &key.derived("acme"), &key.derived("acme2")];
+        let names = std::collections::BTreeSet::from(keys.map(ParkKey::name));
+        assert_eq!(names.len(), keys.len());
+        assert!(names.iter().all(|name| name.len() == 16));
+        assert!(keys.iter().all(|key| key.encrypts));
+    }
+}

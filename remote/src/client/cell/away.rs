@@ -135,6 +135,7 @@ impl RemoteCell {
         self.callbacks = Callbacks::new(entry, self.session.turns.watch());
         let (handle, events) = CellHandle::new(self.handle.id.clone(), &self.callbacks);
         (self.handle, self.events) = (handle, events);
+        (self.missing, self.has_ended) = (false, false);
         if let Some(observer) = &mut self.observer {
             observer.asked = false;
         }

@@ -240,6 +240,8 @@ impl RemoteCell {
         self.callbacks = Callbacks::new(entry, self.session.turns.watch());
         let (handle, events) = CellHandle::new(self.handle.id.clone(), &self.callbacks);
         (self.handle, self.events) = (handle.clone(), events);
+        // What the host has said of the cell that was parked.
+        self.has_ended = false;
         let wake = SeamWake {
             cell: Base64(cell.as_bytes().into()),
             pending: self.pending.iter().map(|(id, _)| id.to_owned()).collect(),

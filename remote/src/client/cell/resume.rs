@@ -3,7 +3,7 @@
 use super::super::connection::{ConnectionError, Failure, Program};
 use super::super::session::Connected;
 use super::{OnItsWay, RemoteCell, Stage, executing};
-use crate::protocol::{SeamKept, SeamWake};
+use crate::protocol::{SeamResume, SeamWake};
 use cellblock::cells::LiveEntry;
 use cellblock::support::lock;
 use cellblock::{ExecuteRequest, Keeping, ToolResult};
@@ -140,7 +140,7 @@ impl SentEnds {
 
 impl InStore {
     /// A cell that starts as one that was kept.
-    pub(super) fn resuming(kept: &SeamKept) -> Self {
+    pub(super) fn resuming(kept: &SeamResume) -> Self {
         Self { name: Some(kept.name.clone()), received: kept.received, ..Self::default() }
     }
 
@@ -208,7 +208,6 @@ impl RemoteCell {
         self.in_store.lost = Some(lost.unwrap_or(Failure::Lost(ConnectionError::Dropped)));
         self.keep_calls().await;
         self.renew(entry);
-        (self.missing, self.has_ended) = (false, false);
         self.in_store.attempts = Some(Attempts { until: Instant::now() + PATIENCE, pause: None });
         self.go_on();
         true
@@ -233,7 +232,7 @@ impl RemoteCell {
             return false;
         };
         let Some(pause) = attempts.next() else { return false };
-        let kept = Some(SeamKept { name: name.clone(), received: *received });
+        let kept = Some(SeamResume { name: name.clone(), received: *received });
         let wake = SeamWake { kept, ..SeamWake::default() };
         let program = Program {
             request: ExecuteRequest { yield_time_ms: Some(0), ..ExecuteRequest::default() },

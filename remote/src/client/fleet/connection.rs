@@ -208,6 +208,10 @@ impl HostConnection for CellConnection {
                     let Failure::Lost(reason) = failure else { return failure };
                     Failure::Unavailable(ConnectError::Fleet(reason.to_string()))
                 }
+                // It was told to end before the program came to it.
+                Failure::Refused(error @ CodeModeError::ShuttingDown) => {
+                    Failure::Unavailable(ConnectError::Fleet(error.to_string()))
+                }
                 other => other,
             })
         });

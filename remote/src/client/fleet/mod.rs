@@ -117,7 +117,8 @@ impl NatsFleet {
         let (token, (feed, queue)) = (random_id(), queue());
         let inbox: Subject = format!("{}.{token}", connection.inbox).into();
         let class = program.class.as_ref().unwrap_or(&self.0.class).clone();
-        let opening = Opening { class, inbox };
+        let tells = program.wake.is_some() && program.keep.is_some();
+        let opening = Opening { class, inbox, tells };
         let (link, pipe) = Link::open(&connection.nats, queue, opening, self.0.heartbeat);
         let (input, output) = tokio::io::split(pipe);
         let framed = FramedConnection::pipelined(input, output).map_err(Failure::Unavailable)?;

@@ -85,6 +85,9 @@ impl Link {
             return Ok(false);
         }
         (self.name, self.to) = (Some(link), Some(subject.into()));
+        if self.opening.as_ref().is_some_and(|opening| opening.tells) {
+            self.beat_at = Instant::now();
+        }
         if self.leaving {
             return Err(LinkEnd::Left);
         }

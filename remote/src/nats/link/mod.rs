@@ -75,6 +75,8 @@ pub(crate) struct Opening {
     pub(crate) class: String,
     /// Where the worker's messages come.
     pub(crate) inbox: Subject,
+    /// The worker that has answered is told at once that it was chosen: it waits for that.
+    pub(crate) tells: bool,
 }
 
 /// One side of a link.

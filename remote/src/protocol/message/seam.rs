@@ -75,7 +75,7 @@ pub struct SeamWake {
     pub cell: Base64,
     /// Where the cell is one that the host's process before has kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept: Option<SeamKept>,
+    pub kept: Option<SeamResume>,
     /// As [`WakeRequest::elapsed`](cellblock::WakeRequest::elapsed), in milliseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub elapsed_ms: u64,
@@ -94,10 +94,11 @@ pub struct SeamWake {
     pub pending: Vec<String>,
 }
 
-/// A cell that was kept; see [`ResumeRequest`](cellblock::ResumeRequest).
+/// A cell that the host has kept, and its client goes on with; see
+/// [`ResumeRequest`](cellblock::ResumeRequest).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SeamKept {
+pub struct SeamResume {
     /// Its name, as the host has announced it.
     pub name: String,
     /// As [`ResumeRequest::received`](cellblock::ResumeRequest::received).

@@ -1,11 +1,12 @@
 //! Answers to clients that open a session again: which of its cells are kept.
 
 use super::Worker;
-use super::store::TenantStore;
+use super::tenant_store::TenantStore;
 use crate::nats::listing::{CELLS, Listing, QUESTION, Question};
 use crate::nats::{Subjects, is_token};
 use async_nats::Message;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Questions that are answered at one time; the others are dropped, and asked again.
 pub(super) const AT_ONCE: usize = 8;
@@ -20,7 +21,8 @@ impl Worker {
             return;
         }
         let Ok(question) = serde_json::from_slice::<Question>(&message.payload) else { return };
-        let (store, client) = (store.of(&tenant), self.nats.client.clone());
+        let (store, client) =
+            (TenantStore::new(store, &tenant, CancellationToken::new()), self.nats.client.clone());
         self.tasks.spawn(async move {
             let _permit = permit;
             match listing(&store, &question).await {

@@ -4,10 +4,12 @@
 //! that serves sockets. `places` counts cells and tenants, `report` is what others see of the
 //! worker.
 
+mod bounds;
 mod lists;
 mod places;
 mod report;
 mod store;
+mod tenant_store;
 
 pub use report::{WorkerReport, survey};
 pub use store::FleetParking;
@@ -32,9 +34,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::Store;
+use tenant_store::TenantStore;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -126,6 +130,8 @@ pub struct Worker {
 struct OpenLink {
     feed: Feed,
     server: Arc<Server>,
+    /// Cancelled when its client goes on with this worker, and with no other.
+    chosen: CancellationToken,
 }
 
 /// What is subscribed to.
@@ -258,8 +264,11 @@ impl Worker {
     fn receive(&self, message: Message) {
         let Some(Subjects { tenant, name }) = Subjects::read(&message.subject) else { return };
         let key = (tenant, name);
-        let feed = lock(&self.links).get(&key).map(|link| link.feed.clone());
-        let Some(feed) = feed else { return self.deny(message, &key.1) };
+        let link = lock(&self.links).get(&key).map(|link| (link.feed.clone(), link.chosen.clone()));
+        let Some((feed, chosen)) = link else { return self.deny(message, &key.1) };
+        if !ends(&message) {
+            chosen.cancel();
+        }
         if feed.push(message).is_err() {
             // The link ends when its feed is dropped.
             lock(&self.links).remove(&key);
@@ -269,8 +278,10 @@ impl Worker {
     /// Tells a client that this worker does not have its cell: it was started again under its
     /// name, or has taken the client for lost.
     fn deny(&self, message: Message, link: &str) {
-        let ends = message.headers.as_ref().is_some_and(|all| all.get(header::END).is_some());
-        let Some(reply) = message.reply.filter(|_| !ends) else { return };
+        if ends(&message) {
+            return;
+        }
+        let Some(reply) = message.reply else { return };
         let mut headers = HeaderMap::new();
         headers.insert(header::LINK, format!("{}.{link}", self.id));
         headers.insert(header::END, "it does not have the cell");
@@ -327,12 +338,14 @@ impl Worker {
             Some(worker) => worker.tenants.open(&of_tenant, asked),
             None => Err(CodeModeError::ShuttingDown),
         };
-        let limits = ServerLimits { cells: 1, cells_per_session: 1 };
-        let keeper =
-            self.store.as_ref().map(|store| Arc::new(store.of(&tenant)) as Arc<dyn Keeper>);
+        let (limits, chosen) =
+            (ServerLimits { cells: 1, cells_per_session: 1 }, CancellationToken::new());
+        let keeper = self.store.as_ref().map(|store| {
+            Arc::new(TenantStore::new(store, &tenant, chosen.clone())) as Arc<dyn Keeper>
+        });
         let server = Arc::new(Server::new(backend, limits).with_keeper(keeper));
         let key = (tenant, name);
-        let open = OpenLink { feed, server: Arc::clone(&server) };
+        let open = OpenLink { feed, server: Arc::clone(&server), chosen };
         lock(&self.links).insert(key.clone(), open);
         let worker = Arc::clone(self);
         let serving = async move {
@@ -411,6 +424,11 @@ impl fmt::Debug for Worker {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a client ends its link with a message.
+fn ends(message: &Message) -> bool {
+    message.headers.as_ref().is_some_and(|all| all.get(header::END).is_some())
 }
 
 /// The next new cell; none comes while nothing is subscribed to.

@@ -1,20 +1,18 @@
 //! Where a fleet keeps cells that wait: their bytes are objects, and a record for each says who
 //! has it.
-//!
-//! A record changes hands by compare-and-swap alone, and each time its epoch grows by one. So of
-//! two workers that want a cell one has it, and a worker that was paused finds that it has the
-//! cell no more: what it would write names a record that is not the newest.
 
-use super::super::session::{Held, KeepError, Keeper};
-use crate::nats::listing::KeptCell;
-use crate::nats::{NatsError, buckets, is_token};
-use crate::protocol::{MAX_PARKED_BYTES, SeamKeep};
+use super::super::session::KeepError;
+use super::bounds::{Bounds, Share};
+use crate::nats::{NatsError, buckets, random_id};
+use crate::protocol::MAX_PARKED_BYTES;
 use async_nats::Client;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::kv::{self, CreateErrorKind, Operation, UpdateErrorKind};
 use async_nats::jetstream::object_store::{self, GetErrorKind, ObjectStore};
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
-use async_trait::async_trait;
-use cellblock::{CellId, ParkError, ParkedCell};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE;
+use cellblock::{CellId, ParkError};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,7 +20,8 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// The bucket of the records.
 const CELLS: &str = "cb-cells";
@@ -30,17 +29,11 @@ const CELLS: &str = "cb-cells";
 /// The bucket of the cells' bytes.
 const PARKED: &str = "cb-parked";
 
-/// How long something is tried: a new leader takes some seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(3);
+pub(super) const ATTEMPT: Duration = Duration::from_secs(3);
 
-/// How long to wait before something is tried again.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Stands in names for a tenant or a session that has none: no name has it.
-const NOBODY: &str = "=";
+/// Records that are read at one time.
+const BATCH: usize = 500;
 
 /// How a fleet keeps cells.
 #[derive(Clone, Debug)]
@@ -50,6 +43,14 @@ pub struct FleetParking {
     pub class: String,
     /// Copies of each cell, where there are so many NATS servers.
     pub replicas: usize,
+    /// Bytes that the parked cells of all tenants may take on each server; NATS reserves them.
+    pub bytes: u64,
+    /// Bytes that the parked cells of a tenant may take on each server. Those of a cell that was
+    /// woken count until it has ended, or is parked again.
+    pub bytes_per_tenant: u64,
+    /// Cells of a tenant that are parked, were woken and have not ended, or were lost and are
+    /// remembered. As each worker counts for itself, a few more are possible.
+    pub cells_per_tenant: usize,
     /// How long a cell is kept that nobody wakes: as long as a cell may live.
     pub keeps_for: Duration,
     /// How long nothing of a cell may have begun or ended before it is kept.
@@ -62,14 +63,13 @@ pub(super) struct Store {
     objects: ObjectStore,
     /// The stream of the objects.
     chunks: Stream,
-    worker: String,
-    class: String,
-}
-
-/// The store, as a worker uses it for a tenant.
-pub(super) struct TenantStore {
-    store: Arc<Store>,
-    tenant: String,
+    /// The worker's name.
+    pub(super) worker: String,
+    /// The class of workers that can wake what this one keeps.
+    pub(super) class: String,
+    bounds: Bounds,
+    /// Looks at what a tenant has, of which there is one at a time.
+    looks: Semaphore,
 }
 
 /// Who has a cell.
@@ -90,6 +90,9 @@ pub(super) struct Record {
     /// The object with its bytes, of one that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) object: Option<String>,
+    /// The length of the object.
+    #[serde(default)]
+    pub(super) bytes: u64,
 }
 
 /// What is known of a cell.
@@ -105,7 +108,7 @@ pub(super) enum State {
 }
 
 /// Why a record was not written.
-enum NotWritten {
+pub(super) enum NotWritten {
     /// Another one was.
     Conflict,
     Failed(String),
@@ -129,6 +132,7 @@ impl Store {
         let objects = object_store::Config {
             bucket: PARKED.to_owned(),
             description: Some("Cellblock's parked cells".to_owned()),
+            max_bytes: i64::try_from(parking.bytes).unwrap_or(i64::MAX),
             num_replicas: parking.replicas,
             max_age: parking.keeps_for,
             ..object_store::Config::default()
@@ -144,16 +148,16 @@ impl Store {
             chunks,
             worker: worker.to_owned(),
             class: parking.class.clone(),
+            bounds: Bounds::new(Share {
+                cells: parking.cells_per_tenant,
+                bytes: parking.bytes_per_tenant,
+            }),
+            looks: Semaphore::new(1),
         }))
     }
 
-    /// The store, for a tenant.
-    pub(super) fn of(self: &Arc<Self>, tenant: &str) -> TenantStore {
-        TenantStore { store: Arc::clone(self), tenant: name(Some(tenant)).to_owned() }
-    }
-
     /// The newest record of a name, and its number.
-    async fn read(&self, key: &str) -> Result<Option<(Record, u64)>, String> {
+    pub(super) async fn read(&self, key: &str) -> Result<Option<(Record, u64)>, String> {
         let entry = attempt(self.records.entry(key)).await?;
         let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else {
             return Ok(None);
@@ -163,7 +167,7 @@ impl Store {
     }
 
     /// Writes a record after the one with the number `after`, or as the first; its number.
-    async fn write(
+    pub(super) async fn write(
         &self,
         key: &str,
         record: &Record,
@@ -193,7 +197,7 @@ impl Store {
     }
 
     /// The bytes of an object; `None` where there is none.
-    async fn bytes(&self, object: &str) -> Result<Option<Vec<u8>>, KeepError> {
+    pub(super) async fn bytes(&self, object: &str) -> Result<Option<Vec<u8>>, KeepError> {
         let failed = |error: &dyn fmt::Display| KeepError::Failed(error.to_string());
         let reading = async {
             let object = match self.objects.get(object).await {
@@ -224,29 +228,42 @@ impl Store {
         timeout(ATTEMPT, reading).await.unwrap_or_else(|late| Err(failed(&late)))
     }
 
-    async fn delete(&self, object: &str) {
+    /// Removes an object without a trace: no other will have its name.
+    pub(super) async fn delete(&self, object: &str) {
+        let deleting = async {
+            let info = self.objects.info(object).await.map_err(|error| error.to_string())?;
+            let name = BASE64_URL_SAFE.encode(object);
+            for subject in [format!("$O.{PARKED}.M.{name}"), format!("$O.{PARKED}.C.{}", info.nuid)]
+            {
+                let purging = self.chunks.purge().filter(subject);
+                purging.await.map_err(|error| error.to_string())?;
+            }
+            Ok::<_, String>(())
+        };
         // What is left ends with its time.
-        if let Err(error) = attempt(self.objects.delete(object)).await {
+        if let Err(error) = attempt(deleting).await {
             tracing::debug!("a cell's bytes were not removed: {error}");
         }
     }
-}
 
-impl TenantStore {
-    /// The name of a cell's record.
-    fn key(&self, keep: &SeamKeep) -> Result<String, KeepError> {
-        let session = name(keep.session.as_deref());
-        let is_sound = is_token(&keep.cell) && (session == NOBODY || is_token(session));
-        if !is_sound || !is_token(&keep.client) || keep.id.as_ref().len() > MAX_ID_BYTES {
-            return Err(ParkError::NotKept.into());
-        }
-        Ok(format!("{}.{session}.{}", self.tenant, keep.cell))
+    /// Puts an object, whose name no other has had.
+    pub(super) async fn put(&self, object: &str, mut bytes: &[u8]) -> Result<(), String> {
+        attempt(self.objects.put(object, &mut bytes)).await.map(drop)
     }
 
-    /// The names of a session's cells that have records.
-    pub(super) async fn names(&self, session: &str) -> Result<Vec<String>, String> {
-        let prefix = format!("$KV.{CELLS}.{}.{session}.", self.tenant);
-        let stream = &self.store.records.stream;
+    /// Removes a record without a trace.
+    pub(super) async fn remove(&self, key: &str) {
+        let purging = self.records.stream.purge().filter(format!("$KV.{CELLS}.{key}"));
+        // What is left ends with its time.
+        if let Err(error) = attempt(async { purging.await }).await {
+            tracing::debug!("the record of a cell that has ended was not removed: {error}");
+        }
+    }
+
+    /// The last parts of the names of the records whose names begin with `prefix`.
+    pub(super) async fn names(&self, prefix: &str) -> Result<Vec<String>, String> {
+        let prefix = format!("$KV.{CELLS}.{prefix}.");
+        let stream = &self.records.stream;
         let mut info = attempt(stream.info_with_subjects(format!("{prefix}*"))).await?;
         let mut names = Vec::new();
         while let Some((subject, _)) = attempt(info.try_next()).await? {
@@ -255,212 +272,51 @@ impl TenantStore {
         Ok(names)
     }
 
-    /// A cell of a session, if it is kept.
-    pub(super) async fn kept(
-        &self,
-        session: &str,
-        cell: String,
-    ) -> Result<Option<KeptCell>, String> {
-        let key = format!("{}.{session}.{cell}", self.tenant);
-        let record = self.store.read(&key).await?.map(|(record, _)| record);
-        let record = record.filter(|record| record.state == State::Parked);
-        Ok(record.map(|Record { id, class, .. }| KeptCell { cell, id, class }))
-    }
-
-    /// A record that this worker writes.
-    fn record(&self, keep: &SeamKeep, state: State, epoch: u64) -> Record {
-        Record {
-            state,
-            epoch,
-            worker: self.store.worker.clone(),
-            client: keep.client.clone(),
-            id: keep.id.clone(),
-            class: self.store.class.clone(),
-            object: None,
-        }
-    }
-
-    /// The cell in an object that a record names. A server that is behind may not have it yet.
-    async fn parked(&self, object: &str) -> Result<ParkedCell, KeepError> {
-        let until = Instant::now() + ATTEMPT;
-        loop {
-            match self.store.bytes(object).await {
-                Ok(Some(bytes)) => return Ok(ParkedCell::from_bytes(bytes)?),
-                Ok(None) if Instant::now() > until => return Err(ParkError::NotKept.into()),
-                Err(error @ KeepError::Park(_)) => return Err(error),
-                Err(error) if Instant::now() > until => return Err(error),
-                Ok(None) | Err(_) => sleep(PAUSE).await,
+    /// Makes room for what a tenant is about to add, or says that there is none.
+    pub(super) async fn make_room(&self, tenant: &str, more: Share) -> Result<(), KeepError> {
+        let mut has_room = self.bounds.add(tenant, more);
+        if has_room.is_none() {
+            // Who waits for another's look finds what it has seen.
+            let _look = attempt(self.looks.acquire()).await.map_err(KeepError::Failed)?;
+            has_room = self.bounds.add(tenant, more);
+            if has_room.is_none() {
+                let share = self.share(tenant).await.map_err(KeepError::Failed)?;
+                self.bounds.learn(tenant, share);
+                has_room = self.bounds.add(tenant, more);
             }
         }
+        if has_room == Some(true) { Ok(()) } else { Err(KeepError::Full) }
     }
 
-    async fn put(&self, object: &str, cell: &ParkedCell) -> Result<(), KeepError> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let mut bytes = cell.as_bytes();
-            match attempt(self.store.objects.put(object, &mut bytes)).await {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > until => return Err(KeepError::Failed(error)),
-                Err(_) => sleep(PAUSE).await,
-            }
-        }
-    }
-
-    /// Writes a record until it is known whether it was written. After a failure it may have
-    /// been, so a conflict is looked into then.
-    async fn write(
-        &self,
-        key: &str,
-        record: &Record,
-        after: Option<u64>,
-    ) -> Result<u64, KeepError> {
-        let (until, mut is_first) = (Instant::now() + PATIENCE, true);
-        loop {
-            let error = match self.store.write(key, record, after).await {
-                Ok(revision) => return Ok(revision),
-                Err(NotWritten::Conflict) if is_first => return Err(ParkError::NotKept.into()),
-                Err(NotWritten::Conflict) => match self.store.read(key).await {
-                    Ok(Some((now, revision))) if now == *record => return Ok(revision),
-                    // A server that is behind has an older one.
-                    Ok(now)
-                        if now.as_ref().map_or(0, |(_, revision)| *revision)
-                            > after.unwrap_or(0) =>
-                    {
-                        return Err(ParkError::NotKept.into());
-                    }
-                    Ok(_) => "the newest record cannot be read".to_owned(),
-                    Err(error) => error,
-                },
-                Err(NotWritten::Failed(error)) => error,
-            };
-            if Instant::now() > until {
-                return Err(KeepError::Failed(error));
-            }
-            is_first = false;
-            sleep(PAUSE).await;
-        }
-    }
-
-    /// Tries once to take a cell; `None` where another has changed its record meanwhile. `tried`
-    /// is what an attempt before has written, if it has written it.
-    async fn try_take(
-        &self,
-        key: &str,
-        keep: &SeamKeep,
-        own: Option<&ParkedCell>,
-        tried: &mut Option<(Record, ParkedCell)>,
-    ) -> Result<Option<(ParkedCell, Held)>, KeepError> {
-        let (before, after) = self.store.read(key).await.map_err(KeepError::Failed)?.unzip();
-        if let (Some(before), Some(revision), Some((record, cell))) = (&before, after, &*tried)
-            && before == record
-        {
-            let held = Held { revision, epoch: record.epoch, object: record.object.clone() };
-            return Ok(Some((cell.clone(), held)));
-        }
-        let is_clients = before.as_ref().is_none_or(|record| record.client == keep.client);
-        let epoch = before.as_ref().map_or(0, |record| record.epoch) + 1;
-        let object = before.as_ref().and_then(|record| record.object.clone());
-        let cell = match (before.map(|record| record.state), own) {
-            (Some(State::Lost), _) => return Err(ParkError::NotKept.into()),
-            (Some(State::Awake), _) if !is_clients => return Err(ParkError::NotKept.into()),
-            (_, Some(own)) => Some(own.clone()),
-            (Some(State::Parked), None) => match &object {
-                Some(object) => Some(self.parked(object).await?),
-                None => return Err(ParkError::NotKept.into()),
-            },
-            // Its client has lost the worker that has it.
-            (Some(State::Awake) | None, None) => None,
+    /// What a tenant has, by its records.
+    async fn share(&self, tenant: &str) -> Result<Share, String> {
+        // A consumer ends by itself soon after it was read.
+        let config = pull::Config {
+            // With a name, what it may read is in the subject by which it is made.
+            name: Some(random_id()),
+            filter_subject: format!("$KV.{CELLS}.{tenant}.>"),
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ack_policy: AckPolicy::None,
+            inactive_threshold: ATTEMPT,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
         };
-        let state = if cell.is_some() { State::Awake } else { State::Lost };
-        let record = Record { object: object.clone(), ..self.record(keep, state, epoch) };
-        *tried = cell.clone().map(|cell| (record.clone(), cell));
-        match (self.store.write(key, &record, after).await, cell) {
-            (Ok(revision), Some(cell)) => Ok(Some((cell, Held { revision, epoch, object }))),
-            (Ok(_), None) => Err(ParkError::NotKept.into()),
-            (Err(NotWritten::Conflict), _) => Ok(None),
-            (Err(NotWritten::Failed(error)), _) => Err(KeepError::Failed(error)),
-        }
-    }
-}
-
-/// Longest id that a client may give a cell, in bytes.
-const MAX_ID_BYTES: usize = 64;
-
-#[async_trait]
-impl Keeper for TenantStore {
-    fn class(&self) -> &str {
-        &self.store.class
-    }
-
-    async fn keep(
-        &self,
-        keep: &SeamKeep,
-        held: Option<Held>,
-        cell: &ParkedCell,
-    ) -> Result<(), KeepError> {
-        let key = self.key(keep)?;
-        let epoch = held.as_ref().map_or(0, |held| held.epoch) + 1;
-        // Another name each time: a server that is behind cannot give older bytes.
-        let object = format!("{}/{}/{epoch}", self.tenant, keep.cell);
-        self.put(&object, cell).await?;
-        let record =
-            Record { object: Some(object.clone()), ..self.record(keep, State::Parked, epoch) };
-        let written = self.write(&key, &record, held.map(|held| held.revision)).await;
-        if matches!(written, Err(KeepError::Park(_))) {
-            self.store.delete(&object).await;
-        }
-        written.map(drop)
-    }
-
-    async fn take(
-        &self,
-        keep: &SeamKeep,
-        own: Option<ParkedCell>,
-    ) -> Result<(ParkedCell, Held), KeepError> {
-        let key = self.key(keep)?;
-        let (until, mut tried) = (Instant::now() + PATIENCE, None);
+        let consumer = attempt(self.records.stream.create_consumer(config)).await?;
+        let mut share = Share::default();
         loop {
-            let error = match self.try_take(&key, keep, own.as_ref(), &mut tried).await {
-                Ok(Some(taken)) => return Ok(taken),
-                Ok(None) => "its record changes again and again".to_owned(),
-                Err(KeepError::Failed(error)) => error,
-                Err(error) => return Err(error),
-            };
-            if Instant::now() > until {
-                return Err(KeepError::Failed(error));
+            let batch = attempt(consumer.fetch().max_messages(BATCH).messages()).await?;
+            let records = attempt(batch.try_collect::<Vec<_>>()).await?;
+            for record in &records {
+                let record = serde_json::from_slice::<Record>(&record.payload);
+                share.cells += 1;
+                share.bytes += record.map_or(0, |record| record.bytes);
             }
-            sleep(PAUSE).await;
+            if records.len() < BATCH {
+                return Ok(share);
+            }
         }
     }
-
-    async fn woken(&self, held: &Held) {
-        if let Some(object) = &held.object {
-            self.store.delete(object).await;
-        }
-    }
-
-    async fn put_back(&self, keep: &SeamKeep, held: Held) {
-        let (Ok(key), Some(object)) = (self.key(keep), held.object) else { return };
-        let record =
-            Record { object: Some(object), ..self.record(keep, State::Parked, held.epoch + 1) };
-        if let Err(error) = self.write(&key, &record, Some(held.revision)).await {
-            tracing::warn!("a cell that could not be woken was not put back: {error}");
-        }
-    }
-
-    async fn ended(&self, keep: &SeamKeep, held: Held) {
-        let Ok(key) = self.key(keep) else { return };
-        // What is left ends with its time.
-        let purging = self.store.records.purge_expect_revision(key, Some(held.revision));
-        if let Err(error) = attempt(purging).await {
-            tracing::debug!("the record of a cell that has ended was not removed: {error}");
-        }
-    }
-}
-
-/// A tenant or a session in a name.
-fn name(name: Option<&str>) -> &str {
-    name.filter(|name| !name.is_empty()).unwrap_or(NOBODY)
 }
 
 /// One attempt, and why it failed.

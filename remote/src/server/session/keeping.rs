@@ -1,6 +1,7 @@
 //! Cells that are kept in a store while they wait, from which another host can wake them.
 
-use super::{CellRequest, Session, wake_request};
+use super::request::wake_request;
+use super::{CellRequest, Session};
 use crate::protocol::{Base64, Refusal, SeamKeep, SeamWake, TimedWaitOutcome};
 use async_trait::async_trait;
 use cellblock::support::lock;
@@ -29,12 +30,14 @@ pub(in super::super) trait Keeper: Send + Sync {
     ) -> Result<(), KeepError>;
 
     /// Gives a cell to this host, and to nobody else from then on. `cell` is the cell, where its
-    /// client has it because it could not be kept.
+    /// client has it because it could not be kept; nothing is held of one that the store has no
+    /// room for, and it is not kept again. `gone` is cancelled when the client has left.
     async fn take(
         &self,
         keep: &SeamKeep,
         cell: Option<ParkedCell>,
-    ) -> Result<(ParkedCell, Held), KeepError>;
+        gone: &CancellationToken,
+    ) -> Result<(ParkedCell, Option<Held>), KeepError>;
 
     /// A cell that was taken goes on.
     async fn woken(&self, held: &Held);
@@ -43,7 +46,7 @@ pub(in super::super) trait Keeper: Send + Sync {
     async fn put_back(&self, keep: &SeamKeep, held: Held);
 
     /// A cell that was taken has ended.
-    async fn ended(&self, keep: &SeamKeep, held: Held);
+    async fn ended(&self, keep: &SeamKeep);
 }
 
 /// What a host has of a cell that it has taken.
@@ -56,6 +59,8 @@ pub(in super::super) struct Held {
     pub(in super::super) epoch: u64,
     /// Where its bytes are, until it goes on.
     pub(in super::super) object: Option<String>,
+    /// How many there are.
+    pub(in super::super) bytes: u64,
 }
 
 /// Why a store did not keep or give a cell.
@@ -65,6 +70,9 @@ pub(in super::super) enum KeepError {
     /// It has no such cell, or another host has it.
     #[error(transparent)]
     Park(#[from] ParkError),
+    /// Its tenant has as much in the store as it may.
+    #[error("its tenant may have no more parked cells")]
+    Full,
     /// The store does not work; the text says what happened.
     #[error("the store of parked cells cannot be used: {0}")]
     Failed(String),
@@ -75,13 +83,15 @@ pub(super) struct StorePlace {
     pub(super) keep: SeamKeep,
     /// What it was taken with, of one that was kept before.
     held: Option<Held>,
+    /// Its client was asked to have it kept: it may ask for that once then.
+    pub(super) asked: bool,
 }
 
 impl From<KeepError> for Refusal {
     fn from(error: KeepError) -> Self {
         match error {
             KeepError::Park(error) => CodeModeError::from(error).into(),
-            KeepError::Failed(_) => CodeModeError::Host(error.to_string()).into(),
+            KeepError::Full | KeepError::Failed(_) => CodeModeError::Host(error.to_string()).into(),
         }
     }
 }
@@ -101,10 +111,10 @@ impl Session {
 
     /// The cell has ended, and no host has it any more.
     pub(super) fn give_up(&self, keeping: Option<StorePlace>) {
-        let Some(StorePlace { keep, held: Some(held) }) = keeping else { return };
+        let Some(StorePlace { keep, held: Some(_), .. }) = keeping else { return };
         if let Some(keeper) = self.server.keeper.clone() {
             // The session closes after it.
-            self.requests.spawn(async move { keeper.ended(&keep, held).await });
+            self.requests.spawn(async move { keeper.ended(&keep).await });
         }
     }
 }
@@ -116,7 +126,7 @@ impl CellRequest {
             return;
         }
         if let Some(entry) = lock(&self.session.cells).get_mut(&self.cell_id) {
-            entry.keeping = keep.map(|keep| StorePlace { keep, held: None });
+            entry.keeping = keep.map(|keep| StorePlace { keep, held: None, asked: false });
         }
     }
 
@@ -136,6 +146,21 @@ impl CellRequest {
         change(&mut keeping.held)
     }
 
+    /// Does what a client asks for that was asked to have the cell kept.
+    pub(super) async fn keep_asked(
+        &self,
+        cancelled: &CancellationToken,
+    ) -> Result<TimedWaitOutcome, Refusal> {
+        let was_asked = lock(&self.session.cells)
+            .get_mut(&self.cell_id)
+            .and_then(|entry| entry.keeping.as_mut())
+            .is_some_and(|place| std::mem::take(&mut place.asked));
+        if !was_asked {
+            return Err(CodeModeError::Unsupported("cells that leave unasked").into());
+        }
+        self.keep(cancelled).await
+    }
+
     /// Parks the cell, and keeps it. Where that fails, its client receives it.
     pub(super) async fn keep(
         &self,
@@ -150,7 +175,7 @@ impl CellRequest {
                 self.taken(true);
                 return Err(error.into());
             }
-            Err(error @ KeepError::Failed(_)) => {
+            Err(error @ (KeepError::Full | KeepError::Failed(_))) => {
                 tracing::warn!("a cell goes to its client: {error}");
                 parked.cell = Base64(cell.as_bytes().into());
             }
@@ -173,8 +198,11 @@ impl CellRequest {
         let own = own.transpose().map_err(CodeModeError::from)?;
         let (cell, taken) = match (self.keeping(), own) {
             (Ok((keeper, keep)), own) => {
-                let (cell, held) = keeper.take(&keep, own).await?;
-                (cell, Some((keeper, keep, held)))
+                let (cell, held) = keeper.take(&keep, own, &self.session.closing).await?;
+                if held.is_none() {
+                    self.note_keep(None);
+                }
+                (cell, held.map(|held| (keeper, keep, held)))
             }
             (Err(_), Some(cell)) => (cell, None),
             (Err(error), None) => return Err(error),

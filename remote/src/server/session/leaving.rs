@@ -30,6 +30,9 @@ impl Session {
             if entry.can_leave() && idle.is_none_or(is_idle) {
                 // Asked once in so long.
                 entry.touched = Instant::now();
+                if let Some(place) = &mut entry.keeping {
+                    place.asked = true;
+                }
                 leaving.push(cell_id.clone());
             }
         }
