@@ -149,19 +149,15 @@ impl Report {
                     })
                 })
                 .collect();
-            let parked = json!({
-                "file": error.is_none().then_some(file),
-                "calls": calls,
-                "timer_in_ms": info.timer_in.map(milliseconds),
-                "ends_in_ms": milliseconds(info.ends_in),
-            });
             let object = json!({
                 "status": if error.is_none() { "parked" } else { "failed" },
                 "content_items": self.content,
                 "error_text": error,
                 "notifications": notifications,
                 "files": self.folder.as_ref().map(Folder::files).unwrap_or_default(),
-                "parked": parked,
+                "parked": { "file": error.is_none().then_some(file), "calls": calls },
+                "timer_in_ms": info.timer_in.map(milliseconds),
+                "ends_in_ms": milliseconds(info.ends_in),
             });
             self.printer.output(object.to_string());
             return exit;

@@ -56,7 +56,12 @@ fn wake(arguments: &Arguments) -> Result<Exit> {
     let name = || arguments.file.display().to_string();
     let key = Key::existing(common.park_key.as_deref())?;
     let cell = parking::read(&arguments.file)?;
-    let file = ParkFile::new(arguments.park.as_ref().unwrap_or(&arguments.file))?;
+    let file = match &arguments.park {
+        Some(file) => ParkFile::new(file)?,
+        None => ParkFile::new(&arguments.file).context(
+            "the script may have to be parked again, and --park FILE names another place for it",
+        )?,
+    };
     distinct(&[
         ("the parked script", Some(&arguments.file), false),
         ("--tools", common.tools.as_deref(), false),

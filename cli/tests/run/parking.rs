@@ -74,10 +74,9 @@ fn a_script_that_waits_again_is_parked_again() {
         { "id": "tool-2", "tool": "ask", "input": "a" },
         { "id": "tool-3", "tool": "ask", "input": "b" },
     ]);
-    let parked = &object["parked"];
-    assert_eq!((&parked["file"], &parked["calls"]), (&json!("parked"), &calls));
-    assert_eq!(parked["timer_in_ms"], Value::Null);
-    assert!(parked["ends_in_ms"].as_u64().unwrap() > 0);
+    assert_eq!(object["parked"], json!({ "file": "parked", "calls": calls }));
+    assert_eq!(object["timer_in_ms"], Value::Null);
+    assert!(object["ends_in_ms"].as_u64().unwrap() > 0);
     // One of two ends: it waits for the other.
     let output = wake(&run, &["--result", "tool-3={\"x\":1}", "--tools", "tools.json"]);
     assert_eq!((output.status.code(), out(&output)), (Some(0), String::new()), "{}", err(&output));
@@ -276,7 +275,7 @@ fn timers_of_a_parked_script_are_due_when_they_would_have_been() {
     let left = |output: &Output| {
         let object: Value = serde_json::from_str(&out(output)).unwrap();
         assert_eq!(object["status"], "parked", "{object}");
-        let left = |key: &str| object["parked"][key].as_u64().unwrap();
+        let left = |key: &str| object[key].as_u64().unwrap();
         (left("timer_in_ms"), left("ends_in_ms"))
     };
     let before = left(&park(&run, source, &["--json"]));

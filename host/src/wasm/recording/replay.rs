@@ -223,7 +223,8 @@ impl Replay {
             return Err(ReplayError::NoEvent { events: all as u64, asked });
         }
         let (times, more) = PATIENCE;
-        let limit = most.running_time.min(most.total_time).saturating_mul(times) + more;
+        let limit = most.running_time.min(most.total_time);
+        let limit = limit.saturating_mul(times).saturating_add(more);
         let work = async {
             let mut run = Running::new(engine, head).await?;
             for (number, step) in steps.into_iter().enumerate() {
