@@ -123,7 +123,7 @@ impl Session {
         ExecuteRequest {
             enabled_tools: [ToolDefinition::function("gate", "")].into(),
             yield_time_ms: Some(0),
-            ..ExecuteRequest::new("text(await tools.gate())")
+            ..ExecuteRequest::new("text(await tools.gate().catch((error) => error))")
         }
     }
 
