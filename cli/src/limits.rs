@@ -1,9 +1,12 @@
 //! Limits as arguments: what `run` and `host` have in common.
 
 use anyhow::{Context, Result, bail};
-use cellblock::CellLimits;
+use cellblock::{CellLimits, OverLimit};
 use clap::Args;
 use std::time::Duration;
+
+/// Milliseconds of a day.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Limits of every cell.
 #[derive(Args)]
@@ -77,4 +80,39 @@ fn set_limit(limits: &mut CellLimits, limit: &str) -> Result<()> {
     };
     *limits = serde_json::from_value(all).with_context(|| format!("--limit {name}: {value}"))?;
     Ok(())
+}
+
+/// What to do about a limit of a cell, which is `what`, that is above the one that was given.
+pub fn over_limit(what: &str, over: &OverLimit) -> String {
+    let OverLimit { name, value, allowed } = over;
+    let option = match name.as_str() {
+        "fuel" | "step_fuel" => "--fuel".to_owned(),
+        "memory_bytes" => "--memory".to_owned(),
+        // It may be at most a day.
+        "running_time" | "total_time" if milliseconds(value) <= Some(DAY_MS) => {
+            "--timeout".to_owned()
+        }
+        // What is not a field of the limits has no option of its own.
+        name if name.contains(' ') => {
+            return format!("the {what} cell's {name} are {value}, and {allowed} are allowed");
+        }
+        name => format!("--limit {name}"),
+    };
+    let (value, allowed) = (legible(value), legible(allowed));
+    format!(
+        "the {what} cell's {name} is {value}, and {option} allows {allowed}; give at least that"
+    )
+}
+
+/// A limit's value, with times such as `120000ms` as `2m`.
+fn legible(value: &str) -> String {
+    match milliseconds(value) {
+        Some(ms) => humantime::format_duration(Duration::from_millis(ms)).to_string(),
+        None => value.to_owned(),
+    }
+}
+
+/// The time of a text such as `1500ms`.
+fn milliseconds(value: &str) -> Option<u64> {
+    value.strip_suffix("ms").and_then(|number| number.parse().ok())
 }

@@ -24,6 +24,12 @@ pub fn secret(path: &Path) -> Result<[u8; KEY_BYTES]> {
     read_or_make(path).with_context(|| format!("the park key {}", path.display()))
 }
 
+/// Reads a key that must be there.
+pub fn existing(path: &Path) -> Result<[u8; KEY_BYTES]> {
+    let read = || read_secret(path)?.context("there is no such file");
+    read().with_context(|| format!("the park key {}", path.display()))
+}
+
 fn read_or_make(path: &Path) -> Result<[u8; KEY_BYTES]> {
     if let Some(secret) = read_secret(path)? {
         return Ok(secret);

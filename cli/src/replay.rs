@@ -1,10 +1,10 @@
 //! `cellblock replay`: a script that was recorded runs again.
 
 use crate::Exit;
-use crate::limits::LimitArguments;
+use crate::limits::{LimitArguments, over_limit};
 use crate::terminal;
 use anyhow::{Context, Result, bail};
-use cellblock::recording::{RecordedEvent, Recording, Recordings, Replay, Replayed};
+use cellblock::recording::{RecordedEvent, Recording, Recordings, Replay, ReplayError, Replayed};
 use cellblock::{ContentItem, Engine, EngineConfig};
 use clap::Args;
 use serde_json::{Value, json};
@@ -53,17 +53,53 @@ fn replay(arguments: &Arguments) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .context("cannot start the event loop")?;
-    let replayed =
-        runtime.block_on(replay.run(&engine, &limits, arguments.until)).with_context(name)?;
+    let replayed = match runtime.block_on(replay.run(&engine, &limits, arguments.until)) {
+        Err(error @ ReplayError::OutOfTime { .. }) => {
+            crate::complain(&format!("{}: {error}", name()));
+            return Ok(Exit::Limit);
+        }
+        Err(ReplayError::OverLimits(over)) => {
+            bail!("{}: {}", name(), over_limit("recorded", &over))
+        }
+        replayed => replayed.with_context(name)?,
+    };
+    let outcome = Outcome::of(&replayed);
     if arguments.json {
-        terminal::print(&format!("{}\n", as_json(&replayed)))?;
+        terminal::print(&format!("{}\n", as_json(&replayed, outcome)))?;
     } else {
         terminal::print(&output(&replayed))?;
         for line in summary(&replayed) {
             crate::complain(&line);
         }
     }
-    Ok(if replayed.divergence.is_some() { Exit::Failed } else { Exit::Completed })
+    Ok(match outcome {
+        Outcome::Same | Outcome::Stopped => Exit::Completed,
+        Outcome::Incomplete | Outcome::Diverged => Exit::Failed,
+    })
+}
+
+/// What came of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It went as it was recorded, to its end.
+    Same,
+    /// It went as it was recorded, to where the recording breaks off.
+    Incomplete,
+    /// It was stopped before an event.
+    Stopped,
+    /// It went another way.
+    Diverged,
+}
+
+impl Outcome {
+    fn of(replayed: &Replayed) -> Self {
+        match replayed {
+            Replayed { divergence: Some(_), .. } => Self::Diverged,
+            Replayed { next: Some(_), .. } => Self::Stopped,
+            Replayed { end: None, .. } => Self::Incomplete,
+            _ => Self::Same,
+        }
+    }
 }
 
 /// Reads a recording of at most the size that one may have.
@@ -155,9 +191,13 @@ fn summary(replayed: &Replayed) -> Vec<String> {
             "stopped before event {number}, after {fuel} fuel: {}",
             event_text(next)
         ));
-    } else {
-        let end = replayed.end.as_deref().unwrap_or("without an end");
+    } else if let Some(end) = replayed.end.as_deref() {
         lines.push(format!("the same as recorded: {events} events, {fuel} fuel, {end}"));
+    } else {
+        lines.push(format!(
+            "the recording is not complete: it has no end. What there is of it went as recorded: \
+             {events} events, {fuel} fuel"
+        ));
     }
     if replayed.end.is_none() {
         for call in &replayed.waiting {
@@ -172,7 +212,7 @@ fn summary(replayed: &Replayed) -> Vec<String> {
     lines
 }
 
-fn as_json(replayed: &Replayed) -> Value {
+fn as_json(replayed: &Replayed, outcome: Outcome) -> Value {
     let waiting: Vec<_> = replayed
         .waiting
         .iter()
@@ -184,10 +224,11 @@ fn as_json(replayed: &Replayed) -> Value {
             })
         })
         .collect();
-    let status = match (&replayed.divergence, &replayed.next) {
-        (Some(_), _) => "diverged",
-        (None, Some(_)) => "stopped",
-        (None, None) => "same",
+    let status = match outcome {
+        Outcome::Same => "same",
+        Outcome::Incomplete => "incomplete",
+        Outcome::Stopped => "stopped",
+        Outcome::Diverged => "diverged",
     };
     json!({
         "status": status,

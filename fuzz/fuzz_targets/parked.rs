@@ -87,8 +87,8 @@ fuzz_target!(|made: Made<'_>| {
         let cell = ParkedCell::from_bytes(bytes).unwrap();
         let id = backend.allocate_cell_id().unwrap();
         let mut request = WakeRequest { yield_time_ms: Some(0), ..WakeRequest::new(cell) };
-        if let Ok(calls) = backend.pending_calls(&request.cell) {
-            for call in calls {
+        if let Ok(info) = backend.parked_info(&request.cell) {
+            for call in info.calls {
                 request.calls.insert(call.runtime_tool_call_id, Ok(serde_json::json!([1]).into()));
             }
         }

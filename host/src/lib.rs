@@ -107,7 +107,7 @@ pub use backend::*;
 pub use cells::PendingCalls;
 pub use clock::{Clock, Random, SystemClock, SystemRandom};
 pub use json::JsonError;
-pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, LimitsError, SessionLimits};
+pub use limits::{CellLimits, DEFAULT_YIELD_TIME_MS, LimitsError, OverLimit, SessionLimits};
 pub use regional::{Locale, RegionalError, RegionalSettings, TimeZone};
 pub use service::CodeModeService;
 pub use stored::StoredValues;

@@ -103,6 +103,18 @@ pub enum LimitsError {
     Stack,
 }
 
+/// A limit of a cell that is above the one that is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("its {name} is {value}, and {allowed} is allowed")]
+pub struct OverLimit {
+    /// The limit: a field of [`CellLimits`], or what else is counted.
+    pub name: String,
+    /// What the cell has: a number, or a time in milliseconds such as `1500ms`.
+    pub value: String,
+    /// What is allowed, in the same form.
+    pub allowed: String,
+}
+
 impl From<LimitsError> for CodeModeError {
     fn from(error: LimitsError) -> Self {
         Self::InvalidRequest(error.to_string())
@@ -170,9 +182,9 @@ impl CellLimits {
         }
     }
 
-    /// The first of these limits, by its name, that the others do not allow a running cell.
+    /// The first of these limits that the others do not allow a running cell.
     #[cfg(feature = "wasm")]
-    pub(crate) fn first_above(&self, allowed: &Self) -> Option<String> {
+    pub(crate) fn first_above(&self, allowed: &Self) -> Option<OverLimit> {
         // These have been kept by the time that a cell runs.
         let allowed = Self {
             source_bytes: self.source_bytes,
@@ -187,7 +199,12 @@ impl CellLimits {
         let (own, narrowed) = (fields(self), fields(&narrowed));
         let differs = |name: &&String| own[name.as_str()] != narrowed[name.as_str()];
         let name = own.as_object().and_then(|fields| fields.keys().find(differs));
-        Some(name.cloned().unwrap_or_default())
+        let name = name.cloned().unwrap_or_default();
+        let text = |fields: &serde_json::Value| match &fields[&name] {
+            serde_json::Value::String(time) => time.clone(),
+            number => number.to_string(),
+        };
+        Some(OverLimit { value: text(&own), allowed: text(&narrowed), name })
     }
 
     /// Size at which the sandbox's memory stops growing: room above what
@@ -212,7 +229,7 @@ impl CellLimits {
 
     /// A limit's value and what to do about it, for the error text.
     #[cfg(feature = "wasm")]
-    fn describe(&self, limit: LimitKind) -> (String, String) {
+    pub(crate) fn describe(&self, limit: LimitKind) -> (String, String) {
         let ms = |time: Duration| format!("{} ms", time.as_millis());
         let twice = |value: u64| format!("do less work, or allow {}", value.saturating_mul(2));
         let (value, remedy): (String, &str) = match limit {

@@ -43,7 +43,7 @@ impl Store {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(Duration::from_secs(60), has).await.unwrap();
+        timeout(Duration::from_mins(1), has).await.unwrap();
     }
 
     async fn write(&self) -> Result<(), CellStoreError> {

@@ -190,6 +190,55 @@ async fn the_time_of_day_is_the_present_and_never_before() {
     }
 }
 
+/// The time since a cell was parked is that of the wall clock: never less than none, and at most
+/// its total time.
+#[tokio::test]
+async fn a_parked_cell_knows_when_it_was_parked() {
+    let _memory = MEMORY.read().await;
+    let engine = engine();
+    let set = Arc::new(Set::default());
+    set.wall.store(5_000, Ordering::Relaxed);
+    let backend = WasmBackend::deterministic(
+        &engine,
+        SessionLimits::default(),
+        Arc::clone(&set) as _,
+        Arc::clone(&set) as _,
+    );
+    let _turn = backend.start_turn_worker(Arc::new(Tools));
+    let source = "await new Promise((done) => setTimeout(done, 90_000)); text('fired')";
+    let id = start(&backend, source).await;
+    let cell = backend.park(id).await.unwrap().cell;
+    let total = CellLimits::default().total_time;
+    for (wall, elapsed) in [
+        (5_000, Duration::ZERO),
+        (5_030, Duration::from_secs(30)),
+        (5_090, Duration::from_secs(90)),
+        (1, Duration::ZERO),
+        (u64::MAX, total),
+    ] {
+        set.wall.store(wall, Ordering::Relaxed);
+        let info = backend.parked_info(&cell).unwrap();
+        assert_eq!((info.elapsed, info.timer_in), (elapsed, Some(Duration::from_secs(90))));
+        assert!(info.ends_in <= total && info.ends_in > total / 2, "{info:?}");
+        assert!(info.calls.is_empty(), "{info:?}");
+    }
+    // What has passed counts for its timer, and for its total time.
+    for (wall, expected) in [(5_090, "fired"), (u64::MAX, "total time limit")] {
+        set.wall.store(wall, Ordering::Relaxed);
+        let elapsed = backend.parked_info(&cell).unwrap().elapsed;
+        let request = WakeRequest { elapsed, ..WakeRequest::new(cell.clone()) };
+        let id = backend.allocate_cell_id().unwrap();
+        let awake = WakeRequest { yield_time_ms: Some(0), ..request };
+        let mut response = backend.wake(id.clone(), awake, StoredValues::new()).await.unwrap();
+        while matches!(response, RuntimeResponse::Yielded { .. }) {
+            let wait = cellblock::WaitRequest { cell_id: id.clone(), yield_time_ms: 600_000 };
+            response = backend.wait(wait).await.unwrap().into();
+        }
+        let said = format!("{response:?}");
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn a_session_may_forbid_forks() {
     let _memory = MEMORY.read().await;
@@ -231,8 +280,11 @@ async fn the_wakers_limits_hold() {
         let narrow =
             session(&engine, SessionLimits { cell: cell_limits, ..SessionLimits::default() });
         let refused = wake(&narrow, request(&cell, "tool-1", json!(0))).await;
-        let error = CodeModeError::Park(ParkError::OverLimits(limit.to_owned()));
-        assert_eq!(refused, Err(error));
+        let Err(CodeModeError::Park(ParkError::OverLimits(over))) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(over.name, limit);
+        assert_ne!(over.value, over.allowed);
     }
     // Wider limits are not the cell's: it goes on with those that it was started with.
     let narrow = CellLimits { calls: 1, ..CellLimits::default() };

@@ -10,8 +10,8 @@ use crate::Exit;
 use anyhow::Result;
 use cellblock::type_check::{TypeChecker, TypeReport};
 use cellblock::{
-    CellId, CellReport, CellState, CodeModeError, CodeModeService, ParkError, RuntimeResponse,
-    WaitRequest, WakeRequest, WasmBackend,
+    CellId, CellReport, CellState, CodeModeError, CodeModeService, ParkError, ParkedCall,
+    RuntimeResponse, WaitRequest, WakeRequest, WasmBackend,
 };
 use std::time::Duration;
 
@@ -96,9 +96,12 @@ impl Conversation<'_> {
                 Err(CodeModeError::Park(ParkError::Ended(_))) => continue,
                 parked => parked?,
             };
-            let calls = self.backend.pending_calls(&parked.cell)?;
-            if calls.iter().all(|call| self.host.is_deferred(&call.tool_name.name)) {
-                return Ok(Ended::Parked(parked.cell, calls));
+            let info = self.backend.parked_info(&parked.cell)?;
+            let is_deferred = |call: &ParkedCall| self.host.is_deferred(&call.tool_name.name);
+            // A timer that is due fires, however soon the script was parked.
+            let is_due = parked.wakes_in.is_some_and(|left| left.is_zero());
+            if !is_due && info.calls.iter().all(is_deferred) {
+                return Ok(Ended::Parked(parked.cell, info));
             }
             // It has made another call in the last moment: that one is waited for.
             let request = WakeRequest {

@@ -1,8 +1,9 @@
 //! Files that the command reads, each up to a bound.
 
 use anyhow::{Context, Result, anyhow, bail};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Reads the script, or standard input for `-`: no more than `limit` bytes and one.
@@ -29,6 +30,16 @@ pub fn file(path: &Path, limit: usize) -> Result<String> {
         bail!("it has more than {limit} bytes");
     }
     text(bytes)
+}
+
+/// Opens a regular file, and waits for nobody if it is something else.
+pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options.custom_flags(nonblock).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    Ok(file)
 }
 
 fn text(bytes: Vec<u8>) -> Result<String> {

@@ -6,6 +6,7 @@ mod guard;
 mod host;
 pub mod input;
 mod media;
+mod output_file;
 mod parking;
 mod printer;
 mod record;
@@ -29,19 +30,18 @@ use cellblock::model::{ArgumentChecks, ToolCatalog};
 use cellblock::type_check::TypeChecker;
 use cellblock::{
     CellLimits, CodeModeBackend, CodeModeService, CodeModeTurnHost, Engine, EngineConfig,
-    ExecuteRequest, Language, Locale, ParkedCall, ParkedCell, RegionalSettings, RuntimeResponse,
+    ExecuteRequest, Language, Locale, ParkedCell, ParkedInfo, RegionalSettings, RuntimeResponse,
     SessionLimits, StoredValues, TimeZone, WakeRequest, WasmBackend,
 };
 use clap::Args;
 use conversation::Conversation;
 use host::Host;
 use media::Folder;
-use parking::ParkFile;
+use output_file::distinct;
+use parking::{Key, ParkFile};
 use printer::{Printed, Printer, Style};
 use record::RecordFile;
 use report::Report;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -159,14 +159,6 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "it must be 1 or more".to_owned())
 }
 
-/// Makes a file that is written when the script has ended, before it starts: an error after
-/// the run could not help any more. What tools return may be secret, so it is for this user.
-fn create_private(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.with_context(|| format!("cannot write {}", path.display()))
-}
-
 /// Runs the script and says how it went.
 pub fn main(arguments: &Arguments) -> Exit {
     crate::exit_of(run(arguments))
@@ -188,14 +180,26 @@ fn run(arguments: &Arguments) -> Result<Exit> {
         "--park, --trace and --record are for scripts in this process: they cannot be used with --nats"
     );
     let park = match &arguments.park {
-        Some(file) => Some(ParkFile::new(file, common.park_key.as_deref())?),
+        Some(file) => {
+            let file = ParkFile::new(file)?;
+            Some(ParkTo { file, key: Key::made(common.park_key.as_deref())? })
+        }
         None => None,
     };
     let tsc = arguments.checks_types.then(|| arguments.compiler.find()).transpose()?;
     let trace = arguments.trace.as_deref();
     let trace =
-        trace.map(|path| Trace::create(path, &arguments.script, &source, &limits)).transpose()?;
-    let record = arguments.record.as_deref().map(RecordFile::create).transpose()?;
+        trace.map(|path| Trace::open(path, &arguments.script, &source, &limits)).transpose()?;
+    let record = arguments.record.as_deref().map(RecordFile::open).transpose()?;
+    distinct(&[
+        ("the script", Some(arguments.script.as_path()).filter(|path| *path != "-"), false),
+        ("--tools", common.tools.as_deref(), false),
+        ("--store", common.store.as_deref(), true),
+        ("--park-key", common.park_key.as_deref(), false),
+        ("--park", arguments.park.as_deref(), true),
+        ("--trace", arguments.trace.as_deref(), true),
+        ("--record", arguments.record.as_deref(), true),
+    ])?;
     let monitor = trace.as_ref().map(Trace::monitor).unwrap_or_default();
     let plan = Plan { limits, source: source.clone(), tsc, park, trace, record, elsewhere };
     let (result, language) = (arguments.result, arguments.language());
@@ -228,7 +232,7 @@ struct Plan {
     /// The compiler, when types are checked.
     tsc: Option<PathBuf>,
     /// Where it is parked, if it may be.
-    park: Option<ParkFile>,
+    park: Option<ParkTo>,
     /// Where what the script did is shown.
     trace: Option<Trace>,
     /// Where what came to the script is recorded.
@@ -236,6 +240,15 @@ struct Plan {
     /// Where it runs, if not in this process.
     elsewhere: Option<Arc<dyn CodeModeBackend>>,
 }
+
+/// Where a script is parked, and with which key.
+struct ParkTo {
+    file: ParkFile,
+    key: Key,
+}
+
+/// Writes something when the script has ended.
+type Write = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// How a script begins: as a program, or where it was parked.
 enum Start {
@@ -309,8 +322,8 @@ struct Run {
 enum Ended {
     /// With a last response, and the exit code of the signal that brought it about.
     Response(RuntimeResponse, Option<Exit>),
-    /// The script was parked, and waits for these calls.
-    Parked(ParkedCell, Vec<ParkedCall>),
+    /// The script was parked, and waits for this.
+    Parked(ParkedCell, ParkedInfo),
 }
 
 impl Run {
@@ -327,10 +340,13 @@ impl Run {
         let session = SessionLimits { cell: limits, ..SessionLimits::default() };
         let backend = Arc::new(WasmBackend::with_limits(engine, session));
         if let Some(park) = &park {
-            backend.set_parking(park.parking());
+            backend.set_parking(park.key.parking());
         }
         backend.set_recordings(record.as_ref().map(RecordFile::recordings));
         let start = start(&self.tools, &backend)?;
+        // From here on the script may run.
+        trace.as_ref().map(Trace::clear).transpose()?;
+        record.as_ref().map(RecordFile::clear).transpose()?;
         let used = elsewhere.unwrap_or_else(|| Arc::clone(&backend) as _);
         let service = CodeModeService::with_stored_values(used, self.values.clone());
         let parks = park.is_some();
@@ -361,41 +377,48 @@ impl Run {
                 return Err(error);
             }
         };
-        if let Some(record) = record
-            && !record.write()?
-        {
-            printer.error("cellblock: the script did not start, so nothing is recorded".to_owned());
-        }
-        let (response, signal) = match (ended, &park) {
+        let (response, signal) = match (ended, park) {
             (Ended::Response(response, signal), _) => (response, signal),
-            (Ended::Parked(cell, calls), Some(park)) => {
-                park.write(&cell)?;
+            (Ended::Parked(cell, info), Some(ParkTo { file, .. })) => {
+                let written = file.write(&cell);
+                let exit = report.parked(file.name(), &info, &host.notifications(), written);
                 trace.map(|trace| trace.write(TraceEnd::Parked)).transpose()?;
-                return Ok(report.parked(park.file(), &calls, &host.notifications()));
+                return Ok(exit);
             }
             // It is parked only where there is a file for it.
             (Ended::Parked(..), None) => return Ok(Exit::Failed),
         };
         let trace = trace.map(|trace| (trace, response.clone()));
-        let exit = report.end(response, signal, &host.notifications());
-        if let Some(store) = self.store {
-            let values = self.values;
-            let write = tokio::task::spawn_blocking(move || store.write(&values));
-            tokio::select! {
-                written = write => written??,
-                asked = signals.received(), if signal.is_none() => {
-                    printer.error("cellblock: the stored values were not written".to_owned());
-                    return Ok(asked);
+        let mut exit = report.end(response, signal, &host.notifications());
+        let (values, said) = (self.values, printer.clone());
+        let store = self.store.map(|store| move || store.write(&values));
+        let record = record.map(|record| {
+            move || {
+                if !record.write()? {
+                    let what = "the script did not start, so nothing is recorded";
+                    said.error(format!("cellblock: {what}"));
                 }
+                Ok(())
             }
-        }
-        if let Some((trace, response)) = trace {
-            let write =
-                tokio::task::spawn_blocking(move || trace.write(TraceEnd::Response(&response)));
+        });
+        let trace = trace.map(|(trace, end)| move || trace.write(TraceEnd::Response(&end)));
+        // Each of them whether or not another can be written.
+        let writes: [(&str, Option<Write>); 3] = [
+            ("the stored values were", store.map(|write| Box::new(write) as Write)),
+            ("the recording was", record.map(|write| Box::new(write) as Write)),
+            ("the trace was", trace.map(|write| Box::new(write) as Write)),
+        ];
+        for (what, write) in writes {
+            let Some(write) = write else { continue };
             tokio::select! {
-                written = write => written??,
+                written = tokio::task::spawn_blocking(write) => {
+                    if let Err(error) = written? {
+                        printer.error(format!("cellblock: {error:#}"));
+                        exit = signal.unwrap_or(Exit::Usage);
+                    }
+                }
                 asked = signals.received(), if signal.is_none() => {
-                    printer.error("cellblock: the trace was not written".to_owned());
+                    printer.error(format!("cellblock: {what} not written"));
                     return Ok(asked);
                 }
             }

@@ -1,28 +1,30 @@
 //! What `--record` writes: all that came to the script from outside.
 
-use super::create_private;
-use anyhow::{Context, Result};
+use super::output_file::OutputFile;
+use anyhow::Result;
 use cellblock::recording::{Recording, Recordings};
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// The file that a recording goes to.
 pub struct RecordFile {
-    file: File,
-    path: PathBuf,
+    file: OutputFile,
     kept: SyncSender<Recording>,
     recording: Receiver<Recording>,
 }
 
 impl RecordFile {
-    /// Makes the file.
-    pub fn create(path: &Path) -> Result<Self> {
-        let file = create_private(path)?;
+    /// Opens the file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = OutputFile::open(path)?;
         // A run has one cell.
         let (kept, recording) = sync_channel(1);
-        Ok(Self { file, path: path.to_owned(), kept, recording })
+        Ok(Self { file, kept, recording })
+    }
+
+    /// Empties the file: the script is about to start.
+    pub fn clear(&self) -> Result<()> {
+        self.file.clear()
     }
 
     /// What the session does with the recording of its cell.
@@ -34,11 +36,9 @@ impl RecordFile {
     }
 
     /// Writes the recording, of a script that has ended; false for one that did not start.
-    pub fn write(mut self) -> Result<bool> {
+    pub fn write(self) -> Result<bool> {
         let Ok(recording) = self.recording.try_recv() else { return Ok(false) };
-        self.file
-            .write_all(recording.as_bytes())
-            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.file.write(recording.as_bytes())?;
         Ok(true)
     }
 }

@@ -4,10 +4,10 @@ use super::media::{Folder, Media};
 use super::printer::Printer;
 use crate::Exit;
 use crate::terminal::escape_controls;
-use cellblock::{CellReport, ContentItem, ParkedCall, ProgramValue, RuntimeResponse};
+use cellblock::{CellReport, ContentItem, ParkedInfo, ProgramValue, RuntimeResponse};
 use serde_json::json;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Characters of a pending call's input that are shown.
 const INPUT_CHARS: usize = 200;
@@ -123,10 +123,23 @@ impl Report {
         }
     }
 
-    /// Prints that the script was parked, and what it waits for.
-    pub fn parked(&mut self, file: &Path, calls: &[ParkedCall], notifications: &[String]) -> Exit {
+    /// Prints that the script was parked, or why it could not be, and what it waits for.
+    pub fn parked(
+        &mut self,
+        file: &Path,
+        info: &ParkedInfo,
+        notifications: &[String],
+        written: anyhow::Result<()>,
+    ) -> Exit {
+        let error = written.err().map(|error| format!("{error:#}"));
+        let exit = match error {
+            Some(_) => Exit::Usage,
+            None if self.lost_media => Exit::Failed,
+            None => Exit::Completed,
+        };
         if self.json {
-            let calls: Vec<_> = calls
+            let calls: Vec<_> = info
+                .calls
                 .iter()
                 .map(|call| {
                     json!({
@@ -137,23 +150,33 @@ impl Report {
                 })
                 .collect();
             let object = json!({
-                "status": "parked",
+                "status": if error.is_none() { "parked" } else { "failed" },
                 "content_items": self.content,
+                "error_text": error,
                 "notifications": notifications,
                 "files": self.folder.as_ref().map(Folder::files).unwrap_or_default(),
-                "parked": { "file": file, "calls": calls },
+                "parked": { "file": error.is_none().then_some(file), "calls": calls },
+                "timer_in_ms": info.timer_in.map(milliseconds),
+                "ends_in_ms": milliseconds(info.ends_in),
             });
             self.printer.output(object.to_string());
-            return Exit::Completed;
+            return exit;
         }
-        self.printer.error(format!("cellblock: parked in {}; it waits for", file.display()));
-        for call in calls {
+        self.printer.error(match error {
+            None => format!("cellblock: parked in {}; it waits for", file.display()),
+            Some(error) => format!("cellblock: {error}; the script is not parked, it waited for"),
+        });
+        for call in &info.calls {
             let input = call.input.clone().and_then(|input| input.into_json().ok());
             let input: String = input.unwrap_or_default().chars().take(INPUT_CHARS).collect();
             let (id, tool) = (&call.runtime_tool_call_id, &call.tool_name.name);
             self.printer.error(format!("    {id} {tool} {input}").trim_end().to_owned());
         }
-        if self.lost_media { Exit::Failed } else { Exit::Completed }
+        if let Some(timer_in) = info.timer_in {
+            let time = humantime::format_duration(Duration::from_millis(milliseconds(timer_in)));
+            self.printer.error(format!("    its next timer, which is due in {time}"));
+        }
+        exit
     }
 
     /// The value of the script, where it was asked for.
@@ -247,4 +270,9 @@ fn place_of(error: &str) -> Option<(usize, usize)> {
     let (line, rest) = rest.split_once(':')?;
     let column: String = rest.chars().take_while(char::is_ascii_digit).collect();
     Some((line.parse().ok()?, column.parse().ok()?))
+}
+
+/// Milliseconds, rounded up.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -4,6 +4,8 @@
 //! replaced in one go, under a lock, by what is in it at that moment and the keys that
 //! this run wrote: runs at the same time wait for each other and lose nothing.
 
+use super::input::open_regular;
+use super::output_file::folder_of;
 use anyhow::{Context, Result, bail};
 use cellblock::StoredValues;
 use rustix::fs::{Gid, Uid, fchown};
@@ -53,7 +55,7 @@ impl StoreFile {
             }
             _ => {}
         }
-        match open(OpenOptions::new().read(true).write(true), &path) {
+        match open_regular(OpenOptions::new().read(true).write(true), &path) {
             Ok(file) => {
                 for (key, value) in read(&file, name)? {
                     let text: Box<str> = value.into();
@@ -101,20 +103,6 @@ fn target(name: &Path) -> std::io::Result<PathBuf> {
     Err(rustix::io::Errno::LOOP.into())
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Opens a regular file, and waits for nobody if it is something else.
-fn open(options: &mut OpenOptions, path: &Path) -> std::io::Result<File> {
-    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = options.custom_flags(nonblock).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    Ok(file)
-}
-
 /// Reads all values. An empty file has none: a run that was killed may have left it.
 fn read(file: &File, name: &Path) -> Result<Values> {
     let context = || format!("cannot read the store file {}", name.display());
@@ -134,7 +122,7 @@ fn read(file: &File, name: &Path) -> Result<Values> {
 fn lock(path: &Path) -> std::io::Result<File> {
     loop {
         let mut options = OpenOptions::new();
-        let file = open(options.read(true).write(true).create(true).mode(NEW_MODE), path)?;
+        let file = open_regular(options.read(true).write(true).create(true).mode(NEW_MODE), path)?;
         file.lock()?;
         // The run that had the lock before has put another file in its place.
         let (locked, named) = (file.metadata()?, path.metadata());

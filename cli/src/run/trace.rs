@@ -1,17 +1,14 @@
 //! What `--trace` writes: what the script did, as a page.
 
-use super::create_private;
-use anyhow::{Context, Result};
+use super::output_file::OutputFile;
+use anyhow::Result;
 use cellblock::{CellLimits, MonitorHandle, RuntimeResponse};
 use cellblock_inspect::{About, Recording};
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The recording of a run, and the file that it goes to.
 pub struct Trace {
-    file: File,
-    path: PathBuf,
+    file: OutputFile,
     recording: Recording,
 }
 
@@ -27,15 +24,19 @@ pub enum TraceEnd<'a> {
 }
 
 impl Trace {
-    /// Makes the file.
-    pub fn create(path: &Path, script: &Path, source: &str, limits: &CellLimits) -> Result<Self> {
+    /// Opens the file.
+    pub fn open(path: &Path, script: &Path, source: &str, limits: &CellLimits) -> Result<Self> {
         let title = match script.file_name() {
             Some(name) if name != "-" => name.to_string_lossy().into_owned(),
             _ => "standard input".to_owned(),
         };
         let about = About { title, source: source.to_owned(), limits: limits.clone() };
-        let file = create_private(path)?;
-        Ok(Self { file, path: path.to_owned(), recording: Recording::new(about) })
+        Ok(Self { file: OutputFile::open(path)?, recording: Recording::new(about) })
+    }
+
+    /// Empties the file: the script is about to start.
+    pub fn clear(&self) -> Result<()> {
+        self.file.clear()
     }
 
     /// What goes into the request.
@@ -44,15 +45,13 @@ impl Trace {
     }
 
     /// Writes the page, of a script that ended so.
-    pub fn write(mut self, end: TraceEnd<'_>) -> Result<()> {
+    pub fn write(self, end: TraceEnd<'_>) -> Result<()> {
         match end {
             TraceEnd::Response(response) => self.recording.end(response),
             // The monitor knows.
             TraceEnd::Parked => {}
             TraceEnd::Failed(error) => self.recording.refuse(&format!("{error:#}")),
         }
-        self.file
-            .write_all(self.recording.page().as_bytes())
-            .with_context(|| format!("cannot write {}", self.path.display()))
+        self.file.write(self.recording.page().as_bytes())
     }
 }

@@ -113,7 +113,10 @@ fn every_end_is_traced() {
     let (code, data) =
         trace("let x: number = await tools.say({ word: 'w' })", &["--language", "ts"]);
     assert_eq!((code, &data["end"]["how"]), (Some(0), &json!("completed")));
-    assert_eq!(data["entries"][1]["place"], json!({ "line": 1, "column": 17 }), "{data}");
+    // A machine that is slow to read TypeScript has shown the first output before.
+    let entries = data["entries"].as_array().expect("a list");
+    let wait = entries.iter().find(|entry| entry["type"] == "wait");
+    assert_eq!(wait.expect("a wait")["place"], json!({ "line": 1, "column": 17 }), "{data}");
 
     // A file that cannot be written is found out before anything runs.
     let output = run(dir.path(), "text('ran')", &["--trace", "no/such/folder/t.html"]);

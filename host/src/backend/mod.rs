@@ -15,8 +15,9 @@ mod turn;
 pub use error::CodeModeError;
 pub use keep::{CellStore, CellStoreError, Keeping, KeptName, ParseKeptNameError, ResumeRequest};
 pub use monitor::{CellEvent, CellMonitor, MonitorHandle};
-pub use park::{ParkError, Parked, ParkedCall, ParkedCell, WakeRequest};
+pub use park::{ParkError, Parked, ParkedCall, ParkedCell, ParkedInfo, WakeRequest};
 pub use request::{CellId, ExecuteRequest, Language, WaitRequest};
+pub(crate) use response::unsettled_text;
 pub use response::{
     CallEnd, CallReport, CellInfo, CellReport, CellState, CellUsage, ContentItem,
     ExecuteToPendingOutcome, ImageDetail, LimitKind, ProgramValue, RuntimeResponse, WaitOutcome,

@@ -2,6 +2,7 @@
 
 use super::{CellId, ContentItem, ToolInput};
 use crate::cells::PendingCalls;
+use crate::limits::OverLimit;
 use crate::tools::{ToolDefinition, ToolName};
 use std::fmt;
 use std::sync::Arc;
@@ -126,6 +127,21 @@ pub struct ParkedCall {
     pub input: Option<ToolInput>,
 }
 
+/// What a parked cell waits for, for those who are to wake it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ParkedInfo {
+    /// The nested calls that it waits for, in the order in which they were made.
+    pub calls: Vec<ParkedCall>,
+    /// How long after it was parked its next timer is due; `None` when it has none.
+    pub timer_in: Option<Duration>,
+    /// How long after it was parked its total time is over.
+    pub ends_in: Duration,
+    /// Time since it was parked, for [`WakeRequest::elapsed`]: by the wall clocks of the two
+    /// hosts, so zero where the one of this host is behind; and no longer than its total time.
+    pub elapsed: Duration,
+}
+
 /// Why a cell was not parked or not woken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -152,8 +168,8 @@ pub enum ParkError {
     #[error("the parked cell is damaged")]
     Damaged,
     /// It was started with a limit that the session would not grant.
-    #[error("the parked cell may use more than this session allows: its limit {0}")]
-    OverLimits(String),
+    #[error("the parked cell may use more than this session allows: {0}")]
+    OverLimits(OverLimit),
     /// It was woken before, and the session forbids forks.
     #[error("a second wake of a parked cell is a fork, and this session forbids forks")]
     ForkForbidden,

@@ -336,11 +336,7 @@ impl RuntimeResponse {
     #[must_use]
     pub fn unsettled(self, place: Option<String>) -> Self {
         let Self::Terminated { cell_id, content_items, report } = self else { return self };
-        let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
-        let error_text = Some(format!(
-            "Unsettled top-level await: no nested call and no timer is left that could settle \
-             it{place}"
-        ));
+        let error_text = Some(unsettled_text(place));
         Self::Result { cell_id, content_items, error_text, report }
     }
 
@@ -354,6 +350,15 @@ impl RuntimeResponse {
             report: CellReport::default(),
         }
     }
+}
+
+/// The error of a program that awaits what nothing can settle, at this place.
+pub(crate) fn unsettled_text(place: Option<String>) -> String {
+    let place = place.map_or_else(String::new, |place| format!("\n    at {place}"));
+    format!(
+        "Unsettled top-level await: no nested call and no timer is left that could settle \
+         it{place}"
+    )
 }
 
 /// The answer to `wait` and `terminate`. A failed cell and a missing one both

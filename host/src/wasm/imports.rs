@@ -8,6 +8,7 @@ use super::bindings::cellblock::code_mode::{clock, output, stored_values, tools,
 use super::guest_clock::GuestClock;
 use super::park::{Image, Pristine};
 use super::recording::Tape;
+use super::sandbox::SLICE_FUEL;
 use crate::backend::{ContentItem, ImageDetail};
 use crate::cells::{Account, CellStatus, Charge};
 use crate::json::escaped_len;
@@ -16,7 +17,7 @@ use crate::stored::Snapshot;
 use crate::support::lock;
 use crate::tools::ToolDefinition;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Elements that a table may have: the guest's functions, of which QuickJS has a few
@@ -52,6 +53,10 @@ pub(super) struct Outbox {
     calls: AtomicUsize,
     output_bytes: AtomicUsize,
     output_items: AtomicUsize,
+    /// Fuel of what has ended: steps, and reading TypeScript.
+    fuel: AtomicU64,
+    /// Slices of fuel that the step that runs has had.
+    slices: AtomicU64,
     /// What is recorded of the cell.
     pub(super) tape: Tape,
 }
@@ -99,6 +104,8 @@ impl Outbox {
             calls: AtomicUsize::new(spent.calls),
             output_bytes: AtomicUsize::new(spent.output_bytes),
             output_items: AtomicUsize::new(spent.output_items),
+            fuel: AtomicU64::new(0),
+            slices: AtomicU64::new(0),
             tape: Tape::Off,
         }
     }
@@ -130,6 +137,30 @@ impl Outbox {
             self.overdrawn.fetch_or(refusal.overdrawn, Ordering::Relaxed);
             refusal.limit
         })
+    }
+
+    /// The cell has used so much fuel, and no step of it runs.
+    pub(super) fn note_fuel(&self, used: u64) {
+        self.fuel.store(used, Ordering::Relaxed);
+        self.slices.store(0, Ordering::Relaxed);
+    }
+
+    /// The step that runs has had a slice of fuel, and has not ended.
+    pub(super) fn note_slice(&self) {
+        self.slices.fetch_add(1, Ordering::Relaxed);
+        self.tape.slice();
+    }
+
+    /// Fuel of the steps that have ended.
+    pub(super) fn fuel_of_steps(&self) -> u64 {
+        self.fuel.load(Ordering::Relaxed)
+    }
+
+    /// Fuel that was used so far. A step that has not ended, or was dropped, counts with the
+    /// slices that it has had.
+    pub(super) fn fuel_used(&self) -> u64 {
+        let slices = self.slices.load(Ordering::Relaxed);
+        self.fuel_of_steps().saturating_add(slices.saturating_mul(SLICE_FUEL))
     }
 
     /// A sandbox of the cell has had so many bytes of memory.

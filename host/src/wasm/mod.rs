@@ -27,7 +27,7 @@ pub use park::{ParkKey, Parking};
 use crate::backend::{
     CellId, CellInfo, CellStore, CodeModeBackend, CodeModeError, CodeModeTurnHost,
     CodeModeTurnWorker, ExecuteRequest, ExecuteToPendingOutcome, KeptName, ParkError, Parked,
-    ParkedCall, ParkedCell, ResumeRequest, RuntimeResponse, WaitOutcome, WaitRequest,
+    ParkedCell, ParkedInfo, ResumeRequest, RuntimeResponse, WaitOutcome, WaitRequest,
     WaitToPendingOutcome, WakeRequest,
 };
 use crate::cells::{Account, Answer, CellStatus, Until};
@@ -45,6 +45,7 @@ use recording::{Recordings, Tape};
 use session::{Session, ToolSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Bytes that a tool's name, or a request's `tool_call_id`, may have.
@@ -132,14 +133,22 @@ impl WasmBackend {
         self.session.set_store(store);
     }
 
-    /// The nested calls that a parked cell waits for, in the order in which they were made.
+    /// What a parked cell waits for, and since when.
     ///
     /// # Errors
     /// [`CodeModeError::Park`], as for [`wake`](CodeModeBackend::wake).
-    pub fn pending_calls(&self, cell: &ParkedCell) -> Result<Vec<ParkedCall>, CodeModeError> {
+    pub fn parked_info(&self, cell: &ParkedCell) -> Result<ParkedInfo, CodeModeError> {
         let (session, parking) = (&self.session, self.session.parking());
-        let opened = parking.open(cell, session.engine.dictionary(), &session.limits)?;
-        Ok(opened.head.parked_calls()?)
+        let Opened { head, .. } =
+            parking.open(cell, session.engine.dictionary(), &session.limits)?;
+        let due = |(_, due): (u64, u64)| Duration::from_nanos(due.saturating_sub(head.monotonic));
+        let elapsed = session.clock.wall().saturating_sub(Duration::from_nanos(head.wall));
+        Ok(ParkedInfo {
+            calls: head.parked_calls()?,
+            timer_in: head.timer.map(due),
+            ends_in: Duration::from_nanos(head.time_left),
+            elapsed: elapsed.min(head.limits.total_time),
+        })
     }
 
     /// Admits a cell and waits for its first answer.
@@ -222,8 +231,10 @@ impl WasmBackend {
         let account = Account::new(head.limits.held_bytes());
         let tools: usize = request.enabled_tools.iter().map(ToolDefinition::byte_len).sum();
         let charges = account.charge(tools).zip(Charges::of(&head, &account));
-        let (tools_charge, charges) =
-            charges.ok_or_else(|| ParkError::OverLimits("host_bytes".to_owned()))?;
+        let (tools_charge, charges) = charges.ok_or_else(|| {
+            let most = account.limit();
+            park::above("host_bytes", &format!("more than {most}"), most)
+        })?;
         let status = Arc::new(CellStatus::default());
         let (entry, commands) = session.registry.admit(&cell_id, &status)?;
         let is_fork = match parking.note_woken(name, is_fork) {

@@ -6,9 +6,9 @@
 use super::bindings::cellblock::code_mode::types;
 use super::bindings::{Cell, CellPre};
 use super::engine::{Engine, limit_kind};
-use super::imports::{Imports, Moving};
+use super::imports::{Imports, Moving, Outbox};
 use super::park::{Image, ParkedEvent, Pristine};
-use super::recording::{Run, Tape};
+use super::recording::Run;
 use super::slots::Slot;
 use super::typescript;
 use crate::backend::LimitKind;
@@ -198,7 +198,7 @@ impl Sandbox {
         self.begin(|source| Run::execute(request, source));
         let granted = self.fuel_up();
         let outbox = Arc::clone(&self.store.data().outbox);
-        let step = counted(&outbox.tape, self.guest.call_execute(&mut self.store, request)).await;
+        let step = counted(&outbox, self.guest.call_execute(&mut self.store, request)).await;
         self.conclude(granted, step)
     }
 
@@ -207,7 +207,7 @@ impl Sandbox {
         self.begin(|_| Run::Wait(events.iter().map(ParkedEvent::from).collect()));
         let granted = self.fuel_up();
         let outbox = Arc::clone(&self.store.data().outbox);
-        let step = counted(&outbox.tape, self.guest.call_wait(&mut self.store, &events)).await;
+        let step = counted(&outbox, self.guest.call_wait(&mut self.store, &events)).await;
         self.conclude(granted, step)
     }
 
@@ -234,7 +234,9 @@ impl Sandbox {
         let fuel = self.store.data().limits.step_fuel.min(self.fuel_left);
         let (program, cost) = engine.typescript().javascript(engine.wasmtime(), source, fuel).await;
         self.fuel_left = self.fuel_left.saturating_sub(cost.fuel);
-        self.store.data().outbox.note_memory(cost.memory_bytes);
+        let outbox = &self.store.data().outbox;
+        outbox.note_fuel(self.fuel_used());
+        outbox.note_memory(cost.memory_bytes);
         program
     }
 
@@ -243,8 +245,8 @@ impl Sandbox {
         Finished::Limited { limit: self.which(LimitKind::Fuel), stack: String::new() }
     }
 
-    /// Fuel used by the steps so far.
-    pub(super) fn fuel_used(&self) -> u64 {
+    /// Fuel used so far, of a sandbox in which no step runs.
+    fn fuel_used(&self) -> u64 {
         self.store.data().limits.fuel - self.fuel_left
     }
 
@@ -274,6 +276,7 @@ impl Sandbox {
     fn use_up(&mut self, granted: u64) -> u64 {
         let used = (granted - self.store.get_fuel().unwrap_or(0)).min(self.fuel_left);
         self.fuel_left -= used;
+        self.store.data().outbox.note_fuel(self.fuel_used());
         used
     }
 
@@ -291,6 +294,7 @@ impl Sandbox {
     /// Grants a cell that is run again what it had when it was recorded.
     pub(super) fn set_fuel_left(&mut self, fuel: u64) {
         self.fuel_left = fuel.min(self.store.data().limits.fuel);
+        self.store.data().outbox.note_fuel(self.fuel_used());
     }
 
     fn finished(&self, finished: types::Finished) -> Finished {
@@ -341,12 +345,12 @@ impl Sandbox {
 }
 
 /// Counts the slices of fuel that a step has had before it ended.
-async fn counted<T>(tape: &Tape, step: impl Future<Output = T>) -> T {
+async fn counted<T>(outbox: &Outbox, step: impl Future<Output = T>) -> T {
     let mut step = pin!(step);
     poll_fn(|context| {
         let polled = step.as_mut().poll(context);
         if polled.is_pending() {
-            tape.slice();
+            outbox.note_slice();
         }
         polled
     })

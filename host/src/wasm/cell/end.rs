@@ -35,6 +35,21 @@ pub(in super::super) fn value_key(id: &CellId) -> String {
     format!("result_{id}")
 }
 
+/// How the text begins of a cell that reached a limit; a list of its calls may follow.
+pub(in super::super) fn limit_text(
+    limit: LimitKind,
+    value: &str,
+    remedy: &str,
+    stack: String,
+) -> String {
+    let mut text = format!("cell stopped: its {limit} limit of {value} was reached; {remedy}");
+    if !stack.is_empty() {
+        text.push('\n');
+        text.push_str(&shorten(stack));
+    }
+    text
+}
+
 impl Cell {
     /// The program has ended: what it notified is still delivered.
     pub(super) fn finish(&mut self, finished: Finished) -> Stage {
@@ -155,11 +170,7 @@ impl Cell {
         let of_the_engine = self.session.engine.slots().describe(limit);
         let (value, remedy) =
             of_the_engine.unwrap_or_else(|| self.session.limits.describe(&self.limits, limit));
-        let mut text = format!("cell stopped: its {limit} limit of {value} was reached; {remedy}");
-        if !stack.is_empty() {
-            text.push('\n');
-            text.push_str(&shorten(stack));
-        }
+        let mut text = limit_text(limit, &value, &remedy, stack);
         let calls = &report.calls;
         if let Some(unlisted) = calls.len().checked_sub(CALLS_IN_TEXT).filter(|n| *n > 0) {
             // Writing to a string cannot fail.

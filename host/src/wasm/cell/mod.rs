@@ -16,8 +16,9 @@
 //! process meanwhile, `park` how it leaves as bytes and comes back, `busy` and `alarm` the time, `monitored` what whoever follows the
 //! cell receives.
 
-pub(super) use end::value_key;
+pub(super) use end::{limit_text, value_key};
 pub(super) use park::{Arrival, Charges, allowed};
+pub(super) use program::Program;
 
 mod alarm;
 mod busy;
@@ -36,7 +37,7 @@ use super::bindings::cellblock::code_mode::types;
 use super::engine::limit_kind;
 use super::guest_clock::GuestClock;
 use super::imports::{Imports, Outbox, Spent};
-use super::sandbox::{SLICE_FUEL, Sandbox, Step};
+use super::sandbox::{Sandbox, Step};
 use super::session::Session;
 use crate::backend::{CellId, CellState, CellUsage, ExecuteRequest, LimitKind, ToolInput};
 use crate::cells::{Callbacks, Charge, Command, Content, LiveEntry, Next, ParkReply, Reply, Until};
@@ -145,10 +146,6 @@ struct Cell {
     frozen: bool,
     /// Numbers of the calls made since the last frontier.
     calls_since_frontier: Vec<u64>,
-    /// Fuel of the steps that have ended.
-    fuel: u64,
-    /// Slices of the step that runs.
-    slices: u64,
     /// Wakes the task when something may be due.
     alarm: Alarm,
     /// The time that the task has been at work, which is the program's running time.
@@ -244,8 +241,6 @@ impl Cell {
             events: Events::default(),
             frozen: false,
             calls_since_frontier: Vec::new(),
-            fuel: 0,
-            slices: 0,
             alarm: Alarm::default(),
             busy: BusyTime::start(Duration::ZERO),
             asked_to_end: None,
@@ -313,10 +308,7 @@ impl Cell {
                     stage
                 }
                 Wake::Moved(moved) => self.moved(moved),
-                Wake::Slice(None) => {
-                    self.slices += 1;
-                    self.watch_running_time(stage)
-                }
+                Wake::Slice(None) => self.watch_running_time(stage),
                 Wake::Slice(Some((sandbox, step))) => {
                     let stage = self.step_reached(sandbox, step);
                     self.watch_running_time(stage)
@@ -387,10 +379,6 @@ impl Cell {
     }
 
     fn step_reached(&mut self, sandbox: Option<Sandbox>, step: Step) -> Stage {
-        if let Some(sandbox) = &sandbox {
-            self.slices = 0;
-            self.fuel = sandbox.fuel_used();
-        }
         match (step, sandbox) {
             (Step::Pending(timer), Some(sandbox)) => {
                 let timer = timer.map(|timer| self.arm(timer));
@@ -453,12 +441,11 @@ impl Cell {
         }
     }
 
-    /// Usage so far. A step that has not ended, or was dropped, counts with the
-    /// slices it has had.
+    /// Usage so far.
     fn usage_now(&self) -> CellUsage {
         let Spent { peak_memory, calls, output_bytes, .. } = self.outbox.spent();
         CellUsage {
-            fuel: self.fuel + self.slices * SLICE_FUEL,
+            fuel: self.outbox.fuel_used(),
             peak_memory_bytes: peak_memory as u64,
             running_time: self.busy.total(),
             calls: calls as u64,

@@ -210,7 +210,7 @@ impl Cell {
         Head {
             limits: self.limits.with_held_bytes(),
             spent: self.outbox.spent(),
-            fuel: self.fuel,
+            fuel: self.outbox.fuel_of_steps(),
             running_time: nanos(self.busy.total()).min(nanos(self.limits.running_time)),
             time_left: nanos(self.ends_at.saturating_duration_since(Instant::now())),
             monotonic: self.clock.monotonic(),
@@ -240,7 +240,7 @@ impl Cell {
     /// Goes on with what was under way when the cell was parked.
     pub(super) fn take_up(&mut self, arrival: Arrival) {
         let Arrival { head, image, mut calls, seed, charges, kept } = arrival;
-        self.fuel = head.fuel;
+        self.outbox.note_fuel(head.fuel);
         let timer = head.timer.map(|(id, due)| self.arm(Timer { id, due }));
         self.items = head.content.len() as u64;
         match kept {

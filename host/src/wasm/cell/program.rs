@@ -16,48 +16,59 @@ const TOO_MUCH: &str = "The program is too long, or nests too deeply, to be read
 const ONLY_JAVASCRIPT: &str = "This looks like TypeScript.";
 
 /// A program that is to be started.
-pub(super) struct Program {
-    pub(super) language: Language,
-    pub(super) request: types::ExecuteRequest,
+pub(in super::super) struct Program {
+    pub(in super::super) language: Language,
+    pub(in super::super) request: types::ExecuteRequest,
     /// The longest text that is read as TypeScript.
-    pub(super) typescript_bytes: usize,
+    pub(in super::super) typescript_bytes: usize,
 }
 
 impl Program {
     /// Starts the program. One that does not parse as JavaScript has run nothing, and is
     /// read as TypeScript, where that may be.
     pub(super) async fn start(mut self, engine: &Engine, sandbox: &mut Sandbox) -> Step {
-        if self.language == Language::Ts {
-            return match self.translate(engine, sandbox).await {
-                Ok(()) => sandbox.execute(&self.request).await,
-                Err(unread) => Step::Finished(self.refused(unread, sandbox)),
-            };
-        }
-        let step = sandbox.execute(&self.request).await;
-        let Step::Finished(Finished::Unparsed { error_text, hint }) = step else { return step };
-        let unparsed = |error_text, hint| Step::Finished(Finished::Unparsed { error_text, hint });
-        if self.language == Language::Js {
-            return unparsed(error_text, hint);
-        }
-        let is_allowed = |hint: &String| !hint.starts_with(ONLY_JAVASCRIPT);
-        match self.translate(engine, sandbox).await {
+        let unparsed = match self.language {
+            Language::Ts => None,
+            language => match sandbox.execute(&self.request).await {
+                Step::Finished(Finished::Unparsed { error_text, hint })
+                    if language != Language::Js =>
+                {
+                    Some((error_text, hint))
+                }
+                step => return step,
+            },
+        };
+        match self.read(engine, sandbox, unparsed).await {
             Ok(()) => sandbox.execute(&self.request).await,
-            Err(Unread::OutOfFuel) => Step::Finished(sandbox.out_of_fuel()),
-            // The language that the program was understood in for longer is its author's.
-            Err(Unread::Refused(refusal))
-                if (refusal.line, refusal.column) > place_of(&error_text) =>
-            {
-                Step::Finished(syntax_error(&refusal))
-            }
-            Err(Unread::Broken(why)) => {
-                tracing::error!("TypeScript cannot be read: {why}");
-                unparsed(error_text, hint)
-            }
-            Err(Unread::Refused(_)) => unparsed(error_text, hint.filter(is_allowed)),
-            Err(Unread::TooMuch) => {
-                unparsed(error_text, Some(hint.filter(is_allowed).unwrap_or(TOO_MUCH.to_owned())))
-            }
+            Err(finished) => Step::Finished(finished),
         }
+    }
+
+    /// Reads the program as TypeScript, or says how one ends that is not that either:
+    /// `unparsed` are the error and the hint of JavaScript, where it was read as that first.
+    pub(in super::super) async fn read(
+        &mut self,
+        engine: &Engine,
+        sandbox: &mut Sandbox,
+        unparsed: Option<(String, Option<String>)>,
+    ) -> Result<(), Finished> {
+        let Err(unread) = self.translate(engine, sandbox).await else { return Ok(()) };
+        let Some((error_text, hint)) = unparsed else { return Err(self.refused(unread, sandbox)) };
+        let is_allowed = |hint: &String| !hint.starts_with(ONLY_JAVASCRIPT);
+        let hint = match unread {
+            Unread::OutOfFuel => return Err(sandbox.out_of_fuel()),
+            // The language that the program was understood in for longer is its author's.
+            Unread::Refused(refusal) if (refusal.line, refusal.column) > place_of(&error_text) => {
+                return Err(syntax_error(&refusal));
+            }
+            Unread::Broken(why) => {
+                tracing::error!("TypeScript cannot be read: {why}");
+                hint
+            }
+            Unread::Refused(_) => hint.filter(is_allowed),
+            Unread::TooMuch => Some(hint.filter(is_allowed).unwrap_or(TOO_MUCH.to_owned())),
+        };
+        Err(Finished::Unparsed { error_text, hint })
     }
 
     /// Makes JavaScript of the program.

@@ -119,8 +119,8 @@ impl Cell {
 
     /// The guest of an image takes a sandbox. With a seed, its `Math.random` goes on from there.
     pub(super) fn rouse(&mut self, kept: Kept, seed: Option<u64>, timer: Option<Armed>) {
-        let (engine, imports, fuel) = (self.session.engine.clone(), self.imports(), self.fuel);
-        let taking = self.taking();
+        let (engine, imports) = (self.session.engine.clone(), self.imports());
+        let (fuel, taking) = (self.outbox.fuel_of_steps(), self.taking());
         let rousing = async move {
             if let Some(taking) = taking {
                 taking.await.map_err(|error| cannot_wake(&error))?;

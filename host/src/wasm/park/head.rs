@@ -7,6 +7,7 @@
 use super::super::bindings::cellblock::code_mode::types;
 use super::super::imports::Spent;
 use super::super::{MAX_NAME_BYTES, MAX_TOOLS};
+use super::above;
 use crate::backend::{CallEnd, CellReport, ContentItem, ParkError, ParkedCall, ToolInput};
 use crate::limits::{CellLimits, SessionLimits};
 use crate::tools::ToolDefinition;
@@ -147,9 +148,11 @@ impl Head {
             return Err(ParkError::Damaged);
         }
         let stored: usize = self.stored.iter().map(|(key, json)| key.len() + json.len()).sum();
-        if stored > session.stored_bytes || self.stored.len() > session.stored_keys {
-            let what = "of the session's stored values";
-            return Err(ParkError::OverLimits(what.to_owned()));
+        if stored > session.stored_bytes {
+            return Err(above("session stored bytes", &stored, session.stored_bytes));
+        }
+        if self.stored.len() > session.stored_keys {
+            return Err(above("session stored keys", &self.stored.len(), session.stored_keys));
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ pub use key::ParkKey;
 pub(super) use packed::{Dictionary, Packed};
 
 use crate::backend::{CellId, ParkError, ParkedCell};
-use crate::limits::SessionLimits;
+use crate::limits::{OverLimit, SessionLimits};
 use crate::recent::RecentSet;
 use crate::support::lock;
 use key::Seal;
@@ -126,7 +126,7 @@ impl Parking {
         head.check(limits)?;
         let most = head.limits.sandbox_bytes() + crate::limits::CellLimits::MAX_STACK_BYTES;
         if image.memory() > most as u64 {
-            return Err(ParkError::OverLimits("of memory".to_owned()));
+            return Err(above("memory in bytes", &image.memory(), most));
         }
         Ok(opened)
     }
@@ -160,6 +160,12 @@ impl fmt::Debug for Parking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parking").field("allows_forks", &self.allows_forks).finish_non_exhaustive()
     }
+}
+
+/// Something of a parked cell, by its name, is above what is allowed.
+pub(super) fn above(name: &str, value: &impl ToString, allowed: usize) -> ParkError {
+    let (name, value, allowed) = (name.to_owned(), value.to_string(), allowed.to_string());
+    ParkError::OverLimits(OverLimit { name, value, allowed })
 }
 
 /// The most bytes that a parked cell of a session can have: its memory, what the host holds

@@ -24,7 +24,7 @@ use super::head::Head;
 use super::image::Image;
 use super::key::{Seal, TAG};
 use super::packed::{Dictionary, Packed, compressed, decompressed, unpacked};
-use super::{Name, Opened};
+use super::{Name, Opened, above};
 use crate::backend::{ParkError, ParkedCell};
 
 /// Where the fields of the envelope begin.
@@ -118,8 +118,9 @@ pub(super) fn read(
     let (block, rest) = rest.split_at_checked(block_len as usize).ok_or(ParkError::Damaged)?;
     let (pages, rest) = word(rest)?;
     let (length, runs) = word(rest)?;
-    if (head_len as usize).saturating_add(length as usize) > most {
-        return Err(ParkError::OverLimits("of memory".to_owned()));
+    let plain_len = (head_len as usize).saturating_add(length as usize);
+    if plain_len > most {
+        return Err(above("memory in bytes", &plain_len, most));
     }
     let head = decompressed(block, head_len as usize, &[]).ok_or(ParkError::Damaged)?;
     let head = serde_json::from_slice(&head).map_err(|_| ParkError::Damaged)?;

@@ -8,6 +8,7 @@ use super::super::park::ParkedEvent;
 use crate::backend::{Language, LimitKind};
 use crate::limits::CellLimits;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The version of the format that is written and read.
 pub(super) const VERSION: u32 = 1;
@@ -128,6 +129,8 @@ pub(super) enum Reached {
 #[serde(deny_unknown_fields)]
 pub(super) struct End {
     pub(super) end: super::End,
+    /// Steps that were recorded.
+    pub(super) steps: u64,
 }
 
 impl Run {
@@ -190,9 +193,30 @@ impl Program {
         }
     }
 
+    /// Whether it was made of another text than its author wrote.
+    pub(super) fn is_translated(&self) -> bool {
+        self.javascript.is_some()
+    }
+
     /// Names of the tools.
     pub(super) fn tools(&self) -> &[String] {
         &self.tools
+    }
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waits(None) => f.write_str("came to wait"),
+            Self::Waits(Some((id, due))) => {
+                write!(f, "came to wait, with the timer {id} due at {due}")
+            }
+            Self::Ended => f.write_str("ended the program"),
+            Self::Unparsed => f.write_str("found that the program does not parse"),
+            Self::Place(None) => f.write_str("found no place where the program waits"),
+            Self::Place(Some(place)) => write!(f, "found the program waiting at {place}"),
+            Self::Stopped { slices } => write!(f, "was stopped after {slices} slices"),
+        }
     }
 }
 

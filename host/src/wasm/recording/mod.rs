@@ -1,9 +1,9 @@
 //! Recordings: all that came into a cell from outside, so that it can be run again.
 //!
 //! `lines` is the format, `tape` what is written while a cell runs and read while it is run
-//! again, `sent` what the two are compared by, `replay`
-//! the run.
+//! again, `sent` what the two are compared by, `replay` the run, and `end` its end.
 
+mod end;
 mod lines;
 mod replay;
 mod sent;

@@ -5,26 +5,30 @@ use super::super::engine::{Engine, GUEST};
 use super::super::guest_clock::GuestClock;
 use super::super::imports::{GuestOutput, Imports, Outbox, Spent};
 use super::super::park::ParkedEvent;
-use super::super::sandbox::{SLICE_FUEL, Sandbox};
+use super::super::sandbox::{Finished, Sandbox, Step as SandboxStep};
 use super::Recording;
 use super::lines::{End as EndLine, Head, Reached, Run, Step, VERSION};
 use super::sent::hex;
-use super::tape::{End, Player, Tape};
-use crate::backend::ContentItem;
+use super::tape::{Player, Tape};
+use crate::backend::{ContentItem, Language};
 use crate::cells::{Account, Charge};
 use crate::clock::SystemClock;
-use crate::limits::CellLimits;
+use crate::limits::{CellLimits, OverLimit};
 use crate::support::lock;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 /// Bytes of output, and of inputs of calls that have not ended, that a replay may hold.
 const MAX_HELD_BYTES: usize = 256 << 20;
+
+/// How many times its time limit a replay may take, and how much longer: the machine that
+/// recorded may have been faster.
+const PATIENCE: (u32, Duration) = (2, Duration::from_secs(1));
 
 /// Why a recording cannot be run again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,8 +57,8 @@ pub enum ReplayError {
         version: String,
     },
     /// The cell had a limit that is above what the replay may use.
-    #[error("the recorded cell may use more than the replay: its limit {0}")]
-    OverLimits(String),
+    #[error("the recorded cell may use more than the replay: {0}")]
+    OverLimits(OverLimit),
     /// There is no event of that number.
     #[error("the recording has {events} events, so there is none of number {asked}")]
     NoEvent {
@@ -62,6 +66,12 @@ pub enum ReplayError {
         events: u64,
         /// The number that was asked for.
         asked: u64,
+    },
+    /// It took longer than it may.
+    #[error("the replay was stopped after {} ms, which is as long as it may take", limit.as_millis())]
+    OutOfTime {
+        /// Twice its time limit, and a second.
+        limit: Duration,
     },
     /// No sandbox could be made; the text is the engine's.
     #[error("no sandbox for the replay: {0}")]
@@ -109,13 +119,12 @@ pub struct Replayed {
     pub notifications: Vec<String>,
     /// Events that were delivered.
     pub events: u64,
-    /// Fuel that the cell had used by then. What it took to find out that a text is not
-    /// TypeScript either is not part of it.
+    /// Fuel that the cell had used by then.
     pub fuel: u64,
-    /// How the cell had ended when it was recorded, in words; `None` where the replay stopped
-    /// before, and where the recording has no end.
+    /// How the cell ended, in words: now as when it was recorded. `None` where the replay stopped
+    /// before, and where the recording has no end: then it is not complete.
     pub end: Option<String>,
-    /// Its `error_text`, of a cell that had failed.
+    /// Its `error_text`, of a cell that failed.
     pub error_text: Option<String>,
     /// The nested calls that the program waits for, where it stopped.
     pub waiting: Vec<WaitingCall>,
@@ -132,7 +141,8 @@ pub struct Replayed {
 pub struct Replay {
     head: Head,
     steps: Vec<Step>,
-    end: Option<End>,
+    /// The last line, and its number; `None` where it is missing.
+    end: Option<(usize, EndLine)>,
 }
 
 impl Replay {
@@ -159,10 +169,8 @@ impl Replay {
         }
         let (mut steps, mut end) = (Vec::new(), None);
         while let Some((at, line)) = lines.next() {
-            if lines.peek().is_none()
-                && let Ok(EndLine { end: last }) = serde_json::from_slice(line)
-            {
-                end = Some(last);
+            if lines.peek().is_none() && line.starts_with(b"{\"end\"") {
+                end = Some((at, parsed(at, line)?));
                 break;
             }
             let step: Step = parsed(at, line)?;
@@ -214,20 +222,31 @@ impl Replay {
         if let Some(asked) = until.filter(|until| !(1..=all as u64).contains(until)) {
             return Err(ReplayError::NoEvent { events: all as u64, asked });
         }
-        let mut run = Running::new(engine, head).await?;
-        for (number, step) in steps.into_iter().enumerate() {
-            let coming = events(&step.run);
-            if until.is_some_and(|until| run.reached.events + coming.len() as u64 >= until) {
-                run.reached.next = coming.first().map(RecordedEvent::from);
-                return Ok(run.stopped());
+        let (times, more) = PATIENCE;
+        let limit = most.running_time.min(most.total_time);
+        let limit = limit.saturating_mul(times).saturating_add(more);
+        let work = async {
+            let mut run = Running::new(engine, head).await?;
+            for (number, step) in steps.into_iter().enumerate() {
+                let coming = events(&step.run);
+                if until.is_some_and(|until| run.reached.events + coming.len() as u64 >= until) {
+                    run.reached.next = coming.first().map(RecordedEvent::from);
+                    return Ok(run.stopped());
+                }
+                // Lines are numbered from 1, and the first is the head.
+                if let Err(what) = run.step(step).await {
+                    return Ok(run.diverged(number + 2, what));
+                }
+                // The time is looked at between any two steps.
+                tokio::task::yield_now().await;
             }
-            // Lines are numbered from 1, and the first is the head.
-            if let Err(what) = run.step(step).await {
-                run.reached.divergence = Some(Divergence { line: number + 2, what });
-                return Ok(run.stopped());
-            }
-        }
-        Ok(run.ended(end))
+            let Some((line, end)) = end else { return Ok(run.stopped()) };
+            Ok(match run.end(engine, &end).await {
+                Ok(()) => run.ended(&end.end),
+                Err(what) => run.diverged(line, what),
+            })
+        };
+        within(limit, work).await.unwrap_or(Err(ReplayError::OutOfTime { limit }))
     }
 }
 
@@ -250,17 +269,26 @@ fn events(run: &Run) -> &[ParkedEvent] {
 }
 
 /// A cell that is run again.
-struct Running {
+pub(super) struct Running {
     /// `None` when it has ended.
-    sandbox: Option<Sandbox>,
+    pub(super) sandbox: Option<Sandbox>,
     outbox: Arc<Outbox>,
-    source: String,
-    limits: Arc<CellLimits>,
+    pub(super) source: String,
+    pub(super) language: Language,
+    pub(super) limits: Arc<CellLimits>,
+    /// Steps that were made.
+    pub(super) steps: u64,
+    /// How the program ended in the last of them, if it did.
+    pub(super) finished: Option<Finished>,
+    /// The guest was stopped in the middle of a step.
+    pub(super) is_stopped: bool,
+    /// Where the last step ended; `None` before the first, and of one that went another way.
+    pub(super) last: Option<Reached>,
     /// Names of the tools.
     tools: Vec<String>,
     /// Calls that have not ended, with what is charged for them.
-    calls: BTreeMap<u64, (WaitingCall, Charge)>,
-    reached: Replayed,
+    pub(super) calls: BTreeMap<u64, (WaitingCall, Charge)>,
+    pub(super) reached: Replayed,
 }
 
 impl Running {
@@ -282,8 +310,20 @@ impl Running {
             .await
             .map_err(|error| ReplayError::Sandbox(format!("{error:#}")))?;
         let (tools, calls, reached) = (Vec::new(), BTreeMap::new(), Replayed::default());
-        let (sandbox, source) = (Some(sandbox), head.source);
-        Ok(Self { sandbox, outbox, source, limits, tools, calls, reached })
+        Ok(Self {
+            sandbox: Some(sandbox),
+            outbox,
+            source: head.source,
+            language: head.language,
+            limits,
+            steps: 0,
+            finished: None,
+            is_stopped: false,
+            last: None,
+            tools,
+            calls,
+            reached,
+        })
     }
 
     /// Runs a step; the text says what was different.
@@ -292,8 +332,16 @@ impl Running {
         let Some(mut sandbox) = self.sandbox.take() else {
             return Err("the program had ended, and was called again".to_owned());
         };
+        // To read a program as TypeScript takes fuel outside the steps.
+        let is_translated = matches!(&run, Run::Execute(program) if program.is_translated());
+        let left = sandbox.fuel_left();
+        if fuel_left > left || fuel_left < left && !is_translated {
+            return Err(format!("the step had {fuel_left} fuel left, and the cell has {left}"));
+        }
         self.player(|player| player.load(times, answers));
         sandbox.set_fuel_left(fuel_left);
+        (self.finished, self.last) = (None, None);
+        self.steps += 1;
         let slices = match &reached {
             Reached::Stopped { slices } => Some(*slices),
             _ => None,
@@ -303,17 +351,19 @@ impl Running {
                 self.tools = program.tools().to_vec();
                 let request = program.into_request(&self.source, &self.limits);
                 let step = sliced(sandbox.execute(&request), slices).await;
-                step.map(|step| Reached::of(&step))
+                step.map(|step| self.reached(step))
             }
             Run::Wait(events) => {
                 self.deliver(&events);
                 let events = events.into_iter().map(types::Event::from).collect();
                 let step = sliced(sandbox.wait(events), slices).await;
-                step.map(|step| Reached::of(&step))
+                step.map(|step| self.reached(step))
             }
             Run::Awaiting => sliced(sandbox.awaiting(), slices).await.map(Reached::Place),
         };
         self.take_output();
+        self.reached.fuel = self.outbox.fuel_used();
+        self.is_stopped = got.is_none();
         let got = got.unwrap_or_else(|| reached.clone());
         let used = match slices {
             // Its store is in the middle of the step.
@@ -331,15 +381,28 @@ impl Running {
             Some(_) => return Err("the program sent something else, or ended otherwise".to_owned()),
             None => return Err("the program asked its host for something else".to_owned()),
         }
-        self.reached.fuel = sandbox.fuel_used() + slices.unwrap_or(0).saturating_mul(SLICE_FUEL);
-        self.reached.timer = match &got {
-            Reached::Waits(timer) => timer.map(|(id, _)| id),
-            _ => self.reached.timer,
-        };
+        if let Reached::Waits(timer) = &got {
+            self.reached.timer = timer.map(|(id, _)| id);
+        }
         if !matches!(got, Reached::Ended | Reached::Stopped { .. }) {
             self.sandbox = Some(sandbox);
         }
+        self.last = Some(got);
         Ok(())
+    }
+
+    /// Where a step ended.
+    fn reached(&mut self, step: SandboxStep) -> Reached {
+        let reached = Reached::of(&step);
+        if let SandboxStep::Finished(finished) = step {
+            self.finished = Some(finished);
+        }
+        reached
+    }
+
+    /// Notes fuel that was used after the last step.
+    pub(super) fn note_fuel(&mut self) {
+        self.reached.fuel = self.outbox.fuel_used();
     }
 
     fn player<T>(&self, with: impl FnOnce(&mut Player) -> T) -> Option<T> {
@@ -376,23 +439,29 @@ impl Running {
     }
 
     /// What was reached before the end.
-    fn stopped(self) -> Replayed {
+    pub(super) fn stopped(self) -> Replayed {
         let waiting = self.calls.into_values().map(|(call, _)| call).collect();
         Replayed { waiting, ..self.reached }
     }
 
-    /// What was reached at the end.
-    fn ended(self, end: Option<End>) -> Replayed {
-        let (end, error_text) = match end {
-            None => return self.stopped(),
-            Some(End::Completed) => ("completed", None),
-            Some(End::Failed(error_text)) => ("failed", Some(error_text)),
-            Some(End::Terminated) => ("terminated", None),
-            Some(End::Parked) => ("parked", None),
-            Some(End::Full) => ("recorded in part", None),
-        };
-        Replayed { end: Some(end.to_owned()), error_text, ..self.stopped() }
+    /// What was reached before it went another way.
+    fn diverged(self, line: usize, what: String) -> Replayed {
+        Replayed { divergence: Some(Divergence { line, what }), ..self.stopped() }
     }
+}
+
+/// Does work for at most so long: `None` when it has taken longer. A guest that runs is
+/// interrupted after each slice of its fuel.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let began = Instant::now();
+    std::future::poll_fn(|context| {
+        if began.elapsed() > limit {
+            return Poll::Ready(None);
+        }
+        work.as_mut().poll(context).map(Some)
+    })
+    .await
 }
 
 /// Runs a step to its end, or for so many slices of fuel: `None` when it has not ended then.
@@ -421,22 +490,6 @@ impl From<&ParkedEvent> for RecordedEvent {
             ParkedEvent::Succeeded(id, json) => Self::Succeeded(format!("tool-{id}"), json.clone()),
             ParkedEvent::Failed(id, text) => Self::Failed(format!("tool-{id}"), text.clone()),
             ParkedEvent::Timer(id) => Self::Timer(*id),
-        }
-    }
-}
-
-impl fmt::Display for Reached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Waits(None) => f.write_str("came to wait"),
-            Self::Waits(Some((id, due))) => {
-                write!(f, "came to wait, with the timer {id} due at {due}")
-            }
-            Self::Ended => f.write_str("ended the program"),
-            Self::Unparsed => f.write_str("found that the program does not parse"),
-            Self::Place(None) => f.write_str("found no place where the program waits"),
-            Self::Place(Some(place)) => write!(f, "found the program waiting at {place}"),
-            Self::Stopped { slices } => write!(f, "was stopped after {slices} slices"),
         }
     }
 }

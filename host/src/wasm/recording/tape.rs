@@ -22,6 +22,9 @@ use std::sync::Mutex;
 /// What is counted for a time that was read, until it is written.
 const TIME_BYTES: usize = 8;
 
+/// Room for a last line that says that the recording is full.
+const END_BYTES: usize = 64;
+
 /// How a recorded cell ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -78,6 +81,8 @@ pub(in super::super) struct Recorder {
     step: Option<Open>,
     /// The time that was read last.
     last: u64,
+    /// Steps that were written.
+    steps: u64,
     /// The recording is full: nothing more is written.
     full: bool,
 }
@@ -133,6 +138,7 @@ impl Tape {
             source: request.source.clone(),
             step: None,
             last: 0,
+            steps: 0,
             full: false,
         };
         Self::Recording(Box::new(Mutex::new(recorder)))
@@ -204,9 +210,7 @@ impl Tape {
         if let Some(slices) = recorder.step.as_ref().map(|step| step.slices) {
             recorder.close(Reached::Stopped { slices }, 0);
         }
-        let end = if recorder.full { End::Full } else { end };
-        recorder.full = false;
-        recorder.write(&lines::End { end });
+        recorder.write_end(end);
         let bytes = std::mem::take(&mut recorder.bytes);
         // Nothing is written to it from here on.
         recorder.full = true;
@@ -347,16 +351,32 @@ impl Recorder {
         let Open { run, fuel_left, times, answers, sent, .. } = open;
         let sent = sent.finish();
         self.write(&Step { run, fuel_left, times, answers, fuel, sent, reached });
+        self.steps += u64::from(!self.full);
+    }
+
+    /// Writes the last line. There is always room for one that says that the recording is full.
+    fn write_end(&mut self, end: End) {
+        let steps = self.steps;
+        // Texts and numbers are always written.
+        let line = |end| serde_json::to_vec(&lines::End { end, steps }).unwrap_or_default();
+        let mut text = line(if self.full { End::Full } else { end });
+        let len = self.bytes.len().saturating_add(text.len()).saturating_add(1);
+        if len > self.recordings.most_bytes() {
+            text = line(End::Full);
+        }
+        self.bytes.extend(text);
+        self.bytes.push(b'\n');
     }
 
     /// Gives the step up that makes the recording too large.
     fn check(&mut self) {
         let open = self.step.as_ref().map_or(0, |step| step.bytes);
-        if self.bytes.len().saturating_add(open) > self.recordings.most_bytes() {
+        let most = self.recordings.most_bytes().saturating_sub(END_BYTES);
+        if self.bytes.len().saturating_add(open) > most {
             self.full = true;
             self.step = None;
             // The line that did not fit, and its end.
-            let most = self.recordings.most_bytes().min(self.bytes.len());
+            let most = most.min(self.bytes.len());
             let whole = self.bytes[..most].iter().rposition(|byte| *byte == b'\n');
             self.bytes.truncate(whole.map_or(0, |at| at + 1));
         }
