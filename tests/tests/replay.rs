@@ -424,6 +424,28 @@ async fn an_end_that_was_changed_or_cut_off_is_noticed() {
     }
 }
 
+/// That a program's time was over is compared, too: with the limit that it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_by_time_is_that_of_the_cells_own_limit() {
+    let never = request("await tools.never()");
+    let (_, recording) = record(never, limits(), Recordings::MAX_BYTES).await;
+    let whole = lines(&recording);
+    let last = whole.len() - 1;
+    let text = whole[last]["end"]["failed"].as_str().unwrap().to_owned();
+    for (text, fits) in [
+        (text.clone(), true),
+        (text.replace("800 ms", "801 ms"), false),
+        (text.replace("total", "running"), false),
+        ("cell stopped: its total time limit of".to_owned(), false),
+        ("failed to initialize code mode runtime: no".to_owned(), false),
+    ] {
+        let mut lines = whole.clone();
+        lines[last]["end"]["failed"] = json!(text);
+        let divergence = replay(&joined(&lines), None).await.unwrap().divergence;
+        assert_eq!(divergence.is_none(), fits, "{text}");
+    }
+}
+
 /// A program that waits for what cannot come is ended by who runs it: why is known again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_says_that_nothing_could_settle_an_await() {

@@ -14,9 +14,11 @@ use super::replay::{Replayed, Running};
 use super::tape::End;
 use crate::backend::{CodeModeError, Language, LimitKind, unsettled_text};
 
-/// Limits that a cell reaches while its guest does nothing.
-const OUTSIDE: [LimitKind; 4] =
-    [LimitKind::RunningTime, LimitKind::TotalTime, LimitKind::SandboxQueue, LimitKind::SandboxWait];
+/// Limits of its own that a cell reaches while its guest does nothing.
+const OF_TIME: [LimitKind; 2] = [LimitKind::RunningTime, LimitKind::TotalTime];
+
+/// The same of its engine, whose values are not recorded.
+const OF_ENGINE: [LimitKind; 2] = [LimitKind::SandboxQueue, LimitKind::SandboxWait];
 
 /// Limits at which a session refuses what an ended program stored.
 const OF_VALUES: [LimitKind; 2] = [LimitKind::SessionStoredBytes, LimitKind::SessionStoredKeys];
@@ -79,10 +81,11 @@ impl Running {
             (None, Language::Ts) if self.steps == 0 => None,
             _ => return,
         };
-        let (End::Failed(text), Some(sandbox)) = (end, &mut self.sandbox) else { return };
-        if is_of(&OUTSIDE, text) {
+        let End::Failed(text) = end else { return };
+        if self.is_outside(text) {
             return;
         }
+        let Some(sandbox) = &mut self.sandbox else { return };
         let request = types::ExecuteRequest {
             source: self.source.clone(),
             shifts: Vec::new(),
@@ -119,25 +122,34 @@ impl Running {
                     || !stored.is_empty() && is_of(&OF_VALUES, text)
             }
             (End::Failed(text), Some(Finished::Unparsed { error_text, .. })) => {
-                *text == shorten(error_text.clone()) || is_of(&OUTSIDE, text)
+                *text == shorten(error_text.clone()) || self.is_outside(text)
             }
             (End::Failed(text), Some(Finished::Limited { limit, stack })) => {
-                let expected = self.limit_text(*limit, stack);
-                let kept = &expected[..expected.floor_char_boundary(ERROR_TEXT_BYTES)];
-                let is_listed = |rest: &str| rest.is_empty() || rest.starts_with("\nnested calls:");
-                text.strip_prefix(kept)
-                    .is_some_and(|rest| kept.len() < expected.len() || is_listed(rest))
+                self.is_at(*limit, stack, text)
             }
             (End::Failed(text), Some(Finished::Broken)) => is_broken(text),
             (End::Failed(text), None) => {
                 let is_begun = self.steps > 0;
-                is_of(&OUTSIDE, text)
+                self.is_outside(text)
                     || is_begun
                         && (is_broken(text) || text.starts_with("failed to wake the cell: "))
                     || !is_begun && text.starts_with("failed to initialize code mode runtime: ")
             }
             (End::Completed | End::Parked, _) => false,
         }
+    }
+
+    /// Whether a text is that of a limit that a cell reaches while its guest does nothing.
+    fn is_outside(&self, text: &str) -> bool {
+        is_of(&OF_ENGINE, text) || OF_TIME.iter().any(|limit| self.is_at(*limit, "", text))
+    }
+
+    /// Whether a text is that of this limit; a list of calls may follow.
+    fn is_at(&self, limit: LimitKind, stack: &str, text: &str) -> bool {
+        let expected = self.limit_text(limit, stack);
+        let kept = &expected[..expected.floor_char_boundary(ERROR_TEXT_BYTES)];
+        let is_listed = |rest: &str| rest.is_empty() || rest.starts_with("\nnested calls:");
+        text.strip_prefix(kept).is_some_and(|rest| kept.len() < expected.len() || is_listed(rest))
     }
 
     fn limit_text(&self, limit: LimitKind, stack: &str) -> String {
