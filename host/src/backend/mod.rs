@@ -17,6 +17,7 @@ pub use keep::{CellStore, CellStoreError, Keeping, KeptName, ParseKeptNameError,
 pub use monitor::{CellEvent, CellMonitor, MonitorHandle};
 pub use park::{ParkError, Parked, ParkedCall, ParkedCell, ParkedInfo, WakeRequest};
 pub use request::{CellId, ExecuteRequest, Language, WaitRequest};
+#[cfg(feature = "wasm")]
 pub(crate) use response::unsettled_text;
 pub use response::{
     CallEnd, CallReport, CellInfo, CellReport, CellState, CellUsage, ContentItem,
