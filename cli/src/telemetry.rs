@@ -99,7 +99,7 @@ mod export {
         /// Starts the export, if the environment names a collector.
         pub fn start() -> Result<Option<Self>> {
             let is_named = |name: &&str| std::env::var_os(name).is_some_and(|it| !it.is_empty());
-            if !ENDPOINTS.iter().any(|name| is_named(name)) {
+            if !ENDPOINTS.iter().any(is_named) {
                 return Ok(None);
             }
             let runtime = tokio::runtime::Builder::new_multi_thread()
