@@ -12,7 +12,7 @@ mod request;
 pub(super) use keeping::Keeper;
 #[cfg(feature = "nats")]
 pub(super) use keeping::{Held, KeepError};
-pub(super) use request::{CellRequest, Program, Wait};
+pub(super) use request::{CellRequest, Program, Wait, begun};
 
 use super::metrics::{self, ActiveCell};
 use super::{AskedLimits, Permits, Server};

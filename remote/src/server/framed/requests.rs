@@ -2,7 +2,7 @@
 //! what takes time is a task of its own.
 
 use super::super::error::ServeError;
-use super::super::session::{CellRequest, Program, Session, Wait};
+use super::super::session::{CellRequest, Program, Session, Wait, begun};
 use super::super::{AskedLimits, REMEMBERED_IDS, SESSIONS};
 use super::turn_host::ClientTurnHost;
 use super::{Connection, OpenSession, Result, send_changes};
@@ -13,7 +13,7 @@ use crate::protocol::{
 };
 use cellblock::support::{RecentSet, lock};
 use cellblock::{CellId, CodeModeError, Language, WaitRequest};
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{Stream, StreamExt};
 use std::sync::Arc;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -213,8 +213,11 @@ impl Connection {
         let cell_id = cell.cell_id().clone();
         self.answer(*running.key(), Ok(OperationValue::ExecutionStarted { cell_id })).await;
         let connection = Arc::clone(self);
+        // Before the client's next message is read, which may be to end the cell.
+        let executing = begun(async move { (cell.execute(program).await, cell) });
         self.tasks.spawn(async move {
-            let initial = cell.execute(program).await.map_err(|refusal| refusal.to_string());
+            let (initial, cell) = executing.await;
+            let initial = initial.map_err(|refusal| refusal.to_string());
             let id = *running.key();
             drop(running);
             connection
@@ -248,16 +251,10 @@ impl Connection {
     ) -> Refusable<()> {
         let cell = Arc::new(self.cell_request(session_id, cell_id)?);
         let ended = Arc::clone(&cell);
-        let mut ending = Box::pin(async move { ended.terminate().await });
         // The cell knows of it before the client's next message is read, which may answer the
         // notification that the cell waits for.
-        let at_once = (&mut ending).now_or_never();
-        self.answer_later(running, cell, async move {
-            match at_once {
-                Some(outcome) => outcome,
-                None => ending.await,
-            }
-        });
+        let ending = begun(async move { ended.terminate().await });
+        self.answer_later(running, cell, ending);
         Ok(())
     }
 

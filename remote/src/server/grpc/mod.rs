@@ -294,10 +294,11 @@ impl CodeModeHost for Connection {
         // Dropped before its outcome was taken, the execution is abandoned, and its cell ends.
         let abandoned =
             Abandoned { cell: Some(open.session.request(cell_id)), tasks: self.tasks.clone() };
-        let running = self.tasks.spawn(async move {
+        // Before the client knows the cell, which it may end at once.
+        let running = self.tasks.spawn(seam::begun(async move {
             let program = seam::Program { request: program, until_frontier, wake, keep: None };
             (cell.execute(program).await, cell)
-        });
+        }));
         let outcome = async move {
             let (response, _cell) =
                 running.await.map_err(|error| Status::aborted(error.to_string()))?;

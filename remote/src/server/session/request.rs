@@ -13,6 +13,7 @@ use cellblock::{
     ParkedCell, PendingCalls, ResumeRequest, RuntimeResponse, WaitOutcome, WaitRequest,
     WaitToPendingOutcome, WakeRequest,
 };
+use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,24 @@ pub(in super::super) struct CellRequest {
     pub(super) cell_id: CellId,
     arrived: Instant,
     _tracked: TaskTrackerToken,
+}
+
+/// A future that has begun: what it does before it waits for something is done. A program that
+/// has begun is known to the backend, so that whatever comes for its cell next finds it.
+pub(in super::super) fn begun<T>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> + Send + 'static
+where
+    T: Send + 'static,
+{
+    let mut future = Box::pin(future);
+    let at_once = (&mut future).now_or_never();
+    async move {
+        match at_once {
+            Some(outcome) => outcome,
+            None => future.await,
+        }
+    }
 }
 
 impl Session {
