@@ -31,6 +31,7 @@ class Call:
         self.outcome: str | None = None
         """As JSON text, once it has ended."""
         self._reply: Callable[[str], None] | None = None
+        self._is_cancelled = False
 
     def finish(self, outcome: str) -> None:
         """It has ended."""
@@ -46,8 +47,10 @@ class Call:
 
     def cancel(self) -> None:
         """Cancels it, from anywhere."""
-        if self.task is None:
+        # Once: a second time would break off what the tool does when it is cancelled.
+        if self.task is None or self._is_cancelled:
             return
+        self._is_cancelled = True
         # Its event loop may be closed, and then nothing of it runs.
         with contextlib.suppress(RuntimeError):
             if _running_loop() is self.loop:
